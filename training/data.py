@@ -1,0 +1,134 @@
+"""MNIST, split into training, validation and test, and the geometric variation that training adds.
+
+    training    the first 50,000 training images
+    validation  the last 10,000 training images: every choice is made on them
+    test        the 10,000 test images: read by `evaluate` alone
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from service.encoding import contrast, rates
+
+Split = Literal["train", "validation", "test"]
+VALIDATION_IMAGES = 10_000
+DATA_VARIABLE = "SPIKEHEAD_DATA"
+
+
+class DataError(RuntimeError):
+    """MNIST is neither there nor can it be downloaded."""
+
+
+def data_folder(explicit: Path | None = None) -> Path:
+    """Where MNIST lies: the argument, else $SPIKEHEAD_DATA, else ./data."""
+    return explicit or Path(os.environ.get(DATA_VARIABLE, "data"))
+
+
+def load(split: Split, folder: Path | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images uint8 [N, 28, 28] and labels int64 [N] of a split. Downloads MNIST where it is absent.
+
+    Raises DataError where it is absent and cannot be downloaded.
+    """
+    mnist = _torchvision_mnist()
+    root = data_folder(folder)
+    try:
+        dataset = mnist(str(root), train=split != "test", download=not (root / "MNIST" / "raw").is_dir())
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"expected MNIST under {root / 'MNIST' / 'raw'} (set {DATA_VARIABLE}) or a network to download it: {error}"
+        ) from error
+    images, labels = dataset.data.numpy(), dataset.targets.numpy()
+    if split == "train":
+        return images[:-VALIDATION_IMAGES], labels[:-VALIDATION_IMAGES]
+    if split == "validation":
+        return images[-VALIDATION_IMAGES:], labels[-VALIDATION_IMAGES:]
+    return images, labels
+
+
+def _torchvision_mnist() -> type:
+    """torchvision's MNIST, also where torch is a CPU build and torchvision's compiled part is not.
+
+    Then torchvision registers fake kernels for two operators that are missing. Declaring their schemas
+    is enough for datasets, which need no operator.
+    """
+    try:
+        from torchvision.datasets import MNIST
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        library = torch.library.Library("torchvision", "FRAGMENT")  # noqa: TOR901 - lives as long as the process
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _torchvision_libraries.append(library)
+        import sys
+
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        from torchvision.datasets import MNIST
+    return MNIST  # type: ignore[no-any-return]
+
+
+_torchvision_libraries: list[torch.library.Library] = []
+
+
+def sha256(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
+    """Hash of the data that a card quotes."""
+    return hashlib.sha256(images.tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How far handwriting may vary: standard deviations, or half-widths where it says `max`."""
+
+    rotation_degrees: float = 10.0
+    scale: float = 0.10
+    shear: float = 0.12
+    max_shift: float = 2.0
+    elastic_pixels: float = 1.0
+    wide_share: float = 0.25  # so many images vary `wide` times as much
+    wide: float = 2.0
+
+
+def vary(images: Tensor, variation: Variation, generator: torch.Generator) -> Tensor:
+    """Shift, rotate, scale, shear and bend digits. uint8 [N, 28, 28] -> uint8 [N, 28, 28]. Geometry only."""
+    count, side = images.shape[0], images.shape[-1]
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator) * 2 - 1
+
+    reach = torch.where(torch.rand(count, generator=generator) < variation.wide_share, variation.wide, 1.0)
+    angle = normal(count) * reach * math.radians(variation.rotation_degrees)
+    shear = normal(count) * reach * variation.shear
+    scale_x = torch.exp(normal(count) * reach * variation.scale)
+    scale_y = torch.exp(normal(count) * reach * variation.scale)
+    shift = uniform(count, 2) * reach[:, None] * variation.max_shift * 2 / side
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    rotate = torch.stack([cos, -sin, sin, cos], -1).view(-1, 2, 2)
+    one, zero = torch.ones(count), torch.zeros(count)
+    stretch = torch.stack([scale_x, shear, zero, scale_y], -1).view(-1, 2, 2)
+    affine = torch.cat([rotate @ stretch, shift[:, :, None]], -1)  # [N, 2, 3]: output position -> input position
+    grid = F.affine_grid(affine, [count, 1, side, side], align_corners=False)  # [N, 28, 28, 2]
+    bend = F.interpolate(normal(count, 2, 6, 6), size=(side, side), mode="bicubic", align_corners=True)
+    grid = grid + bend.permute(0, 2, 3, 1) * (reach.sqrt()[:, None, None, None] * variation.elastic_pixels * 2 / side)
+    warped = F.grid_sample(images[:, None].float(), grid, mode="bilinear", align_corners=False)[:, 0]
+    return warped.round().clamp(0, 255).to(torch.uint8)
+
+
+def firing_probabilities(images: NDArray[np.uint8]) -> Tensor:
+    """What the service's encoder makes of images: probability of a spike a pixel and step. [N, 1, 28, 28]."""
+    return torch.from_numpy(rates(contrast(images)).astype(np.float32))[:, None] / 256.0

@@ -1,0 +1,327 @@
+"""The spiking network with multi-head attention, from spike trains to output spikes. Read it top to bottom.
+
+    spike trains [T, N, 1, 28, 28] -> decay filter (kernel A) -> stem -> blocks -> tokens
+    -> readout potentials [T, N, 10] -> probabilistic spike generator, with feedback through kernel B
+
+The same code runs in two arithmetics. *float*: weights and batch normalisation, to find a good network fast.
+*integer* (`network.integer = True`): batch normalisation is folded, weights are int8 (or fewer bits), thresholds,
+biases and potentials are integers, the leak is a shift. That is what `training.export` writes; values are
+integers held in float32, so training in it and running the exported graph give the same spikes.
+
+Sources: probabilistic output layer after Jang, Simeone, Gardner, Gruning, "An Introduction to Probabilistic
+Spiking Neural Networks" (2019); spiking self-attention after Zhou et al., "Spikformer" (2023); residual on
+membrane potentials after Hu et al., "Advancing Spiking Neural Networks toward Deep Residual Learning" (2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.neurons import decay_filter, leak, lif, probability_table, round_nearest, tau_of_shift
+
+CLASSES = 10
+SIDE = 28
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes and time constants. A shift k is a decay by 1 - 2**-k a step."""
+
+    stem: tuple[int, int] = (32, 32)
+    channels: int = 64
+    blocks: int = 2
+    heads: int = 4
+    mlp_ratio: int = 2
+    attention: bool = True
+    bits: int = 8
+    shift_input: int = 1
+    shift_membrane: int = 1
+    shift_readout: int = 2
+    shift_feedback: int = 1
+    trace_unit: int = 16
+
+    @property
+    def tokens(self) -> int:
+        return (SIDE // 4) ** 2
+
+    @property
+    def largest_weight(self) -> int:
+        """Of a synapse of so many bits, one of them the sign."""
+        return int(2 ** (self.bits - 1) - 1)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Synapses(nn.Module):
+    """Weights from one layer to the next (convolution or matrix), and batch normalisation of their currents.
+
+    float:    current = BN(W x)                           batch statistics while training
+    integer:  current = round(W' / unit) x + round(b' / unit)   W', b' with the running statistics folded in
+    """
+
+    def __init__(self, shape: tuple[int, ...], stride: int = 1, gain: float = 1.0, input_unit: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="linear")
+        self.norm = nn.BatchNorm1d(shape[0])
+        nn.init.constant_(self.norm.weight, gain)
+        self.stride = stride
+        self.input_unit = input_unit
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias with the running statistics of batch normalisation folded in."""
+        assert self.norm.running_var is not None and self.norm.running_mean is not None
+        factor = self.norm.weight / torch.sqrt(self.norm.running_var + self.norm.eps)  # [C_out]
+        weight = self.weight * factor.view(-1, *[1] * (self.weight.dim() - 1)) / self.input_unit
+        return weight, self.norm.bias - self.norm.running_mean * factor
+
+    def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x [T, N, ...] -> current [T, N, ...]; convolutions keep or halve height and width."""
+        if weight.dim() == 2:
+            return F.linear(x, weight, bias)  # [T, N, L, C_in] -> [T, N, L, C_out]
+        padding = (weight.shape[-1] - 1) // 2
+        return F.conv2d(x.flatten(0, 1), weight, bias, self.stride, padding).unflatten(0, x.shape[:2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Current in float. x [T, N, ...]."""
+        current = self.apply_weight(x, self.weight, None) / self.input_unit
+        if self.weight.dim() == 2:
+            return self.norm(current.flatten(0, 2)).view_as(current)
+        flat = current.flatten(0, 1).flatten(2)  # [T N, C, H W]
+        return self.norm(flat).view_as(current)
+
+
+class Membrane:
+    """The integer parameters of one layer: what a neuron's `unit` (one integer of potential) is worth."""
+
+    def __init__(self, writers: list[Synapses], largest: int) -> None:
+        folded = [synapses.folded() for synapses in writers]
+        peak = torch.stack([w.detach().abs().flatten(1).amax(1) for w, _ in folded]).amax(0)  # [C]
+        # A unit under 2**-15 of the threshold would let potentials outgrow 2**24.
+        self.unit = (peak / largest).clamp(min=2.0**-15)
+        self.weights = [
+            round_nearest(w / self.unit.view(-1, *[1] * (w.dim() - 1))).clamp(-largest, largest) for w, _ in folded
+        ]
+        self.biases = [round_nearest(b / self.unit) for _, b in folded]
+        self.v_threshold = (1.0 / self.unit).round()  # [C]
+
+
+class Block(nn.Module):
+    """Spiking multi-head self-attention and a spiking MLP, each a branch off the residual potential."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        channels, hidden = config.channels, config.channels * config.mlp_ratio
+        if config.attention:
+            self.query = Synapses((channels, channels))
+            self.key = Synapses((channels, channels))
+            self.value = Synapses((channels, channels))
+            self.projection = Synapses((channels, channels), gain=0.5)
+            self.attention_threshold = nn.Parameter(torch.full((channels,), 2.0))
+        self.expand = Synapses((hidden, channels))
+        self.contract = Synapses((channels, hidden), gain=0.5)
+
+
+def spiking_self_attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Q (K^T V) for each head: counts of coincidences, no softmax. Spikes [..., L, C] -> integers [..., L, C].
+
+    Source: Spikformer's SSA. The order K^T V first costs L d^2 a head, Q K^T first L^2 d; both are exact.
+    """
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(-2, -3) for x in (query, key, value))  # [..., h, L, d]
+    coincidences = k.transpose(-1, -2) @ v  # [..., h, d, d]
+    return (q @ coincidences).transpose(-2, -3).flatten(-2)  # [..., L, C]
+
+
+@dataclass
+class Run:
+    """What one simulation of a batch gave. T steps, N images."""
+
+    potentials: Tensor  # [T, N, 10] logits, differentiable
+    integer_potentials: Tensor  # [T, N, 10] the same in integer units (0 in float arithmetic)
+    spike_probabilities: Tensor  # [T, N, 10]
+    output_spikes: Tensor  # [T, N, 10] {0, 1}
+    layers: dict[str, Tensor]  # name -> spikes [T, N, ...]
+
+
+class SpikingTransformer(nn.Module):
+    """The whole network. `forward` simulates T steps from spike trains and uniform numbers."""
+
+    def __init__(self, config: NetworkConfig = NetworkConfig()) -> None:  # noqa: B008 - frozen
+        super().__init__()
+        self.config = config
+        self.integer = False
+        first, second = config.stem
+        self.stem1 = Synapses((first, 1, 5, 5), stride=2, input_unit=config.trace_unit)
+        self.stem2 = Synapses((second, first, 3, 3))
+        self.stem3 = Synapses((config.channels, second, 3, 3), stride=2)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.readout = nn.Parameter(torch.randn(CLASSES, config.tokens * config.channels) * 0.02)
+        self.gamma = nn.Parameter(torch.full((CLASSES,), -2.0))
+        self.feedback = nn.Parameter(torch.full((CLASSES,), 1.0))  # >= 0; kernel B itself is negative
+
+    def forward(self, spikes: Tensor, uniforms: Tensor) -> Run:
+        """spikes [T, N, 1, 28, 28] {0, 1}, uniforms [T, N, 10] in [0, 1) -> Run."""
+        config, layers = self.config, {}
+        traces = decay_filter(spikes, config.shift_input, config.trace_unit)  # [T, N, 1, 28, 28]
+
+        stem1, stem2 = self._membrane([self.stem1]), self._membrane([self.stem2])
+        residual = self._membrane(self.residual_writers())
+        x = layers["stem1"] = self._spikes(self._current(self.stem1, traces, stem1), stem1)  # [T, N, C1, 14, 14]
+        x = layers["stem2"] = self._spikes(self._current(self.stem2, x, stem2), stem2)  # [T, N, C2, 14, 14]
+        x = self._current(self.stem3, x, residual)  # [T, N, C, 7, 7]
+        potential = x.flatten(3).transpose(2, 3)  # [T, N, L, C]: the residual stream, a current
+
+        for number, block in enumerate(self.blocks, 1):
+            assert isinstance(block, Block)
+            name = f"block{number}."
+            if config.attention:
+                x = layers[name + "attention_in"] = self._spikes(potential, residual)
+                qkv = []
+                for role, synapses in (("query", block.query), ("key", block.key), ("value", block.value)):
+                    membrane = self._membrane([synapses])
+                    qkv.append(self._spikes(self._current(synapses, x, membrane), membrane))
+                    layers[name + role] = qkv[-1]
+                counts = spiking_self_attention(qkv[0], qkv[1], qkv[2], config.heads)
+                # Counts of coincidences are integers already: their threshold is one too, at least 1.
+                threshold = round_nearest(block.attention_threshold.clamp(min=1.0))
+                x = lif(counts, threshold, config.shift_membrane, True)
+                layers[name + "attention"] = x
+                potential = potential + self._current(block.projection, x, residual)
+            x = layers[name + "mlp_in"] = self._spikes(potential, residual)
+            hidden = self._membrane([block.expand])
+            x = layers[name + "mlp_hidden"] = self._spikes(self._current(block.expand, x, hidden), hidden)
+            potential = potential + self._current(block.contract, x, residual)
+
+        x = layers["tokens"] = self._spikes(potential, residual)  # [T, N, L, C]
+        return self._read_out(x.flatten(2), uniforms, layers)
+
+    def _read_out(self, tokens: Tensor, uniforms: Tensor, layers: dict[str, Tensor]) -> Run:
+        """GLM output neurons: u = W . filtered spikes + w_fb . (B * y) + gamma, y ~ Bernoulli(sigmoid(u)).
+
+        The filter is linear, so W is applied to the spikes and the result is filtered: 10 states, not L C.
+        """
+        config = self.config
+        weight, gamma, feedback, scale = self.readout_parameters()
+        drive = F.linear(tokens, weight)  # [T, N, 10]
+        filtered = torch.zeros_like(drive[0])
+        trace = torch.zeros_like(drive[0])  # (B * y): negative
+        table = torch.from_numpy(probability_table(scale)).to(drive.device) if self.integer else None
+        potentials, probabilities, outputs = [], [], []
+        for current, uniform in zip(drive, uniforms, strict=True):
+            filtered = leak(filtered, config.shift_readout, self.integer) + current
+            u = filtered + feedback * trace + gamma
+            if table is None or self.training:
+                p = torch.sigmoid(u * scale)
+            else:
+                half = len(table) // 2
+                p = table[(u.clamp(-half, half) + half).long()]
+            y = (uniform < p).to(u.dtype)
+            trace = leak(trace, config.shift_feedback, True) - config.trace_unit * y
+            potentials.append(u)
+            probabilities.append(p)
+            outputs.append(y)
+        u = torch.stack(potentials)
+        return Run(u * scale, u.detach() * self.integer, torch.stack(probabilities), torch.stack(outputs), layers)
+
+    def readout_parameters(self) -> tuple[Tensor, Tensor, Tensor, float]:
+        """(weight [10, L C], gamma [10], feedback [10], logits of one unit) in the present arithmetic."""
+        feedback = self.feedback.clamp(min=0.0) / self.config.trace_unit
+        if not self.integer:
+            return self.readout, self.gamma, feedback, 1.0
+        scale = float(self.readout.detach().abs().max()) / self.config.largest_weight
+        # float32, as the card will hold it and the exported graph will be checked against.
+        scale = float(np.float32(scale))
+        return (
+            round_nearest(self.readout / scale),
+            round_nearest(self.gamma / scale),
+            round_nearest(feedback / scale),
+            scale,
+        )
+
+    def residual_writers(self) -> list[Synapses]:
+        """Everything that adds to the residual potential, and so shares its units."""
+        writers = [self.stem3]
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            writers += [block.projection, block.contract] if self.config.attention else [block.contract]
+        return writers
+
+    def _membrane(self, writers: list[Synapses]) -> tuple[list[Synapses], Membrane | None]:
+        return writers, Membrane(writers, self.config.largest_weight) if self.integer else None
+
+    def _current(self, synapses: Synapses, x: Tensor, membrane: tuple[list[Synapses], Membrane | None]) -> Tensor:
+        writers, integers = membrane
+        if integers is None:
+            current: Tensor = synapses(x)
+            return current
+        index = writers.index(synapses)
+        return synapses.apply_weight(x, integers.weights[index], integers.biases[index])
+
+    def _spikes(self, current: Tensor, membrane: tuple[list[Synapses], Membrane | None]) -> Tensor:
+        integers = membrane[1]
+        if integers is None:
+            return lif(current, torch.ones((), device=current.device), self.config.shift_membrane, False)
+        threshold = integers.v_threshold
+        if current.dim() == 5:
+            threshold = threshold.view(-1, 1, 1)  # [C, 1, 1] for feature maps, [C] for tokens
+        return lif(current, threshold, self.config.shift_membrane, True)
+
+    @property
+    def tau(self) -> float:
+        """Membrane time constant in time steps."""
+        return tau_of_shift(self.config.shift_membrane)
+
+
+def fan_outs(config: NetworkConfig) -> dict[str, dict[str, Any]]:
+    """Synapses that one spike of each layer drives, `service.card.FanOut` by layer name, in layer order.
+
+    Queries meet the d columns of K^T V. A key spike meets the value spikes of its token and head, whose
+    number varies, so keys and values are counted by coincidences and have no fan-out of their own.
+    """
+    first, second = config.stem
+    size = config.channels
+    result: dict[str, dict[str, Any]] = {
+        "input": _window(first, SIDE, 5, 2),
+        "stem1": _window(second, SIDE // 2, 3, 1),
+        "stem2": _window(size, SIDE // 2, 3, 2),
+    }
+    for number in range(1, config.blocks + 1):
+        name = f"block{number}."
+        if config.attention:
+            result[name + "attention_in"] = {"targets": 3 * size}
+            result[name + "query"] = {"targets": size // config.heads}
+            result[name + "key"] = {"targets": 0}
+            result[name + "value"] = {"targets": 0}
+            result[name + "attention"] = {"targets": size}
+        result[name + "mlp_in"] = {"targets": size * config.mlp_ratio}
+        result[name + "mlp_hidden"] = {"targets": size}
+    result["tokens"] = {"targets": CLASSES}
+    result["output"] = {"targets": 1}
+    return result
+
+
+def _window(targets: int, side: int, kernel: int, stride: int) -> dict[str, Any]:
+    """Fan-out of a convolution: how many windows see each row (and column), padding as `Synapses` does."""
+    padding = (kernel - 1) // 2
+    outputs = (side + 2 * padding - kernel) // stride + 1
+    seen = [sum(0 <= i + padding - o * stride < kernel for o in range(outputs)) for i in range(side)]
+    return {"targets": targets, "rows": seen, "columns": seen}
+
+
+def layer_shapes(config: NetworkConfig) -> dict[str, list[int]]:
+    """Shape of each layer of spikes without time and batch, in layer order."""
+    first, second = config.stem
+    shapes = {"input": [1, SIDE, SIDE], "stem1": [first, SIDE // 2, SIDE // 2], "stem2": [second, SIDE // 2, SIDE // 2]}
+    for name in fan_outs(config):
+        if name.endswith("mlp_hidden"):
+            shapes[name] = [config.tokens, config.channels * config.mlp_ratio]
+        elif name.startswith("block") or name == "tokens":
+            shapes[name] = [config.tokens, config.channels]
+    return shapes | {"output": [CLASSES]}

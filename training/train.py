@@ -1,0 +1,287 @@
+"""Training: surrogate gradients through time, a loss at every step, and a price on synaptic operations.
+
+Two stages in one run. The first epochs train in float, few time steps at a time. The last `integer_epochs`
+train with the exported integer arithmetic in the loop, batch normalisation frozen. A checkpoint an epoch;
+the one that is best on the validation set, in integer arithmetic, is kept as `best.pt`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from service.card import FanOut, Layer, fan_out_map
+from training import data
+from training.network import NetworkConfig, Run, SpikingTransformer, fan_outs, layer_shapes
+
+CHECKPOINT = "last.pt"
+BEST = "best.pt"
+METRICS = "metrics.jsonl"
+SETTINGS = "settings.json"
+
+SPIKE_COST = 32.0  # a spike's own cost in synaptic operations: reset, event, and what fan-out leaves out
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Everything that decides how a run turns out."""
+
+    epochs: int = 40
+    integer_epochs: int = 8
+    time_steps: int = 2
+    final_time_steps: int = 4
+    final_share: float = 0.3  # share of the epochs, at the end, with `final_time_steps`
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.0
+    activity_target: float = 0.05
+    activity_price: float = 2.0
+    output_likelihood: float = 0.05  # weight of the GLM output neurons' own log-likelihood
+    seed: int = 1
+    limit: int | None = None  # train on so many images (for trials and tests)
+    all_data: bool = False  # also train on the validation images: no choice can be made after that
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    variation: data.Variation = field(default_factory=data.Variation)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingSettings:
+        network = NetworkConfig(**{**values["network"], "stem": tuple(values["network"]["stem"])})
+        return cls(**{**values, "network": network, "variation": data.Variation(**values["variation"])})
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What an epoch gave; a line of `metrics.jsonl`."""
+
+    epoch: int
+    arithmetic: str
+    time_steps: int
+    loss: float
+    train_accuracy: float
+    validation_accuracy: list[float]  # after 1..T steps
+    activity: float
+    seconds: float
+
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called after each batch with (batches done, batches, running figures)."""
+
+
+class ActivityMeter:
+    """Share of all synaptic operations that spikes cause, counting each spike by its fan-out.
+
+    sum(spikes * (fan_out + SPIKE_COST)) / sum(neurons * (fan_out + SPIKE_COST)): 1 if every neuron spikes at
+    every step. Weighted so because a spike costs what it drives.
+    """
+
+    def __init__(self, config: NetworkConfig, device: torch.device) -> None:
+        shapes, fan = layer_shapes(config), fan_outs(config)
+        self.costs: dict[str, Tensor] = {}
+        for name, fan_out in fan.items():
+            if name in ("input", "output"):
+                continue
+            layer = Layer(name=name, shape=shapes[name], fan_out=FanOut(**fan_out))
+            self.costs[name] = torch.from_numpy(fan_out_map(layer) + SPIKE_COST).to(device)
+        self.total = sum(float(cost.sum()) for cost in self.costs.values())
+
+    def __call__(self, layers: dict[str, Tensor]) -> Tensor:
+        terms = [(layers[name].mean((0, 1)) * cost).sum() for name, cost in self.costs.items()]
+        return torch.stack(terms).sum() / self.total
+
+
+def prefix_logits(potentials: Tensor) -> Tensor:
+    """Logits after each number of steps: the mean potential so far. [T, N, 10] -> [T, N, 10]."""
+    steps = torch.arange(1, len(potentials) + 1, device=potentials.device)
+    return potentials.cumsum(0) / steps[:, None, None]
+
+
+def loss_function(run: Run, labels: Tensor, activity: Tensor, settings: TrainingSettings) -> Tensor:
+    """Cross-entropy at every step, likelihood of the output spikes wanted, and the price of activity."""
+    logits = prefix_logits(run.potentials)  # [T, N, 10]
+    steps = len(logits)
+    repeated = labels.expand(steps, -1).reshape(-1)
+    classification = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=settings.label_smoothing)
+    wanted = F.one_hot(labels, logits.shape[-1]).to(logits.dtype).expand_as(run.potentials)
+    likelihood = F.binary_cross_entropy_with_logits(run.potentials, wanted)
+    price = settings.activity_price * F.relu(activity - settings.activity_target)
+    return classification + settings.output_likelihood * likelihood + price
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+class Trainer:
+    """One run: its network, optimiser, data and folder. `run()` trains what is left of it."""
+
+    def __init__(self, settings: TrainingSettings, folder: Path, device: torch.device, data_root: Path | None) -> None:
+        self.settings, self.folder, self.device = settings, folder, device
+        torch.manual_seed(settings.seed)
+        images, labels = data.load("train", data_root)
+        if settings.all_data:
+            more = data.load("validation", data_root)
+            images, labels = np.concatenate([images, more[0]]), np.concatenate([labels, more[1]])
+        if settings.limit:
+            images, labels = images[: settings.limit], labels[: settings.limit]
+        self.data_sha256 = data.sha256(images, labels)
+        self.images, self.labels = torch.from_numpy(images.copy()), torch.from_numpy(labels.copy())
+        held_out = data.load("validation", data_root)
+        size = min(len(held_out[0]), settings.limit or len(held_out[0]))
+        self.validation = held_out[0][:size], held_out[1][:size]
+        self.network = SpikingTransformer(settings.network).to(device)
+        decayed = [p for p in self.network.parameters() if p.dim() > 1]
+        plain = [p for p in self.network.parameters() if p.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=settings.learning_rate,
+        )
+        self.activity = ActivityMeter(settings.network, device)
+        self.epoch = 0
+        self.best = -1.0
+
+    @property
+    def batches(self) -> int:
+        return math.ceil(len(self.images) / self.settings.batch_size)
+
+    def run(self, progress: Progress, report: Callable[[EpochReport], None]) -> None:
+        """Train the epochs that are left. After each, a checkpoint and a line of metrics."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / SETTINGS).write_text(json.dumps(self.settings.as_dict(), indent=2) + "\n")
+        while self.epoch < self.settings.epochs:
+            result = self.train_epoch(progress)
+            score = float(np.mean(result.validation_accuracy))
+            if result.arithmetic == "integer" and score >= self.best:
+                self.best = score
+                self.save(BEST)
+            self.save(CHECKPOINT)
+            with (self.folder / METRICS).open("a") as file:
+                file.write(json.dumps(asdict(result)) + "\n")
+            report(result)
+
+    def train_epoch(self, progress: Progress) -> EpochReport:
+        """One pass over the training images, then accuracy on the validation images."""
+        settings, started = self.settings, time.monotonic()
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.epoch)
+        integer = self.epoch >= settings.epochs - settings.integer_epochs
+        late = self.epoch >= round(settings.epochs * (1 - settings.final_share))
+        steps = settings.final_time_steps if late or integer else settings.time_steps
+        self.network.integer = integer
+        self.network.train()
+        if integer:
+            freeze_normalisation(self.network)
+        totals = {"loss": 0.0, "accuracy": 0.0, "activity": 0.0}
+        order = torch.randperm(len(self.images), generator=generator)
+        for number, chosen in enumerate(order.split(settings.batch_size)):
+            self._set_learning_rate(self.epoch + number / self.batches)
+            images = data.vary(self.images[chosen], settings.variation, generator)
+            labels = self.labels[chosen].to(self.device)
+            probability = data.firing_probabilities(images.numpy())
+            spikes = (torch.rand(steps, *probability.shape, generator=generator) < probability).float()
+            uniforms = torch.rand(steps, len(chosen), 10, generator=generator)
+            run: Run = self.network(spikes.to(self.device), uniforms.to(self.device))
+            activity = self.activity(run.layers)
+            loss = loss_function(run, labels, activity, settings)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            self.optimizer.step()
+            right = (prefix_logits(run.potentials.detach())[-1].argmax(-1) == labels).float().mean()
+            for name, value in (("loss", loss), ("accuracy", right), ("activity", activity)):
+                totals[name] += float(value.detach()) * len(chosen) / len(self.images)
+            progress(number + 1, self.batches, {"loss": float(loss.detach()), "activity": float(activity.detach())})
+        self.epoch += 1
+        return EpochReport(
+            epoch=self.epoch,
+            arithmetic="integer" if integer else "float",
+            time_steps=steps,
+            loss=totals["loss"],
+            train_accuracy=totals["accuracy"],
+            validation_accuracy=accuracy_by_step(self.network, *self.validation, settings.final_time_steps),
+            activity=totals["activity"],
+            seconds=time.monotonic() - started,
+        )
+
+    def _set_learning_rate(self, epoch: float) -> None:
+        """A warm-up of half an epoch, then half a cosine down to 1 % at the end of the run."""
+        settings = self.settings
+        warm = min(1.0, epoch / 0.5 + 0.01)
+        cosine = 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * warm * (0.01 + 0.99 * cosine)
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint whole or not at all: a stop in the middle leaves the one before."""
+        contents = {
+            "settings": self.settings.as_dict(),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "best": self.best,
+            "data_sha256": self.data_sha256,
+        }
+        partial = self.folder / (name + ".partial")
+        torch.save(contents, partial)
+        partial.replace(self.folder / name)
+
+    def resume(self) -> None:
+        """Go on from the folder's last checkpoint. Raises FileNotFoundError where there is none."""
+        contents = torch.load(self.folder / CHECKPOINT, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(contents["network"])
+        self.optimizer.load_state_dict(contents["optimizer"])
+        self.epoch, self.best = contents["epoch"], contents["best"]
+
+
+def freeze_normalisation(network: nn.Module) -> None:
+    """Keep the statistics of batch normalisation as they are: they are part of the integers now."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.eval()
+
+
+@torch.no_grad()
+def accuracy_by_step(
+    network: SpikingTransformer, images: NDArray[np.uint8], labels: NDArray[np.int64], steps: int, seed: int = 0
+) -> list[float]:
+    """Share of right answers after 1..T steps, by mean potential, no calibration. For choosing, not reporting."""
+    was_training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    right = torch.zeros(steps)
+    for start in range(0, len(images), 500):
+        probability = data.firing_probabilities(images[start : start + 500])
+        spikes = (torch.rand(steps, *probability.shape, generator=generator) < probability).float()
+        uniforms = torch.rand(steps, len(probability), 10, generator=generator)
+        run = network(spikes.to(device), uniforms.to(device))
+        answers = prefix_logits(run.potentials).argmax(-1).cpu()  # [T, N]
+        right += (answers == torch.from_numpy(labels[start : start + 500])).float().sum(1)
+    network.train(was_training)
+    return [round(float(x), 6) for x in right / len(images)]
+
+
+def load_network(checkpoint: Path) -> tuple[SpikingTransformer, TrainingSettings, dict[str, Any]]:
+    """Network of a checkpoint, in integer arithmetic and ready to evaluate, with how it was trained."""
+    contents = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    settings = TrainingSettings.from_dict(contents["settings"])
+    network = SpikingTransformer(settings.network)
+    network.load_state_dict(contents["network"])
+    network.integer = True
+    return network.eval(), settings, contents
