@@ -247,6 +247,14 @@ class Trainer:
         torch.save(contents, partial)
         partial.replace(self.folder / name)
 
+    def save_interrupted(self) -> None:
+        """Leave a checkpoint when a run is stopped in its first epoch; later ones have that of the last epoch.
+
+        Weights from the middle of an epoch would make the resumed run differ from an unbroken one.
+        """
+        if not (self.folder / CHECKPOINT).exists():
+            self.save(CHECKPOINT)
+
     def resume(self) -> None:
         """Go on from the folder's last checkpoint. Raises FileNotFoundError where there is none."""
         contents = torch.load(self.folder / CHECKPOINT, map_location=self.device, weights_only=True)

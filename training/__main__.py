@@ -1,0 +1,244 @@
+"""Commands of the offline package: `python -m training COMMAND --help`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from training.train import EpochReport
+
+app = typer.Typer(
+    help="Train, evaluate, export and draw the spiking network.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+console = Console(stderr=True)
+
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="folder that holds MNIST/raw (default: $SPIKEHEAD_DATA, else ./data)")
+]
+ModelArgument = Annotated[Path, typer.Argument(help="model folder, such as models/spiking-mha")]
+
+
+def _bar() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}")
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+
+
+@contextmanager
+def _counted(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar as a function of what is done."""
+    with _bar() as bar:
+        task = bar.add_task(description, total=total, figures="")
+        yield lambda done: bar.update(task, completed=done)
+
+
+@app.command()
+def train(
+    run: Annotated[Path, typer.Option(help="run folder: settings, metrics and checkpoints")] = Path("runs/spiking-mha"),
+    epochs: Annotated[int, typer.Option(min=1)] = 40,
+    integer_epochs: Annotated[int, typer.Option(min=0, help="so many, at the end, in integer arithmetic")] = 8,
+    time_steps: Annotated[int, typer.Option(min=1, help="steps simulated in the first epochs")] = 2,
+    final_time_steps: Annotated[int, typer.Option(min=1, help="steps simulated in the last epochs")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1)] = 128,
+    learning_rate: Annotated[float, typer.Option(min=0.0)] = 2e-3,
+    activity_target: Annotated[float, typer.Option(help="share of synaptic operations that costs nothing")] = 0.045,
+    activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
+    bits: Annotated[int, typer.Option(min=2, max=8, help="bits of a synapse")] = 8,
+    attention: Annotated[bool, typer.Option(help="with multi-head attention, or the same without")] = True,
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the run folder's last checkpoint")] = False,
+    data: DataOption = None,
+) -> None:
+    """Train a network. A checkpoint an epoch; Ctrl-C stops after saving one."""
+    from training.network import NetworkConfig
+    from training.train import SETTINGS, Trainer, TrainingSettings, choose_device
+
+    settings = TrainingSettings(
+        epochs=epochs,
+        integer_epochs=integer_epochs,
+        time_steps=time_steps,
+        final_time_steps=final_time_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        activity_target=activity_target,
+        activity_price=activity_price,
+        seed=seed,
+        limit=limit,
+        network=NetworkConfig(bits=bits, attention=attention),
+    )
+    if integer_epochs > epochs:
+        raise typer.BadParameter(f"expected at most {epochs} integer epochs, got {integer_epochs}")
+    if resume:
+        stored = run / SETTINGS
+        if not stored.is_file():
+            raise typer.BadParameter(f"expected a run to resume in {run}, found no {SETTINGS} there")
+        settings = replace(TrainingSettings.from_dict(json.loads(stored.read_text())), epochs=epochs)
+    trainer = Trainer(settings, run, choose_device(device), data)
+    if resume:
+        trainer.resume()
+    (run).mkdir(parents=True, exist_ok=True)
+    (run / "command.txt").write_text(f"python -m training {shlex.join(sys.argv[1:])}\n")
+    with _bar() as bar:
+        task = bar.add_task("epoch", total=trainer.batches, figures="")
+
+        def progress(done: int, total: int, figures: dict[str, float]) -> None:
+            text = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            bar.update(task, completed=done, total=total, figures=text, description=f"epoch {trainer.epoch + 1}")
+
+        def report(epoch: EpochReport) -> None:
+            accuracy = " ".join(f"{100 * a:.2f}" for a in epoch.validation_accuracy)
+            bar.console.print(
+                f"epoch {epoch.epoch}/{settings.epochs} {epoch.arithmetic} T={epoch.time_steps} loss {epoch.loss:.4f} "
+                f"activity {100 * epoch.activity:.2f} % validation accuracy by step {accuracy} % ({epoch.seconds:.0f} s)"
+            )
+            bar.reset(task, total=trainer.batches, figures="")
+
+        try:
+            trainer.run(progress, report)
+        except KeyboardInterrupt:
+            trainer.save_interrupted()
+            console.print(f"stopped in epoch {trainer.epoch + 1}; go on with: train --run {run} --resume")
+            raise typer.Exit(130) from None
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint of a run")] = Path("runs/spiking-mha/best.pt"),
+    model: Annotated[Path, typer.Option(help="model folder to write")] = Path("models/spiking-mha"),
+    max_steps: Annotated[int, typer.Option(min=1, max=10, help="time steps at the most")] = 8,
+    data: DataOption = None,
+) -> None:
+    """Write the step graph and the card, after checking that both engines give the same spikes."""
+    from training import data as mnist
+    from training.export import SELF_CHECK_IMAGES
+    from training.export import export as export_model
+
+    validation = mnist.load("validation", data)
+    stored = checkpoint.parent / "command.txt"
+    command = stored.read_text().strip() if stored.is_file() else ""
+    with _counted("validation images", len(validation[0])) as progress:
+        card = export_model(
+            checkpoint,
+            model,
+            validation,
+            mnist.load("test", data)[0][:SELF_CHECK_IMAGES],
+            max_steps=max_steps,
+            command=command,
+            progress=progress,
+        )
+    figures = card.accuracy["validation"]
+    console.print(
+        f"wrote {model}: validation {100 * figures['stopping']:.2f} % in {figures['average_steps']} steps on average, "
+        f"stops at confidence {card.calibration.confidence}"
+    )
+
+
+@app.command()
+def evaluate(
+    model: ModelArgument,
+    seeds: Annotated[int, typer.Option(min=1, help="encoder seeds to average over")] = 5,
+    validation: Annotated[bool, typer.Option("--validation", help="on the validation set, not the test set")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="only so many images")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, nothing else")] = False,
+    data: DataOption = None,
+) -> None:
+    """Measure an exported model on the test set: accuracy, steps, rates, calibration, cost."""
+    from service.engine.onnxruntime import OnnxruntimeEngine
+    from training import data as mnist
+    from training.evaluate import evaluate as measure
+
+    images, labels = mnist.load("validation" if validation else "test", data)
+    images, labels = images[:limit], labels[:limit]
+    engine = OnnxruntimeEngine(model, threads=2)
+    with _counted("simulations", seeds * len(images)) as progress:
+        result = measure(engine, images, labels, seeds, progress)
+    result["set"] = "validation" if validation else "test"
+    if as_json:
+        print(json.dumps(result, indent=1))
+    else:
+        _print_evaluation(result)
+
+
+def _print_evaluation(result: dict[str, Any]) -> None:
+    out = Console()
+    title = f"{result['model']} {result['version']}: {result['images']} {result['set']} images, {result['seeds']} seeds"
+    table = Table("time steps", "accuracy %", "std", title=title)
+    for row in result["accuracy_by_step"]:
+        table.add_row(str(row["steps"]), f"{100 * row['mean']:.3f}", f"{100 * row['std']:.3f}")
+    rule = result["stopping"]
+    used = f"{rule['steps']['mean']:.3f} (confidence {rule['confidence']})"
+    table.add_row(used, f"{100 * rule['accuracy']['mean']:.3f}", f"{100 * rule['accuracy']['std']:.3f}")
+    out.print(table)
+    rates = Table("layer", "firing rate %", title="spikes a neuron and step")
+    for name, rate in result["firing_rate"].items():
+        rates.add_row(name, f"{100 * rate:.2f}")
+    for name, rate in result["mean_firing_rate"].items():
+        rates.add_row(f"mean {name.replace('_', ' ')}", f"{100 * rate:.2f}")
+    out.print(rates)
+    confusion = Table("true", *map(str, range(10)), title="confusion, all seeds, under the stopping rule")
+    for digit, row in enumerate(result["confusion"]):
+        confusion.add_row(str(digit), *map(str, row))
+    out.print(confusion)
+    cost = result["synaptic_operations"]
+    out.print(f"expected calibration error {rule['expected_calibration_error']['mean']:.5f}")
+    out.print(
+        f"synaptic operations an image: {cost['accumulates']:,.0f} additions, "
+        f"{cost['multiply_accumulates']:,.0f} multiply-accumulates"
+    )
+
+
+@app.command()
+def figures(
+    image: Annotated[Path, typer.Argument(help="picture of a digit, prepared as the service does")],
+    model: Annotated[Path, typer.Option(help="model folder")] = Path("models/spiking-mha"),
+    out: Annotated[Path, typer.Option(help="folder for the PNG files")] = Path("figures"),
+    more: Annotated[list[Path] | None, typer.Option("--sample", help="further pictures for the sheet")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="time steps (default: the model's)")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+) -> None:
+    """Draw what happens to an image: one PNG for each stage, and one sheet."""
+    from service.engine.onnxruntime import OnnxruntimeEngine
+    from service.images import prepare
+    from training.figures import draw_all
+    from training.recording import record
+
+    engine = OnnxruntimeEngine(model)
+    limit = engine.card.max_steps
+    if steps is not None and steps > limit:
+        raise typer.BadParameter(f"expected at most {limit} steps, got {steps}")
+    recordings = []
+    for path in [image, *(more or [])]:
+        if not path.is_file():
+            raise typer.BadParameter(f"expected a picture, found no file {path}")
+        pixels = prepare(path.read_bytes(), max_pixels=50_000_000)
+        recordings.append(record(engine, pixels, seed, steps or limit))
+    for written in draw_all(engine.card, recordings, out, seed):
+        console.print(written)
+
+
+def main() -> None:
+    """Entry point. A second Ctrl-C ends at once."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    app()
+
+
+if __name__ == "__main__":
+    main()

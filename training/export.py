@@ -1,0 +1,203 @@
+"""Export: from a checkpoint to `models/<name>/`, the one thing that training and service share.
+
+Writes the step graph, simulates the validation set with it, fits calibration and stopping rule there,
+notes the normal firing rates, and writes the card. It checks itself: torch and onnxruntime must give the
+same spikes in every layer, or nothing is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.card import SCHEMA_VERSION, Card
+from service.encoding import contrast, encode
+from service.engine.base import Engine
+from service.engine.onnxruntime import OnnxruntimeEngine
+from training.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
+from training.evaluate import Trial, simulate
+from training.graph import ExportError, build
+from training.network import Membrane, SpikingTransformer, fan_outs, layer_shapes
+from training.neurons import tau_of_shift
+from training.train import load_network
+
+GRAPH_FILE = "model.onnx"
+DESCRIPTION = "Spiking network with multi-head self-attention and probabilistic output neurons; reads a digit."
+SELF_CHECK_IMAGES = 100
+CALIBRATION_SEED = 99
+
+
+def export(
+    checkpoint: Path,
+    folder: Path,
+    validation: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    self_check: NDArray[np.uint8],
+    *,
+    max_steps: int = 8,
+    command: str = "",
+    progress: Callable[[int], None] = lambda images_done: None,
+) -> Card:
+    """Write `folder/model.onnx` and `folder/card.json` from a checkpoint; returns the card.
+
+    validation: images uint8 [N, 28, 28] and labels [N]. self_check: images uint8 [N, 28, 28].
+    Raises ExportError where torch and onnxruntime disagree in a single spike.
+    """
+    network, settings, contents = load_network(checkpoint)
+    graph = build(network, folder.name).SerializeToString()
+    draft = _draft_card(network, folder.name, graph, max_steps)
+    with tempfile.TemporaryDirectory() as temporary:
+        write(Path(temporary), graph, draft)
+        engine = OnnxruntimeEngine(Path(temporary))
+        check_parity(network, engine, self_check, max_steps)
+        images, labels = validation
+        trial = simulate(engine, images, CALIBRATION_SEED, max_steps, progress=progress)
+    card = _calibrated(draft, trial, labels)
+    trained = {
+        "command": command,
+        "settings": settings.as_dict(),
+        "epochs_done": contents["epoch"],
+        "data_sha256": contents["data_sha256"],
+        "commit": _commit(),
+        "torch": torch.__version__,
+    }
+    card = Card.model_validate({**card.model_dump(), "training": trained})
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder, graph, card)
+    return card
+
+
+def write(folder: Path, graph: bytes, card: Card) -> None:
+    """Put graph and card into a folder."""
+    (folder / card.graph.file).write_bytes(graph)
+    (folder / "card.json").write_text(json.dumps(card.model_dump(exclude_none=True), indent=1) + "\n")
+
+
+def check_parity(network: SpikingTransformer, engine: Engine, images: NDArray[np.uint8], steps: int) -> None:
+    """Raise ExportError unless torch and the engine agree in every spike and potential of every step."""
+    for start in range(0, len(images), 100):
+        chunk = images[start : start + 100]
+        trains, uniforms = encode(contrast(chunk), list(range(start, start + len(chunk))), steps)
+        with torch.no_grad():
+            run = network(torch.from_numpy(trains), torch.from_numpy(uniforms))
+        state = engine.initial_state(len(chunk))
+        for t in range(steps):
+            step = engine.step(state, trains[t], uniforms[t])
+            state = step.state
+            pairs = {name: (step.spikes[name], values[t]) for name, values in run.layers.items()}
+            pairs["potential"] = step.potential, run.integer_potentials[t]
+            pairs["spike_probability"] = step.spike_probability, run.spike_probabilities[t]
+            pairs["output_spikes"] = step.output_spikes, run.output_spikes[t]
+            for name, (found, expected) in pairs.items():
+                different = int((found != expected.numpy()).sum())
+                if different:
+                    raise ExportError(
+                        f"expected the same {name} from torch and {engine.name}, got {different} differences "
+                        f"at step {t + 1} in images {start} to {start + len(chunk) - 1}"
+                    )
+
+
+def _draft_card(network: SpikingTransformer, name: str, graph: bytes, max_steps: int) -> Card:
+    """The card as far as the network alone decides it; calibration comes later."""
+    config = network.config
+    shapes, fan = layer_shapes(config), fan_outs(config)
+    thresholds = v_thresholds(network)
+    tau = tau_of_shift(config.shift_membrane)
+    layers: list[dict[str, Any]] = []
+    for layer, shape in shapes.items():
+        neuron = {"tau": tau, "v_threshold": thresholds[layer]} if layer in thresholds else {}
+        layers.append({"name": layer, "shape": shape, "fan_out": fan[layer], **neuron})
+    states = [{"name": "state.input", "shape": shapes["input"]}]
+    states += [{"name": f"state.{layer}", "shape": shapes[layer]} for layer in thresholds]
+    states += [{"name": f"state.{name}", "shape": shapes["output"]} for name in ("readout", "feedback")]
+    unit = config.trace_unit
+    kernels = {
+        "A": {"shift": config.shift_input, "unit": unit, "use": "filtered spike trains, after the rate encoder"},
+        "B": {"shift": config.shift_feedback, "unit": -unit, "use": "feedback of the output spikes"},
+        "membrane": {"shift": config.shift_membrane, "unit": 1, "use": "leak of the hidden neurons"},
+        "readout": {"shift": config.shift_readout, "unit": 1, "use": "filter of the tokens' spikes, after the weights"},
+    }
+    return Card.model_validate(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "name": name,
+            "version": version("spikehead"),
+            "description": DESCRIPTION,
+            "licence": "Apache-2.0",
+            "graph": {"file": GRAPH_FILE, "sha256": hashlib.sha256(graph).hexdigest()},
+            "max_steps": max_steps,
+            "layers": layers,
+            "states": states,
+            "kernels": {key: {**kernel, "tau": tau_of_shift(kernel["shift"])} for key, kernel in kernels.items()},  # type: ignore[arg-type]
+            "potential_scale": network.readout_parameters()[3],
+            "calibration": {"scale": [1.0 / (t + 1) for t in range(max_steps)], "confidence": 1.0},
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "bits": config.bits,
+        }
+    )
+
+
+def v_thresholds(network: SpikingTransformer) -> dict[str, list[int]]:
+    """Integer threshold of each channel of each hidden layer, in layer order."""
+    config, largest = network.config, network.config.largest_weight
+
+    def whole(values: torch.Tensor) -> list[int]:
+        return [int(x) for x in values.tolist()]
+
+    residual = whole(Membrane(network.residual_writers(), largest).v_threshold)
+    result = {
+        "stem1": whole(Membrane([network.stem1], largest).v_threshold),
+        "stem2": whole(Membrane([network.stem2], largest).v_threshold),
+    }
+    for number, block in enumerate(network.blocks, 1):
+        name = f"block{number}."
+        if config.attention:
+            result[name + "attention_in"] = residual
+            for role in ("query", "key", "value"):
+                result[name + role] = whole(Membrane([getattr(block, role)], largest).v_threshold)
+            result[name + "attention"] = whole(block.attention_threshold.clamp(min=1.0).round())  # type: ignore[operator, union-attr]
+        result[name + "mlp_in"] = residual
+        result[name + "mlp_hidden"] = whole(Membrane([block.expand], largest).v_threshold)  # type: ignore[list-item]
+    return result | {"tokens": residual}
+
+
+def _calibrated(draft: Card, trial: Trial, labels: NDArray[np.int64]) -> Card:
+    """Fit scales and confidence on validation; note normal rates and validation accuracy."""
+    evidence = trial.potentials.cumsum(0) * draft.potential_scale  # [T, N, 10] logits
+    scale = [fit_scale(step, labels) for step in evidence]
+    probabilities = np.stack([softmax(step * factor) for step, factor in zip(evidence, scale, strict=True)])
+    confidence = choose_confidence(probabilities, labels)
+    stopped = stop(probabilities, confidence)
+    error = expected_calibration_error(stopped.probabilities, labels)
+    layers = []
+    for layer in draft.layers:
+        neurons = float(np.prod(layer.shape))
+        rate = trial.spikes[layer.name].mean(0) / neurons  # [N]: mean over steps, by image
+        rates = {"normal_rate": round(float(rate.mean()), 6), "normal_rate_std": round(float(rate.std()), 6)}
+        layers.append({**layer.model_dump(), **rates})
+    accuracy = {
+        "set": "validation: the last 10,000 training images",
+        "images": len(labels),
+        "by_step": [round(float((p.argmax(-1) == labels).mean()), 6) for p in probabilities],
+        "stopping": round(stopped.accuracy(labels), 6),
+        "average_steps": round(float(stopped.steps.mean()), 4),
+    }
+    calibration = {"scale": scale, "confidence": confidence, "expected_calibration_error": round(error, 6)}
+    return Card.model_validate(
+        {**draft.model_dump(), "layers": layers, "calibration": calibration, "accuracy": {"validation": accuracy}}
+    )
+
+
+def _commit() -> str:
+    """The commit that the code stands at, `unknown` outside a checkout."""
+    result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"
