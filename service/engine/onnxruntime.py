@@ -1,0 +1,64 @@
+"""The engine that runs everywhere: the step graph under onnxruntime, images in batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from service.card import Card, ModelError, load_card
+from service.engine.base import Array, SimulationState, Step
+
+NAME = "onnxruntime"
+
+
+class OnnxruntimeEngine:
+    """A model folder under onnxruntime on the CPU. Safe to call from several threads.
+
+    Raises ModelError where card or graph cannot be used, or do not belong together.
+    """
+
+    name = NAME
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        self.card: Card = load_card(folder)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        path = folder / self.card.graph.file
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base class of its own
+            raise ModelError(f"expected a graph that onnxruntime can run at {path}, got: {error}") from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._hidden = self.card.layer_names[1:-1]
+        self._check_names(path)
+
+    def _check_names(self, path: Path) -> None:
+        states = [state.name for state in self.card.states]
+        expected = {"spikes", "uniforms", *states}
+        found = {tensor.name for tensor in self._session.get_inputs()}
+        if found != expected:
+            raise ModelError(f"expected inputs {sorted(expected)} of {path} (from its card), found {sorted(found)}")
+        expected = {"potential", "spike_probability", "output_spikes"}
+        expected |= {f"next_{name}" for name in states} | {f"spikes.{name}" for name in self._hidden}
+        missing = expected - set(self._outputs)
+        if missing:
+            raise ModelError(f"expected outputs {sorted(missing)} of {path} (from its card), found none of them")
+
+    def initial_state(self, count: int) -> SimulationState:
+        return {state.name: np.zeros((count, *state.shape), np.float32) for state in self.card.states}
+
+    def step(self, state: SimulationState, spikes: Array, uniforms: Array) -> Step:
+        values = self._session.run(None, {"spikes": spikes, "uniforms": uniforms, **state})
+        named: dict[str, Any] = dict(zip(self._outputs, values, strict=True))
+        return Step(
+            potential=named["potential"],
+            spike_probability=named["spike_probability"],
+            output_spikes=named["output_spikes"],
+            spikes={name: named[f"spikes.{name}"] for name in self._hidden},
+            state={name: named[f"next_{name}"] for name in state},
+        )

@@ -1,0 +1,214 @@
+"""A picture of each stage of a run. Drawing only: what is drawn comes from `training.recording`.
+
+Every function takes plain arrays and returns a matplotlib Figure, so that it can be called alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from service.card import Card, Kernel
+from service.encoding import input_spikes
+from training.recording import Recording, attention_maps
+
+INK = "#1f77b4"
+WARM = "#d62728"
+CLASS_COLOURS = [f"C{digit}" for digit in range(10)]
+STEP_LABEL = "time step"
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def _steps(axes: Axes, steps: int) -> None:
+    axes.set_xlim(0.5, steps + 0.5)
+    axes.set_xticks(range(1, steps + 1))
+    axes.set_xlabel(STEP_LABEL)
+
+
+def _raster(axes: Axes, spikes: NDArray[Any], colour: str = INK) -> None:
+    """Events of [T, neurons]: one tick a spike."""
+    t, neuron = np.nonzero(spikes)
+    axes.scatter(t + 1, neuron, s=max(1.0, 900 / max(spikes.shape[1], 10)), marker="|", linewidths=1.2, color=colour)
+    axes.set_ylim(-0.5, spikes.shape[1] - 0.5)
+    _steps(axes, len(spikes))
+
+
+def spike_trains(recording: Recording) -> Figure:
+    """Raster of all 784 pixels, next to the image as the network sees it."""
+    figure, axes = _figure(9, 5, 1, 2, width_ratios=[1, 2])
+    axes[0, 0].imshow(recording.contrast, cmap="gray", vmin=0, vmax=255)
+    axes[0, 0].set_title("contrast")
+    _raster(axes[0, 1], recording.spikes["input"].reshape(recording.steps, -1))
+    axes[0, 1].set(ylabel="pixel (row by row)", title="spike trains: x ~ Bernoulli(contrast)")
+    axes[0, 1].invert_yaxis()
+    return figure
+
+
+def filtered_spike_trains(recording: Recording) -> Figure:
+    """The filtered trains of all pixels over time, and as a picture at each step."""
+    steps = recording.steps
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[2, 1])
+    axes = upper.subplots()
+    lit = np.flatnonzero(recording.filtered.reshape(steps, -1).any(0))
+    axes.plot(range(1, steps + 1), recording.filtered.reshape(steps, -1)[:, lit], color=INK, alpha=0.15, linewidth=1)
+    axes.set(ylabel="filtered train (spikes)", title=f"kernel A applied to {len(lit)} pixels that spiked")
+    _steps(axes, steps)
+    for t, small in enumerate(np.atleast_1d(lower.subplots(1, steps))):
+        small.imshow(recording.filtered[t], cmap="gray", vmin=0, vmax=max(recording.filtered.max(), 1e-9))
+        small.set(title=f"step {t + 1}", xticks=[], yticks=[])
+    return figure
+
+
+def kernel_values(kernel: Kernel, steps: int) -> NDArray[np.float64]:
+    """What one spike at step 0 leaves at steps 0..steps-1, in spikes: sign * exp(-t / tau). [steps]."""
+    return np.asarray(np.sign(kernel.unit) * np.exp(-np.arange(steps) / kernel.tau))
+
+
+def decay_kernels(card: Card, steps: int = 12) -> Figure:
+    """Kernel A (of the inputs) and the negative kernel B (of the output spikes)."""
+    figure, axes = _figure(8, 3.5, 1, 2, sharey=True)
+    for axis, name in zip(axes[0], ("A", "B"), strict=True):
+        kernel = card.kernels[name]
+        axis.stem(range(steps), kernel_values(kernel, steps), basefmt="k-")
+        axis.set(title=f"kernel {name}: {kernel.use}", xlabel="time steps after the spike")
+        axis.annotate(f"tau = {kernel.tau:.2f} steps", (0.5, 0.5), xycoords="axes fraction")
+    axes[0, 0].set_ylabel("value (spikes)")
+    return figure
+
+
+def membrane_potentials(recording: Recording) -> Figure:
+    """Potentials of the ten output neurons over time, with a dot where one spiked."""
+    figure, axes = _figure(8, 4.5)
+    axis = axes[0, 0]
+    time = np.arange(1, recording.steps + 1)
+    for digit in range(10):
+        values = recording.potentials[:, digit]
+        axis.plot(time, values, color=CLASS_COLOURS[digit], label=str(digit), linewidth=1.5)
+        fired = recording.spikes["output"][:, digit] == 1
+        axis.scatter(time[fired], values[fired], color=CLASS_COLOURS[digit], zorder=3)
+    axis.axhline(0, color="grey", linewidth=0.8)
+    axis.set(ylabel="membrane potential u (logits)", title="output neurons: potentials, and spikes as dots")
+    axis.legend(title="digit", ncols=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    _steps(axis, recording.steps)
+    return figure
+
+
+def output_spiking(recording: Recording) -> Figure:
+    """Spike probability of each output neuron, and the spikes that were sampled from it."""
+    figure, axes = _figure(9, 4, 1, 2, sharey=True)
+    shown = axes[0, 0].imshow(
+        recording.spike_probabilities.T, aspect="auto", vmin=0, vmax=1, cmap="viridis", origin="lower",
+        extent=(0.5, recording.steps + 0.5, -0.5, 9.5),
+    )  # fmt: skip
+    figure.colorbar(shown, ax=axes[0, 0], label="p = sigmoid(u)")
+    axes[0, 0].set(title="spike probability", ylabel="output neuron (digit)", yticks=range(10))
+    _steps(axes[0, 0], recording.steps)
+    _raster(axes[0, 1], recording.spikes["output"])
+    axes[0, 1].set_title("output spikes: y ~ Bernoulli(p)")
+    return figure
+
+
+def output_feedback(recording: Recording) -> Figure:
+    """(B * y): the output spikes, filtered by the negative kernel, that the next step is fed."""
+    figure, axes = _figure(8, 5, 10, 1, sharex=True, sharey=True)
+    time = np.arange(1, recording.steps + 1)
+    for digit, axis in enumerate(axes[:, 0]):
+        axis.fill_between(time, recording.feedback[:, digit], step="mid", color=WARM, alpha=0.5)
+        fired = time[recording.spikes["output"][:, digit] == 1]
+        axis.vlines(fired, 0, 0.8, color=INK, linewidth=2)
+        axis.set(ylabel=str(digit), yticks=[], ylim=(-2.1, 1))
+    _steps(axes[-1, 0], recording.steps)
+    figure.suptitle("output spikes (up) and their feedback through kernel B (down)")
+    return figure
+
+
+def attention(card: Card, recording: Recording) -> Figure:
+    """Where each head of each block looks, laid over the image."""
+    maps = attention_maps(card, recording)
+    if not maps:
+        figure, axes = _figure(4, 2)
+        axes[0, 0].text(0.5, 0.5, "this network has no attention", ha="center")
+        axes[0, 0].set_axis_off()
+        return figure
+    heads = len(next(iter(maps.values())))
+    figure, axes = _figure(2.2 * heads, 2.4 * len(maps), len(maps), heads)
+    for row, (block, values) in zip(axes, maps.items(), strict=True):
+        for head, axis in enumerate(row):
+            side = int(np.sqrt(values.shape[1]))
+            axis.imshow(recording.contrast, cmap="gray", vmin=0, vmax=255, extent=(0, 28, 28, 0))
+            received = values[head].reshape(side, side)
+            axis.imshow(received, cmap="inferno", alpha=0.55, extent=(0, 28, 28, 0), vmin=0, vmax=max(received.max(), 1))
+            axis.set(title=f"{block}, head {head + 1}: {values[head].sum():.0f}", xticks=[], yticks=[])
+    figure.suptitle("attention received by each token, coincidences of query and key spikes over all steps")
+    return figure
+
+
+def random_spike_trains(seed: int, steps: int = 100) -> Figure:
+    """The rate encoder itself: trains of pixels at given rates, with the rate that came out."""
+    wanted = np.linspace(0, 255, 11).round().astype(np.uint8)
+    picture = np.zeros((28, 28), np.uint8)
+    picture[0, : len(wanted)] = wanted
+    trains = input_spikes(picture, seed, steps)[:, 0, 0, : len(wanted)]  # [steps, 11]
+    figure, axes = _figure(9, 4)
+    t, row = np.nonzero(trains)
+    axes[0, 0].scatter(t + 1, row, marker="|", s=90, color=INK)
+    labels = [f"{level / 255:.2f} -> {trains[:, i].mean():.2f}" for i, level in enumerate(wanted)]
+    axes[0, 0].set_yticks(range(len(wanted)), labels)
+    axes[0, 0].set(xlabel=STEP_LABEL, ylabel="rate asked for -> rate drawn", title=f"random spike trains, seed {seed}")
+    return figure
+
+
+def sheet(recordings: Sequence[Recording]) -> Figure:
+    """For several samples in a row each: image, potentials, spike probabilities, prediction."""
+    figure, axes = _figure(11, 2.1 * len(recordings), len(recordings), 4, width_ratios=[1, 2, 2, 1.6])
+    for (image, potentials, probabilities, classes), recording in zip(axes, recordings, strict=True):
+        time = range(1, recording.steps + 1)
+        image.imshow(recording.image, cmap="gray", vmin=0, vmax=255)
+        image.set(xticks=[], yticks=[])
+        for digit in range(10):
+            chosen = digit == recording.prediction
+            style = {"color": CLASS_COLOURS[digit], "linewidth": 2.2 if chosen else 0.9}
+            potentials.plot(time, recording.potentials[:, digit], **style)
+            probabilities.plot(time, recording.spike_probabilities[:, digit], **style)
+        probabilities.set_ylim(-0.05, 1.05)
+        final = recording.class_probabilities[-1]
+        classes.barh(range(10), final, color=CLASS_COLOURS)
+        classes.set(xlim=(0, 1), yticks=range(10), title=f"reads {recording.prediction} ({100 * final.max():.1f} %)")
+        for axis in (potentials, probabilities):
+            _steps(axis, recording.steps)
+    for axis, title in zip(axes[0], ("image", "membrane potentials", "spike probabilities"), strict=False):
+        axis.set_title(title)
+    return figure
+
+
+def draw_all(card: Card, recordings: Sequence[Recording], folder: Path, seed: int) -> list[Path]:
+    """Write every figure of the first recording, and the sheet of all, as PNG. Returns the paths."""
+    first = recordings[0]
+    drawn = {
+        "spike-trains": spike_trains(first),
+        "filtered-spike-trains": filtered_spike_trains(first),
+        "decay-kernels": decay_kernels(card),
+        "membrane-potentials": membrane_potentials(first),
+        "output-spiking": output_spiking(first),
+        "output-feedback": output_feedback(first),
+        "attention": attention(card, first),
+        "random-spike-trains": random_spike_trains(seed),
+        "sheet": sheet(recordings),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in drawn.items():
+        paths.append(folder / f"{name}.png")
+        figure.savefig(paths[-1], dpi=110)
+    return paths
