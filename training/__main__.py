@@ -50,13 +50,13 @@ def _counted(description: str, total: int) -> Iterator[Callable[[int], None]]:
 @app.command()
 def train(
     run: Annotated[Path, typer.Option(help="run folder: settings, metrics and checkpoints")] = Path("runs/spiking-mha"),
-    epochs: Annotated[int, typer.Option(min=1)] = 40,
+    epochs: Annotated[int, typer.Option(min=1)] = 36,
     integer_epochs: Annotated[int, typer.Option(min=0, help="so many, at the end, in integer arithmetic")] = 8,
     time_steps: Annotated[int, typer.Option(min=1, help="steps simulated in the first epochs")] = 2,
     final_time_steps: Annotated[int, typer.Option(min=1, help="steps simulated in the last epochs")] = 4,
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 2e-3,
-    activity_target: Annotated[float, typer.Option(help="share of synaptic operations that costs nothing")] = 0.045,
+    activity_target: Annotated[float, typer.Option(help="share of synaptic operations that costs nothing")] = 0.055,
     activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
     bits: Annotated[int, typer.Option(min=2, max=8, help="bits of a synapse")] = 8,
     attention: Annotated[bool, typer.Option(help="with multi-head attention, or the same without")] = True,
@@ -123,6 +123,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint of a run")] = Path("runs/spiking-mha/best.pt"),
     model: Annotated[Path, typer.Option(help="model folder to write")] = Path("models/spiking-mha"),
     max_steps: Annotated[int, typer.Option(min=1, max=10, help="time steps at the most")] = 8,
+    version: Annotated[str, typer.Option(help="version of the model, for its card")] = "1.0.0",
     data: DataOption = None,
 ) -> None:
     """Write the step graph and the card, after checking that both engines give the same spikes."""
@@ -140,6 +141,7 @@ def export(
             validation,
             mnist.load("test", data)[0][:SELF_CHECK_IMAGES],
             max_steps=max_steps,
+            version=version,
             command=command,
             progress=progress,
         )

@@ -92,12 +92,12 @@ def sha256(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
 class Variation:
     """How far handwriting may vary: standard deviations, or half-widths where it says `max`."""
 
-    rotation_degrees: float = 10.0
-    scale: float = 0.10
-    shear: float = 0.12
-    max_shift: float = 2.0
-    elastic_pixels: float = 1.0
-    wide_share: float = 0.25  # so many images vary `wide` times as much
+    rotation_degrees: float = 8.0
+    scale: float = 0.08
+    shear: float = 0.10
+    max_shift: float = 1.5
+    elastic_pixels: float = 0.5
+    wide_share: float = 0.2  # so many images vary `wide` times as much
     wide: float = 2.0
 
 
@@ -123,7 +123,7 @@ def vary(images: Tensor, variation: Variation, generator: torch.Generator) -> Te
     stretch = torch.stack([scale_x, shear, zero, scale_y], -1).view(-1, 2, 2)
     affine = torch.cat([rotate @ stretch, shift[:, :, None]], -1)  # [N, 2, 3]: output position -> input position
     grid = F.affine_grid(affine, [count, 1, side, side], align_corners=False)  # [N, 28, 28, 2]
-    bend = F.interpolate(normal(count, 2, 6, 6), size=(side, side), mode="bicubic", align_corners=True)
+    bend = F.interpolate(normal(count, 2, 5, 5), size=(side, side), mode="bicubic", align_corners=True)
     grid = grid + bend.permute(0, 2, 3, 1) * (reach.sqrt()[:, None, None, None] * variation.elastic_pixels * 2 / side)
     warped = F.grid_sample(images[:, None].float(), grid, mode="bilinear", align_corners=False)[:, 0]
     return warped.round().clamp(0, 255).to(torch.uint8)

@@ -12,7 +12,6 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ def export(
     self_check: NDArray[np.uint8],
     *,
     max_steps: int = 8,
+    version: str = "1.0.0",
     command: str = "",
     progress: Callable[[int], None] = lambda images_done: None,
 ) -> Card:
@@ -54,7 +54,7 @@ def export(
     """
     network, settings, contents = load_network(checkpoint)
     graph = build(network, folder.name).SerializeToString()
-    draft = _draft_card(network, folder.name, graph, max_steps)
+    draft = _draft_card(network, folder.name, version, graph, max_steps)
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary), graph, draft)
         engine = OnnxruntimeEngine(Path(temporary))
@@ -106,7 +106,7 @@ def check_parity(network: SpikingTransformer, engine: Engine, images: NDArray[np
                     )
 
 
-def _draft_card(network: SpikingTransformer, name: str, graph: bytes, max_steps: int) -> Card:
+def _draft_card(network: SpikingTransformer, name: str, version: str, graph: bytes, max_steps: int) -> Card:
     """The card as far as the network alone decides it; calibration comes later."""
     config = network.config
     shapes, fan = layer_shapes(config), fan_outs(config)
@@ -130,7 +130,7 @@ def _draft_card(network: SpikingTransformer, name: str, graph: bytes, max_steps:
         {
             "schema_version": SCHEMA_VERSION,
             "name": name,
-            "version": version("spikehead"),
+            "version": version,
             "description": DESCRIPTION,
             "licence": "Apache-2.0",
             "graph": {"file": GRAPH_FILE, "sha256": hashlib.sha256(graph).hexdigest()},
