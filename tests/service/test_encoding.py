@@ -1,0 +1,136 @@
+"""The encoder: exact spikes for a seed, rates, and a retina that sees contrast."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from service.encoding import EncodingError, contrast, encode, input_spikes, output_uniforms, rates
+
+
+def digit() -> np.ndarray:
+    """A seven of two strokes, three pixels wide."""
+    image = np.zeros((28, 28), np.uint8)
+    image[6:9, 8:20] = 255
+    for row in range(9, 23):
+        image[row, 18 - (row - 9) // 2 : 21 - (row - 9) // 2] = 255
+    return image
+
+
+def test_spikes_of_a_seed_are_these_on_every_machine() -> None:
+    image = np.arange(784, dtype=np.uint16).reshape(28, 28).astype(np.uint8)
+    spikes = input_spikes(image, seed=7, steps=4)
+    assert spikes.shape == (4, 1, 28, 28) and spikes.dtype == np.uint8
+    assert spikes.sum((1, 2, 3)).tolist() == SPIKE_COUNTS
+    assert hashlib.sha256(np.packbits(spikes).tobytes()).hexdigest() == SPIKE_HASH
+
+
+SPIKE_COUNTS = [394, 398, 394, 390]
+SPIKE_HASH = "25fe352b59737ddeda1ed11f230ef4daeb9455bb3eff137d76bb861205ad2e2d"
+
+
+def test_uniforms_of_a_seed_are_these_on_every_machine() -> None:
+    uniforms = output_uniforms(seed=7, steps=2)
+    assert uniforms.dtype == np.float32 and uniforms.shape == (2, 10)
+    assert (uniforms * 2**24 == np.round(uniforms * 2**24)).all()
+    assert (uniforms[0, :3] * 2**24).astype(int).tolist() == UNIFORMS
+
+
+UNIFORMS = [15434906, 14657383, 13089334]
+
+
+def test_rates_are_whole_256ths() -> None:
+    assert rates(np.array([0, 1, 127, 128, 254, 255], np.uint8)).tolist() == [0, 1, 127, 129, 255, 256]
+
+
+@pytest.mark.parametrize("encoder", ["bernoulli", "regular"])
+def test_black_never_fires_and_white_always_does(encoder: str) -> None:
+    image = np.zeros((28, 28), np.uint8)
+    image[14:] = 255
+    spikes = input_spikes(image, 3, 50, encoder)  # type: ignore[arg-type]
+    assert spikes[:, 0, :14].sum() == 0
+    assert spikes[:, 0, 14:].all()
+
+
+def test_bernoulli_reaches_its_rate() -> None:
+    spikes = input_spikes(np.full((28, 28), 64, np.uint8), 1, 200)
+    assert spikes.mean() == pytest.approx(0.25, abs=0.005)
+
+
+def test_regular_spaces_spikes_evenly() -> None:
+    spikes = input_spikes(np.full((28, 28), 64, np.uint8), 1, 16, "regular")[:, 0, 0, 0]
+    assert np.flatnonzero(spikes).tolist() == [1, 5, 9, 13]
+
+
+def test_a_longer_run_begins_like_a_shorter_one() -> None:
+    image = contrast(digit())
+    assert (input_spikes(image, 9, 8)[:3] == input_spikes(image, 9, 3)).all()
+    assert (output_uniforms(9, 8)[:3] == output_uniforms(9, 3)).all()
+
+
+def test_a_batch_is_its_images_alone() -> None:
+    images = np.stack([contrast(digit()), np.full((28, 28), 100, np.uint8)])
+    spikes, uniforms = encode(images, [11, 2**64 - 1], 5)
+    for i, seed in enumerate([11, 2**64 - 1]):
+        assert (spikes[:, i] == input_spikes(images[i], seed, 5)).all()
+        assert (uniforms[:, i] == output_uniforms(seed, 5)).all()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_is_not_of_64_bits_is_refused(seed: int) -> None:
+    with pytest.raises(EncodingError, match=f"expected a seed between 0 and 2\\*\\*64 - 1, got {seed}"):
+        input_spikes(digit(), seed, 1)
+
+
+def test_other_bad_input_is_refused() -> None:
+    with pytest.raises(EncodingError, match="at least 1 time step, got 0"):
+        input_spikes(digit(), 0, 0)
+    with pytest.raises(EncodingError, match="expected an encoder among bernoulli, regular, got 'poisson'"):
+        encode(digit()[None], [0], 1, "poisson")  # type: ignore[arg-type]
+    with pytest.raises(EncodingError, match="one seed an image, got 2 for 1 images"):
+        encode(digit()[None], [0, 1], 1)
+    with pytest.raises(EncodingError, match=r"expected uint8 \[\.\.\., 28, 28\], got float64 \[28, 28\]"):
+        contrast(digit().astype(float))  # type: ignore[arg-type]
+
+
+def test_a_clean_digit_passes_the_retina_unchanged() -> None:
+    kept = contrast(digit())
+    # Despeckling may round a stroke's corners, where a pixel has fewer than two bright neighbours: none here.
+    assert (kept == digit()).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["inverted", "grey paper", "low contrast", "vertical band", "horizontal band", "light from one side"]
+)
+def test_the_retina_sees_the_same_digit_on_any_background(name: str) -> None:
+    ink = digit().astype(int)
+    slope = np.linspace(20, 160, 28).astype(int)[None, :]
+    pictures = {
+        "inverted": 255 - ink,
+        "grey paper": 120 + ink // 2,
+        "low contrast": ink // 4,
+        "vertical band": np.where((np.arange(28) // 9 == 1)[None, :], 255 - ink, ink),
+        "horizontal band": np.where((np.arange(28) // 9 == 1)[:, None], 255 - ink, ink),
+        "light from one side": np.clip(slope + ink // 3, 0, 255),
+    }
+    seen = contrast(pictures[name].astype(np.uint8)).astype(int)
+    assert np.abs(seen - ink).mean() < 6
+    assert seen[ink == 0].mean() < 5 < 200 < seen[ink == 255].mean()
+
+
+def test_lone_specks_do_not_spike() -> None:
+    picture = digit()
+    picture[2, 3] = picture[25, 24] = 255
+    assert (contrast(picture) == digit()).all()
+
+
+def test_retina_of_a_batch_is_that_of_its_images() -> None:
+    generator = np.random.default_rng(0)
+    batch = generator.integers(0, 256, (6, 28, 28), dtype=np.uint8)
+    batch[0] = digit()
+    batch[1] = 255 - digit()
+    assert all((contrast(batch)[i] == contrast(batch[i])).all() for i in range(6))
+
+
+def test_an_even_picture_has_no_contrast() -> None:
+    assert contrast(np.full((28, 28), 77, np.uint8)).sum() == 0

@@ -1,0 +1,114 @@
+"""The network: shapes, arithmetic, names."""
+
+import pytest
+import torch
+
+from tests.training.conftest import SMALL, make_network
+from training.network import (
+    Membrane,
+    NetworkConfig,
+    SpikingTransformer,
+    fan_outs,
+    layer_shapes,
+    spiking_self_attention,
+)
+
+SPIKES = (torch.rand(3, 5, 1, 28, 28, generator=torch.Generator().manual_seed(1)) < 0.3).float()
+UNIFORMS = torch.rand(3, 5, 10, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("integer", [True, False])
+def test_every_layer_has_the_shape_that_the_card_will_quote(small_network: SpikingTransformer, integer: bool) -> None:
+    small_network.integer = integer
+    run = small_network(SPIKES, UNIFORMS)
+    shapes = layer_shapes(SMALL)
+    assert ["input", *run.layers, "output"] == list(shapes)
+    for name, spikes in run.layers.items():
+        assert list(spikes.shape) == [3, 5, *shapes[name]]
+        assert set(spikes.unique().tolist()) <= {0.0, 1.0}
+    assert run.potentials.shape == run.spike_probabilities.shape == run.output_spikes.shape == (3, 5, 10)
+
+
+def test_integer_network_computes_on_whole_numbers(small_network: SpikingTransformer) -> None:
+    run = small_network(SPIKES, UNIFORMS)
+    assert torch.equal(run.integer_potentials, run.integer_potentials.round())
+    weight, gamma, feedback, _ = small_network.readout_parameters()
+    for values in (weight, gamma, feedback):
+        assert torch.equal(values, values.round())
+    assert weight.abs().max() == 127
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(8, 127), (4, 7), (2, 1)])
+def test_weights_have_as_many_bits_as_asked_for(bits: int, largest: int) -> None:
+    network = make_network(NetworkConfig(stem=(4, 4), channels=8, blocks=1, heads=2, bits=bits))
+    membrane = Membrane(network.residual_writers(), network.config.largest_weight)
+    assert max(float(w.detach().abs().max()) for w in membrane.weights) == largest
+    assert torch.equal(membrane.v_threshold, membrane.v_threshold.round())
+
+
+def test_a_prefix_does_not_depend_on_what_comes_after(small_network: SpikingTransformer) -> None:
+    whole, part = small_network(SPIKES, UNIFORMS), small_network(SPIKES[:2], UNIFORMS[:2])
+    assert torch.equal(whole.potentials[:2], part.potentials)
+
+
+def test_an_image_does_not_depend_on_its_batch(small_network: SpikingTransformer) -> None:
+    whole, alone = small_network(SPIKES, UNIFORMS), small_network(SPIKES[:, 3:4], UNIFORMS[:, 3:4])
+    assert torch.equal(whole.potentials[:, 3:4], alone.potentials)
+
+
+def test_self_attention_counts_coincidences_by_hand() -> None:
+    """One head, two tokens, two channels. K^T V = [[1, 1], [0, 1]]; Q = [[1, 0], [1, 1]] -> [[1, 1], [1, 2]]."""
+    key = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    value = torch.tensor([[1.0, 1.0], [0.0, 1.0]])
+    query = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    assert spiking_self_attention(query, key, value, 1).tolist() == [[1.0, 1.0], [1.0, 2.0]]
+
+
+def test_heads_do_not_see_each_other() -> None:
+    query = torch.tensor([[1.0, 0.0]])
+    key = torch.tensor([[0.0, 1.0]])
+    value = torch.tensor([[1.0, 1.0]])
+    assert spiking_self_attention(query, key, value, 2).tolist() == [[0.0, 0.0]]
+
+
+def test_output_spikes_follow_probability_and_uniform(small_network: SpikingTransformer) -> None:
+    run = small_network(SPIKES, UNIFORMS)
+    assert torch.equal(run.output_spikes, (UNIFORMS < run.spike_probabilities).float())
+
+
+def test_an_output_spike_lowers_the_next_potential(small_network: SpikingTransformer) -> None:
+    """Feedback through the negative kernel: the only thing that differs is what was sampled."""
+    silent = small_network(SPIKES, torch.full_like(UNIFORMS, 1.0))
+    busy = small_network(SPIKES, torch.zeros_like(UNIFORMS))
+    feedback = small_network.readout_parameters()[2]
+    assert silent.output_spikes.sum() == 0 and bool((busy.output_spikes == 1).all())
+    lowered = silent.integer_potentials[1] - busy.integer_potentials[1]
+    assert torch.equal(lowered, (feedback * 16).expand_as(lowered))
+    assert bool((feedback > 0).all())
+
+
+def test_gradients_reach_every_parameter_in_integer_arithmetic() -> None:
+    network = make_network()
+    network(SPIKES, UNIFORMS).potentials.square().sum().backward()
+    missing = [name for name, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert missing == []
+
+
+def test_without_attention_there_is_no_attention() -> None:
+    config = NetworkConfig(stem=(4, 4), channels=8, blocks=1, heads=2, attention=False)
+    run = make_network(config)(SPIKES, UNIFORMS)
+    assert [name for name in run.layers if "query" in name] == []
+    assert list(layer_shapes(config)) == ["input", *run.layers, "output"]
+
+
+def test_shipped_configuration_stays_under_its_budget() -> None:
+    assert sum(p.numel() for p in SpikingTransformer().parameters()) <= 300_000
+
+
+def test_fan_out_counts_the_windows_that_see_a_pixel() -> None:
+    """5 x 5 windows at stride 2 with padding 2: rows 0, 1, 2 are seen by 2, 2 (rows 0-3 of window...) windows."""
+    fan = fan_outs(SMALL)["input"]
+    seen = torch.nn.functional.conv_transpose2d(
+        torch.ones(1, 1, 14, 14), torch.ones(1, 1, 5, 5), stride=2, padding=2, output_padding=1
+    )[0, 0]
+    assert torch.equal(seen, torch.outer(torch.tensor(fan["rows"]), torch.tensor(fan["columns"])).float())
