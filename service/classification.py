@@ -1,0 +1,129 @@
+"""One request from its body to its answer: parse, decode, simulate, describe, remember.
+
+Everything here computes and blocks, so it runs in worker threads. A single picture is one job (`classify`); a
+batch is many (`open_batch`, `decode`, `simulate`, `close_batch`), so that short requests get their turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic_core import to_json
+
+from service import bodies
+from service.bodies import Source
+from service.errors import Problem
+from service.images import ImageError, Pixels
+from service.options import Options, collect, model_name, parse
+from service.records import Ids, Record, Records
+from service.registry import Models
+from service.settings import Settings
+from service.simulation import Simulator, seeds_of_batch
+
+Query = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture in MNIST's form, and what it took."""
+
+    pixels: Pixels  # [28, 28]
+    decode_ms: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch that has been parsed."""
+
+    simulator: Simulator
+    options: Options
+    sources: list[Source]
+    seeds: list[int]
+
+
+class Classifier:
+    """Answers requests with the loaded models. Safe across threads."""
+
+    def __init__(self, models: Models, records: Records, settings: Settings) -> None:
+        self.models = models
+        self.records = records
+        self._settings = settings
+        self._ids = Ids()
+
+    def classify(self, content_type: str, query: Query, data: bytes) -> bytes:
+        """The answer to one picture, as JSON. Raises Problem."""
+        began = time.perf_counter()
+        parsed = bodies.parse_single(content_type, data)
+        simulator, options = self._options(query, parsed.options)
+        picture = self._decode(parsed.sources[0], None, began)
+        answers = simulator.classify(picture.pixels[None], [options.seed], options, [picture.decode_ms])
+        return self._remember([picture], answers)[0]
+
+    def open_batch(self, content_type: str, query: Query, data: bytes) -> Batch:
+        """Pictures still to be decoded, and options. Raises Problem."""
+        settings = self._settings
+        parsed = bodies.parse_batch(content_type, data, settings.max_batch_images)
+        simulator, options = self._options(query, parsed.options)
+        count = len(parsed.sources)
+        if options.raster and count > settings.max_raster_images:
+            expected = f"at most {settings.max_raster_images} images where a raster is asked for"
+            raise Problem("too-many-images", expected, f"{count} images")
+        return Batch(simulator, options, parsed.sources, seeds_of_batch(options.seed, count))
+
+    def decode(self, batch: Batch, portion: slice) -> list[Decoded]:
+        """Some of the batch's pictures. Raises Problem, which names the picture."""
+        first = portion.start or 0
+        return [self._decode(source, first + i) for i, source in enumerate(batch.sources[portion])]
+
+    def simulate(self, batch: Batch, pictures: list[Decoded], portion: slice) -> list[dict[str, Any]]:
+        """Answers for some of the batch's pictures."""
+        some = pictures[portion]
+        return batch.simulator.classify(
+            np.stack([picture.pixels for picture in some]),
+            batch.seeds[portion],
+            batch.options,
+            [picture.decode_ms for picture in some],
+        )
+
+    def close_batch(self, pictures: list[Decoded], answers: list[dict[str, Any]]) -> bytes:
+        """The answer to the batch, as JSON."""
+        return b'{"results":[' + b",".join(self._remember(pictures, answers)) + b"]}"
+
+    def _options(self, query: Query, body: dict[str, Any]) -> tuple[Simulator, Options]:
+        given = collect(query, body)
+        simulator = self.models.get(model_name(given, self.models.default))
+        return simulator, parse(given, simulator.card)
+
+    def _decode(self, source: Source, image: int | None, began: float | None = None) -> Decoded:
+        began = time.perf_counter() if began is None else began
+        try:
+            pixels = source.decode(self._settings.max_pixels)
+        except ImageError as error:
+            raise Problem(error.kind, error.expected, error.received, image) from error
+        return Decoded(pixels, (time.perf_counter() - began) * 1000)
+
+    def _remember(self, pictures: Sequence[Decoded], answers: Sequence[dict[str, Any]]) -> list[bytes]:
+        """Gives each answer its id, and makes JSON of it."""
+        records = []
+        for picture, answer in zip(pictures, answers, strict=True):
+            identifier = self._ids.new()
+            record = Record(
+                id=identifier,
+                time=time.time(),
+                model=answer["model"],
+                model_version=answer["model_version"],
+                image=picture.pixels.tobytes(),
+                seed=answer["seed"],
+                prediction=answer["prediction"],
+                confidence=answer["confidence"],
+                steps_used=answer["steps_used"],
+                stopped_by=answer["stopped_by"],
+                answer=to_json({"id": identifier, **answer}),
+            )
+            records.append(record)
+        self.records.add(records)
+        return [record.answer for record in records]

@@ -1,0 +1,111 @@
+"""What can go wrong with a request, as `application/problem+json` (RFC 9457).
+
+Each kind has a stable `type`, `/problems/<kind>`, which the service also answers with a description. Nothing
+here knows HTTP beyond the status code that a kind asks for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of problem. `expected` and `received` are an example, for the documentation."""
+
+    status: int
+    title: str
+    expected: str
+    received: str
+
+
+KINDS: dict[str, Kind] = {
+    "empty-body": Kind(400, "The body is empty", "an image in the body", "0 bytes"),
+    "malformed-body": Kind(400, "The body cannot be parsed", "JSON", "expected value at line 1 column 2"),
+    "not-found": Kind(404, "There is nothing here", "a route of this service (see /docs)", "'/classfy'"),
+    "unknown-model": Kind(404, "There is no such model", "model: one of spiking-mha", "'resnet'"),
+    "unknown-request": Kind(404, "No such request is remembered", "the id of a recent request", "'42'"),
+    "method-not-allowed": Kind(405, "The route has no such method", "POST", "GET"),
+    "body-too-large": Kind(413, "The body is too large", "at most 1048576 bytes", "2000000 bytes"),
+    "too-many-images": Kind(413, "The batch has too many images", "at most 10000 images", "20000 images"),
+    "image-too-large": Kind(
+        413, "The picture has too many pixels", "at most 16000000 pixels", "20000 x 20000 pixels"
+    ),
+    "unsupported-media-type": Kind(
+        415,
+        "The media type is not supported",
+        "image/*, application/octet-stream, application/json or multipart/form-data",
+        "'text/csv'",
+    ),
+    "unsupported-image-format": Kind(
+        415, "The picture's format is not supported", "a PNG, JPEG, WebP, BMP or GIF picture", "TIFF data"
+    ),
+    "unreadable-image": Kind(
+        422, "The picture cannot be read", "a complete picture", "a broken one (image file is truncated)"
+    ),
+    "animated-image": Kind(422, "The picture moves", "a still picture", "an animation of 3 frames"),
+    "blank-image": Kind(
+        422, "The picture has no ink", "ink at least 16 grey levels from the paper", "a contrast of 0 grey levels"
+    ),
+    "wrong-size": Kind(422, "The number of bytes is wrong", "784 bytes, 28 rows of 28 pixels", "783 bytes"),
+    "wrong-pixels": Kind(
+        422, "The pixels are wrong", "a whole number from 0 to 255 at row 3, column 5", "256"
+    ),
+    "missing-image": Kind(422, "There is no image in the body", "'image' or 'pixels'", "neither"),
+    "too-many-files": Kind(422, "There is more than one image", "one file (see /classify/batch)", "2 files"),
+    "unknown-option": Kind(
+        422,
+        "There is no such option",
+        "one of model, max_steps, confidence, seed, encoder, raster",
+        "'steps'",
+    ),
+    "invalid-option": Kind(422, "An option has a wrong value", "max_steps: a whole number from 1 to 8", "'0'"),
+    "conflicting-option": Kind(422, "An option is given twice", "one value of seed", "'7' and 8"),
+    "unknown-layer": Kind(422, "There is no such layer", "raster: layers among all, input, output", "'stem9'"),
+    "internal-error": Kind(
+        500, "The service made a mistake", "an answer", "an unexpected error, logged under the request's id"
+    ),
+    "not-ready": Kind(503, "The service is not ready", "models that are loaded and warmed up", "none yet"),
+}
+"""Every kind of problem that the service answers with."""
+
+
+def type_of(kind: str) -> str:
+    """The `type` of a kind: a URI reference, stable across versions."""
+    return f"/problems/{kind}"
+
+
+class Problem(Exception):
+    """A request cannot be answered. `kind` is a key of KINDS; `image` counts from 0 in a batch."""
+
+    def __init__(self, kind: str, expected: str, received: str, image: int | None = None) -> None:
+        super().__init__(f"{KINDS[kind].title}: expected {expected}, got {received}")
+        self.kind, self.expected, self.received, self.image = kind, expected, received, image
+
+    @property
+    def status(self) -> int:
+        return KINDS[self.kind].status
+
+    def document(self, request_id: str) -> dict[str, Any]:
+        """The members of the problem document."""
+        where = "" if self.image is None else f"image {self.image}: "
+        document: dict[str, Any] = {
+            "type": type_of(self.kind),
+            "title": KINDS[self.kind].title,
+            "status": self.status,
+            "detail": f"{where}expected {self.expected}, got {self.received}",
+            "expected": self.expected,
+            "received": self.received,
+            "request_id": request_id,
+        }
+        if self.image is not None:
+            document["image"] = self.image
+        return document
+
+
+def example(kind: str) -> dict[str, Any]:
+    """A problem document of that kind, for the documentation."""
+    return Problem(kind, KINDS[kind].expected, KINDS[kind].received).document("0193d5f0c1a27b3e5f4c2d19")

@@ -1,0 +1,490 @@
+"""From the bytes of a picture to the 28 x 28 pixels that the network reads.
+
+Pictures are brought to MNIST's form the way MNIST was made: ink bright on dark, cropped to the ink, fitted
+into 20 x 20, centred by mass in 28 x 28. Drawings differ from MNIST in their pens too, so strokes that are
+much thinner or thicker than MNIST's are brought to its width before they are scaled down.
+
+    decode       bytes -> a small upright RGB picture without transparency
+    find_ink     -> how far each pixel is from the paper, 0 for paper, 255 for the strongest ink
+    strokes      -> which pixels are the digit's: no specks, no frame
+    normalise    all of it -> 28 x 28
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+
+from service.encoding import PIXELS, SIDE, contrast
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+
+Pixels = NDArray[np.uint8]
+Grey = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+_BOX = 20  # MNIST's digits fill a box of 20 x 20
+_FINE = 4  # strokes are worked on at 4 times that
+_WORKING_SIDE = 256  # larger pictures are reduced to this first: finer detail is lost in 20 x 20 anyway
+_KEPT_SIDE = 2048  # what is kept of a larger picture, to look closer at a small digit in it
+_BLANK_CONTRAST = 16.0  # grey levels between paper and ink below which there is no ink
+_THIN, _THICK = 2.0, 4.4  # widths of a stroke in the box of 20 that pass as they are
+_CENTRED = 3.5  # pixels that MNIST's form allows between the centre of mass and the middle
+
+
+@dataclass
+class ImageError(ValueError):
+    """A picture cannot be read. `kind` is stable; expected and received are for people."""
+
+    kind: str
+    expected: str
+    received: str
+
+    def __str__(self) -> str:
+        return f"expected {self.expected}, got {self.received}"
+
+
+def from_raw(data: bytes | memoryview) -> Pixels:
+    """784 bytes, row by row, already in MNIST's form. -> uint8 [28, 28]. Raises ImageError."""
+    if len(data) != PIXELS:
+        raise ImageError("wrong-size", f"{PIXELS} bytes, {SIDE} rows of {SIDE} pixels", f"{len(data)} bytes")
+    return _with_ink(np.frombuffer(data, np.uint8).reshape(SIDE, SIDE))
+
+
+def from_pixels(rows: Any) -> Pixels:
+    """28 lists of 28 whole numbers from 0 to 255, already in MNIST's form. -> uint8 [28, 28]. Raises ImageError."""
+    if not isinstance(rows, list) or len(rows) != SIDE:
+        raise ImageError("wrong-pixels", f"a list of {SIDE} rows", described(rows))
+    for number, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != SIDE:
+            raise ImageError("wrong-pixels", f"{SIDE} pixels in row {number}", described(row))
+    if set(map(type, chain.from_iterable(rows))) == {int}:
+        flat = list(chain.from_iterable(rows))
+        if min(flat) >= 0 and max(flat) <= 255:
+            return _with_ink(np.array(rows, np.uint8))
+    return _with_ink(np.array([[_pixel(rows, y, x) for x in range(SIDE)] for y in range(SIDE)], np.uint8))
+
+
+def _pixel(rows: list[list[Any]], y: int, x: int) -> int:
+    value = rows[y][x]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 255
+    if not number or value != int(value):
+        raise ImageError("wrong-pixels", f"a whole number from 0 to 255 at row {y}, column {x}", described(value))
+    return int(value)
+
+
+def described(value: Any) -> str:
+    """What a JSON value is, in a few words."""
+    if isinstance(value, (list, dict)):
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
+    return repr(value)[:80]
+
+
+def _with_ink(pixels: Pixels) -> Pixels:
+    if pixels.min() == pixels.max():
+        raise ImageError("blank-image", "a picture with ink on it", f"{PIXELS} pixels of value {int(pixels[0, 0])}")
+    return pixels
+
+
+def prepare(data: bytes, *, max_pixels: int) -> Pixels:
+    """An encoded picture (PNG, JPEG, WebP, BMP or GIF) in MNIST's form. -> uint8 [28, 28]. Raises ImageError."""
+    picture = decode(data, max_pixels)
+    if picture.size == (SIDE, SIDE):
+        small = np.asarray(picture.convert("L"))
+        if is_mnist_form(small):
+            return small
+    return normalise(picture)
+
+
+# ----------------------------------------------------------------------------- from bytes to a picture
+
+_SIGNATURES = {
+    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP",
+}  # fmt: skip
+_FOREIGN = {
+    b"II*\x00": "TIFF", b"MM\x00*": "TIFF", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML",
+    b"\x00\x00\x01\x00": "ICO", b"8BPS": "Photoshop", b"P5": "PGM", b"P6": "PPM",
+}  # fmt: skip
+
+
+def looks_encoded(data: bytes) -> bool:
+    """Whether the bytes begin like a picture file."""
+    return any(data.startswith(signature) for signature in chain(_SIGNATURES, _FOREIGN)) or data[4:8] == b"ftyp"
+
+
+def decode(data: bytes, max_pixels: int) -> Image.Image:
+    """The picture as RGB, upright, without transparency; large ones reduced to 2048 pixels a side at most.
+
+    The size is checked before anything is decompressed. Raises ImageError.
+    """
+    try:
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError("image-too-large", f"at most {max_pixels} pixels", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise _unknown(data) from error
+    except Exception as error:  # broken headers raise whatever a format's parser happens to raise
+        raise _broken(error) from error
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise ImageError("image-too-large", f"at most {max_pixels} pixels", f"{width} x {height} pixels")
+    try:
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1:
+            raise ImageError("animated-image", "a still picture", f"an animation of {frames} frames")
+        picture.draft(None, (_KEPT_SIDE // 2, _KEPT_SIDE // 2))  # a JPEG can be decoded at 1/2, 1/4 or 1/8
+        picture.load()
+        orientation = picture.getexif().get(_ORIENTATION)
+        return _upright(_flattened(_reduced(_plain(picture), _KEPT_SIDE)), orientation)
+    except ImageError:
+        raise
+    except Exception as error:  # likewise, for truncated or damaged data
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> ImageError:
+    return ImageError("unreadable-image", "a complete picture", f"a broken one ({str(error)[:100]})")
+
+
+def _unknown(data: bytes) -> ImageError:
+    expected = "a PNG, JPEG, WebP, BMP or GIF picture"
+    for signature, name in _FOREIGN.items():
+        if data.startswith(signature):
+            return ImageError("unsupported-image-format", expected, f"{name} data")
+    if data[4:8] == b"ftyp":
+        return ImageError("unsupported-image-format", expected, "HEIF, AVIF or video data")
+    for signature, name in _SIGNATURES.items():
+        if data.startswith(signature):
+            return ImageError("unreadable-image", "a complete picture", f"a broken {name} file")
+    return ImageError("unreadable-image", expected, f"{len(data)} bytes of something else")
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """8 bits a channel: L, RGB or, with transparency, RGBA."""
+    if picture.mode.startswith("I"):  # 16 bits of grey
+        return Image.fromarray((np.asarray(picture).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8))
+    if "A" in picture.mode.upper() or "transparency" in picture.info:
+        return picture.convert("RGBA")
+    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+
+
+def _reduced(picture: Image.Image, side: int) -> Image.Image:
+    """By a whole factor, by averaging, so that no side is longer."""
+    factor = -(-max(picture.size) // side)
+    return picture.reduce(factor) if factor > 1 else picture
+
+
+def _flattened(picture: Image.Image) -> Image.Image:
+    """RGB. Transparent parts become paper: that of the opaque parts if they have ink and paper, else what
+    stands out from them, white or black."""
+    if picture.mode != "RGBA":
+        return picture.convert("RGB")
+    values = np.asarray(picture)
+    opaque = values[values[..., 3] > 127][:, :3]  # [n, 3]
+    if len(opaque) == picture.width * picture.height:
+        return picture.convert("RGB")
+    white, black = (255, 255, 255), (0, 0, 0)
+    paper = white
+    if len(opaque):
+        low, middle, high = np.percentile(opaque.mean(axis=1), [5, 50, 95])
+        if high - low > 60 and 2 * len(opaque) > picture.width * picture.height:
+            red, green, blue = (int(level) for level in np.median(opaque, axis=0))
+            paper = (red, green, blue)
+        elif middle > 127:
+            paper = black
+    background = Image.new("RGBA", picture.size, (*paper, 255))
+    return Image.alpha_composite(background, picture).convert("RGB")
+
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # of EXIF's orientation
+
+
+def _upright(picture: Image.Image, orientation: Any) -> Image.Image:
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)
+
+
+# --------------------------------------------------------------------------------- 28 x 28 as they are
+
+
+def is_mnist_form(small: Pixels) -> bool:
+    """Whether a 28 x 28 picture is in MNIST's form already, as far as its place goes.
+
+    Brightness does not matter: the retina (`service.encoding.contrast`) takes care of that. uint8 [28, 28].
+    """
+    seen = small if not _frame_of(small).any() else contrast(small)
+    if not seen.any():
+        return False
+    return bool(np.all(np.abs(_centre_of_mass(seen.astype(np.float32)) - (SIDE - 1) / 2) <= _CENTRED))
+
+
+def _frame_of(small: Pixels) -> Pixels:
+    """The outermost pixels."""
+    return np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+
+
+# ------------------------------------------------------------------------------- from a picture to ink
+
+
+def normalise(picture: Image.Image) -> Pixels:
+    """Find the ink, crop to it, fit it into 20 x 20 with strokes of MNIST's width, centre by mass.
+
+    RGB picture -> uint8 [28, 28]. Raises ImageError where there is no ink.
+    """
+    small = _reduced(picture, _WORKING_SIDE)
+    ink = find_ink(np.asarray(small, np.float32))  # [H, W]
+    mask = strokes(ink)
+    box = _box(mask)
+    factor = -(-picture.width // small.width)
+    if factor > 1 and max(box[2] - box[0], box[3] - box[1]) * 2 < _WORKING_SIDE:
+        # a small digit on a large sheet: look again, closer
+        margin = 4 + max(box[2] - box[0], box[3] - box[1]) // 4
+        left, top = max(box[0] - margin, 0) * factor, max(box[1] - margin, 0) * factor
+        right, bottom = min((box[2] + margin) * factor, picture.width), min((box[3] + margin) * factor, picture.height)
+        ink = find_ink(np.asarray(_reduced(picture.crop((left, top, right, bottom)), _WORKING_SIDE), np.float32))
+        mask = strokes(ink)
+        box = _box(mask)
+    near = np.asarray(Image.fromarray(mask).filter(ImageFilter.MaxFilter(3)))  # soft edges belong to the stroke
+    cropped = np.where(near, ink, 0)[box[1] : box[3], box[0] : box[2]]
+    return _centred(_fitted(_with_usual_strokes(cropped), _BOX))
+
+
+def _box(mask: Mask) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is set."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def find_ink(picture: Grey) -> Grey:
+    """How far each pixel is from the paper, 0..255, the strongest ink at 255. [H, W, 3] -> [H, W].
+
+    The paper is a smooth surface fitted to each colour channel, so that shading and tinted paper go away.
+    Ink is darker than paper, or lighter: whichever there is more of. The channel that differs most counts,
+    so that ink may have any colour. Raises ImageError where nothing differs.
+    """
+    away = picture - np.stack([_paper(picture[..., channel]) for channel in range(3)], axis=-1)
+    darker, lighter = np.maximum(-away.min(axis=-1), 0), np.maximum(away.max(axis=-1), 0)
+    peak = max(_brightest(distance, max(2, distance.size // 2000)) for distance in (darker, lighter))
+    if peak < _BLANK_CONTRAST:
+        received = f"a contrast of {peak:.0f} grey levels"
+        raise ImageError("blank-image", f"ink at least {_BLANK_CONTRAST:.0f} grey levels from the paper", received)
+    dark, light = (float(distance[distance > peak / 2].sum()) for distance in (darker, lighter))
+    return np.clip((darker if dark >= light else lighter) * (255.0 / peak), 0, 255).astype(np.float32)
+
+
+def _brightest(values: Grey, count: int) -> float:
+    """The `count`-th largest value."""
+    return float(np.partition(values, values.size - count, axis=None)[values.size - count])
+
+
+def _paper(channel: Grey) -> Grey:
+    """Brightness of the paper: a quadratic surface fitted to the pixels that are not ink. [H, W]."""
+    height, width = channel.shape
+    stride = max(1, max(height, width) // 64)
+    few = channel[::stride, ::stride]
+    y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
+    terms = _quadratic(y[::stride], x[::stride]).reshape(6, -1).astype(np.float64)  # [6, n]
+    coefficients = np.array([_paper_level(channel, few), 0, 0, 0, 0, 0])
+    values = few.ravel().astype(np.float64)
+    # Pixels near the present guess are paper. The allowance shrinks as the surface gets better.
+    for allowance in (60.0, 30.0, 20.0):
+        paper = np.abs(values - coefficients @ terms) <= allowance
+        if paper.sum() < max(64, values.size // 5):
+            break
+        known = terms[:, paper]
+        gram = known @ known.T + 1e-3 * np.eye(6)  # the small term keeps thin pictures solvable
+        coefficients = np.linalg.solve(gram, known @ values[paper])
+    surface = np.tensordot(coefficients.astype(np.float32), _quadratic(y, x), axes=1)
+    return np.clip(surface, 0, 255)
+
+
+def _quadratic(y: Grey, x: Grey) -> Grey:
+    """1, x, y, xy, x^2, y^2 at each point. [6, H, W]."""
+    rows, columns = np.broadcast_arrays(y[:, None], x[None, :])
+    return np.stack([np.ones_like(rows), columns, rows, rows * columns, columns**2, rows**2])
+
+
+def _paper_level(channel: Grey, few: Grey) -> float:
+    """A first guess: the level along the edge, if much of the picture has it, else the most usual one."""
+    edge = float(np.median(np.concatenate([channel[0], channel[-1], channel[:, 0], channel[:, -1]])))
+    if float((np.abs(few - edge) <= 40).mean()) >= 0.35:
+        return edge
+    return float(np.median(few))
+
+
+def strokes(ink: Grey) -> Mask:
+    """Which pixels are the digit's: no specks, no frame or line along the picture's edge. [H, W]."""
+    mask = ink > _threshold(ink)
+    labels, boxes, areas = _components(mask)
+    height, width = mask.shape
+    main = int(areas.argmax())
+    size = boxes[:, 2:] - boxes[:, :2]  # [n, 2]
+    touching = (boxes == np.array([0, 0, height, width])).sum(axis=1)
+    frame = (touching >= 2) & (size >= 0.8 * np.array([height, width])).any(axis=1)
+    frame |= _enclosing(labels, boxes, areas)
+    keep = areas >= max(3.0, 0.03 * float(areas.max()))
+    if (keep & ~frame).any():
+        keep &= ~frame
+        main = int(np.where(keep, areas, 0).argmax())
+        keep = ~frame & (areas >= max(3.0, 0.03 * float(areas[main])))
+    apart = np.maximum(np.maximum(boxes[:, :2] - boxes[main, 2:], boxes[main, :2] - boxes[:, 2:]), 0).max(axis=1)
+    keep &= (areas >= 0.15 * areas[main]) | (apart <= 0.35 * size[main].max())
+    return np.asarray(keep[labels] & mask)
+
+
+def _enclosing(labels: NDArray[np.int64], boxes: NDArray[np.int64], areas: NDArray[np.float64]) -> Mask:
+    """Which components are rectangles around others: most of their pixels lie along their own box. [n]."""
+    result = np.zeros(len(areas), bool)
+    for index in np.flatnonzero(areas >= 0.1 * areas.max()):
+        top, left, bottom, right = boxes[index]
+        inside = (boxes[:, :2] > boxes[index, :2]).all(axis=1) & (boxes[:, 2:] < boxes[index, 2:]).all(axis=1)
+        if not (inside & (areas >= 0.05 * areas[index])).any():
+            continue
+        own = labels[top:bottom, left:right] == index
+        band = max(2, max(own.shape) // 20)
+        if own[band:-band, band:-band].sum() < 0.1 * own.sum():
+            result[index] = True
+    return result
+
+
+def _threshold(ink: Grey) -> float:
+    """Otsu's threshold between paper and ink, kept between a quarter and a half of the strongest ink."""
+    counts = np.bincount(ink.astype(np.uint8).ravel(), minlength=256).astype(np.float64)
+    below, levels = counts.cumsum(), np.arange(256)
+    sums = (counts * levels).cumsum()
+    above = below[-1] - below
+    between = (sums[-1] * below / below[-1] - sums) ** 2 / np.maximum(below * above, 1e-9)
+    return float(np.clip(between.argmax(), 64, 128))
+
+
+def _components(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Connected parts of a mask (8 neighbours), by runs of rows and union-find.
+
+    Returns labels [H, W] (-1 outside the mask), boxes [n, 4] as top, left, bottom, right, areas [n].
+    """
+    padded = np.pad(mask, ((0, 0), (1, 1))).astype(np.int8)
+    change = np.diff(padded, axis=1)
+    row, start = np.nonzero(change == 1)
+    end = np.nonzero(change == -1)[1]
+    parent = list(range(len(row)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first_of_row = np.searchsorted(row, np.arange(mask.shape[0] + 1)).tolist()
+    starts, ends = start.tolist(), end.tolist()
+    for y in range(1, mask.shape[0]):
+        above, here = first_of_row[y - 1], first_of_row[y]
+        stop_above, stop_here = first_of_row[y], first_of_row[y + 1]
+        while above < stop_above and here < stop_here:
+            if starts[above] <= ends[here] and starts[here] <= ends[above]:  # runs touch, diagonally too
+                parent[root(above)] = root(here)
+            if ends[above] < ends[here]:
+                above += 1
+            else:
+                here += 1
+    roots = np.array([root(i) for i in range(len(parent))])
+    _, index = np.unique(roots, return_inverse=True)
+    count = int(index.max()) + 1
+    areas = np.bincount(index, weights=end - start, minlength=count)
+    boxes = np.zeros((count, 4), np.int64)
+    boxes[:, :2] = max(mask.shape)
+    np.minimum.at(boxes[:, 0], index, row)
+    np.minimum.at(boxes[:, 1], index, start)
+    np.maximum.at(boxes[:, 2], index, row + 1)
+    np.maximum.at(boxes[:, 3], index, end)
+    labels = np.full(mask.shape, -1, np.int64)
+    labels[mask] = np.repeat(index, end - start)
+    return labels, boxes, areas
+
+
+# --------------------------------------------------------------------------- from ink to MNIST's form
+
+
+def _fitted(ink: Grey, side: int) -> Grey:
+    """Scaled, with its proportions, so that the longer side is `side`; averaged, so that nothing is skipped."""
+    height, width = ink.shape
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+    resized = np.asarray(Image.fromarray(ink).resize(size, method))
+    return np.clip(resized, 0, 255).astype(np.float32)
+
+
+def stroke_width(ink: Grey) -> float:
+    """Mean width of the strokes in pixels.
+
+    Eroding a stroke of width w by 0, 1, 2, ... pixels from both sides leaves areas that sum up to
+    (w / 4 + 1 / 2) times its own.
+    """
+    mask = Image.fromarray((ink > 100).astype(np.uint8))
+    areas: list[int] = []
+    while (area := int(np.count_nonzero(np.asarray(mask)))) and len(areas) < 40:
+        areas.append(area)
+        framed = ImageOps.expand(mask, 1, 0)
+        mask = framed.filter(ImageFilter.MinFilter(3)).crop((1, 1, framed.width - 1, framed.height - 1))
+    return 4 * sum(areas) / areas[0] - 2 if areas else 0.0
+
+
+def _with_usual_strokes(ink: Grey) -> Grey:
+    """Thin strokes thickened and thick ones thinned until they pass for MNIST's, at 4 times the box."""
+    scale = _BOX * _FINE / max(ink.shape)
+    if scale < 1 and stroke_width(ink) * scale < 1.5:  # else averaging would make hairlines faint
+        widened = Image.fromarray(ink.astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
+        ink = np.asarray(widened, np.float32)
+    fine = _fitted(ink, _BOX * _FINE)
+    peak = max(float(fine.max()), 1.0)
+    image = Image.fromarray(np.clip(fine * (255.0 / peak), 0, 255).astype(np.uint8))
+    width = stroke_width(np.asarray(image, np.float32)) / _FINE
+    if width < _THIN:
+        image = ImageOps.expand(image, 4, 0)
+        for _ in range(min(4, round((_THIN + 0.5 - width) * _FINE / 2))):
+            image = image.filter(ImageFilter.MaxFilter(3))
+    elif width > _THICK:
+        image = ImageOps.expand(image, 1, 0)
+        for _ in range(min(6, round((width - _THICK + 0.5) * _FINE / 2))):
+            thinner = image.filter(ImageFilter.MinFilter(3))
+            if int(np.asarray(thinner).max()) < 128:
+                break
+            image = thinner
+    values = np.asarray(image, np.float32)
+    left, top, right, bottom = _box(values > 64)
+    return values[top:bottom, left:right]
+
+
+def _centre_of_mass(values: Grey) -> NDArray[np.float64]:
+    """(row, column)."""
+    total = float(values.sum())
+    rows = float(values.sum(axis=1) @ np.arange(values.shape[0])) / total
+    columns = float(values.sum(axis=0) @ np.arange(values.shape[1])) / total
+    return np.array([rows, columns])
+
+
+def _centred(box: Grey) -> Pixels:
+    """The digit in 28 x 28, its centre of mass in the middle, as far as it fits. Brightest ink at 255."""
+    peak = max(_brightest(box, max(1, box.size // 50)), 1.0)
+    values = np.clip(box * (255.0 / peak), 0, 255).round()
+    offset = np.rint((SIDE - 1) / 2 - _centre_of_mass(values.astype(np.float32))).astype(int)
+    room = SIDE - np.array(values.shape)
+    top, left = np.clip(offset, 0, room)
+    result = np.zeros((SIDE, SIDE), np.uint8)
+    result[top : top + values.shape[0], left : left + values.shape[1]] = values
+    return result

@@ -1,0 +1,174 @@
+"""What the OpenAPI document says about bodies, options and errors, with an example for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service import schemas
+from service.errors import KINDS, MEDIA_TYPE, example
+
+JSON = "application/json"
+
+ANY_IMAGE = ["unreadable-image", "animated-image", "blank-image", "wrong-size", "wrong-pixels", "missing-image"]
+ANY_OPTION = ["unknown-option", "invalid-option", "conflicting-option", "unknown-layer"]
+ANY_BODY = ["empty-body", "malformed-body", "body-too-large", "unsupported-media-type"]
+CLASSIFY_PROBLEMS = [
+    *ANY_BODY,
+    "unknown-model",
+    "image-too-large",
+    "unsupported-image-format",
+    *ANY_IMAGE,
+    "too-many-files",
+    *ANY_OPTION,
+    "internal-error",
+    "not-ready",
+]
+BATCH_PROBLEMS = [kind for kind in CLASSIFY_PROBLEMS if kind != "too-many-files"] + ["too-many-images"]
+
+
+def answers(model: type[Any], answer: Any, problems: list[str], description: str) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route: its answer, and the kinds of problems by their status."""
+    responses: dict[int | str, dict[str, Any]] = {
+        200: {"model": model, "description": description, "content": {JSON: {"example": answer}}}
+    }
+    for kind in problems:
+        status: int | str = KINDS[kind].status
+        schema = {"$ref": "#/components/schemas/ProblemDocument"}
+        response = responses.setdefault(
+            status, {"description": "", "content": {MEDIA_TYPE: {"schema": schema, "examples": {}}}}
+        )
+        response["content"][MEDIA_TYPE]["examples"][kind] = {"summary": KINDS[kind].title, "value": example(kind)}
+    for code, response in responses.items():
+        if code != 200:
+            titles = [entry["summary"] for entry in response["content"][MEDIA_TYPE]["examples"].values()]
+            response["description"] = ". ".join(titles) + "."
+    return responses
+
+
+def _required(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter's schema without the `null` that stands for "not given"."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    rest = {name: value for name, value in schema.items() if name not in ("anyOf", "default", "description", "title")}
+    return {**(kinds[0] if kinds else {}), **rest}
+
+
+def _option_schemas() -> dict[str, dict[str, Any]]:
+    properties = schemas.ClassifyOptions.model_json_schema()["properties"]
+    return {
+        name: {**_required(schema), "description": schema["description"]} for name, schema in properties.items()
+    }
+
+
+_EXAMPLES = {
+    "model": "spiking-mha", "max_steps": 8, "confidence": 0.9, "seed": 7, "encoder": "bernoulli", "raster": "output",
+}  # fmt: skip
+
+
+def option_parameters() -> list[dict[str, Any]]:
+    """The options as query parameters."""
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.pop("description"),
+            "schema": schema,
+            "example": _EXAMPLES[name],
+        }
+        for name, schema in _option_schemas().items()
+    ]
+
+
+_BASE64 = {"type": "string", "minLength": 1, "description": "A picture in base64, plain or as a data URL."}
+_ROW = {
+    "type": "array",
+    "minItems": 28,
+    "maxItems": 28,
+    "items": {"type": "integer", "minimum": 0, "maximum": 255},
+}
+_PIXELS = {
+    "type": "array",
+    "minItems": 28,
+    "maxItems": 28,
+    "items": _ROW,
+    "description": "28 rows of 28 whole numbers, ink bright on dark as in MNIST; taken as they are.",
+}
+
+
+def _object(name: str, schema: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": [name],
+        "properties": {name: schema, **options},
+        "additionalProperties": False,
+    }
+
+
+def _binary(description: str) -> dict[str, Any]:
+    return {"type": "string", "format": "binary", "description": description}
+
+
+def classify_body() -> dict[str, Any]:
+    """`requestBody` of `POST /classify`."""
+    options = _option_schemas()
+    content: dict[str, Any] = {
+        media_type: {"schema": _binary("The picture's file."), "example": "(the bytes of the file)"}
+        for media_type in ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif")
+    }
+    content["application/octet-stream"] = {
+        "schema": {**_binary("784 bytes, row by row, taken as they are."), "minLength": 784, "maxLength": 784},
+        "example": "(784 bytes)",
+    }
+    content["multipart/form-data"] = {
+        "schema": _object("image", _binary("The picture's file."), options),
+        "example": {"image": "(the bytes of the file)", "seed": 7},
+    }
+    content[JSON] = {
+        "schema": {"oneOf": [_object("image", _BASE64, options), _object("pixels", _PIXELS, options)]},
+        "examples": {
+            "image": {"summary": "base64", "value": {"image": schemas.PNG_BASE64, "seed": 7, "raster": "output"}},
+            "pixels": {"summary": "pixels", "value": {"pixels": schemas.PIXELS, "seed": 7}},
+        },
+    }
+    return {"required": True, "content": content}
+
+
+def batch_body() -> dict[str, Any]:
+    """`requestBody` of `POST /classify/batch`."""
+    options = _option_schemas()
+    item = {"oneOf": [_BASE64, _PIXELS, _object("image", _BASE64, {}), _object("pixels", _PIXELS, {})]}
+    pictures = {"type": "array", "minItems": 1, "items": item}
+    pixels = {"type": "array", "minItems": 1, "items": _PIXELS}
+    files = {"type": "array", "minItems": 1, "items": _binary("A picture's file.")}
+    content = {
+        "application/octet-stream": {
+            "schema": {**_binary("N times 784 bytes, taken as they are."), "minLength": 784},
+            "example": "(N times 784 bytes)",
+        },
+        "multipart/form-data": {
+            "schema": _object("images", files, options),
+            "example": {"images": ["(the bytes of the first file)", "(of the second)"], "seed": 7},
+        },
+        JSON: {
+            "schema": {"oneOf": [_object("images", pictures, options), _object("pixels", pixels, options)]},
+            "examples": {
+                "images": {"summary": "base64", "value": {"images": [schemas.PNG_BASE64] * 2, "seed": 7}},
+                "pixels": {"summary": "pixels", "value": {"pixels": [schemas.PIXELS], "seed": 7}},
+            },
+        },
+    }
+    return {"required": True, "content": content}
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """The generated document with the problem's schema, and without FastAPI's own kind of error."""
+    components = document.setdefault("components", {}).setdefault("schemas", {})
+    components["ProblemDocument"] = schemas.ProblemDocument.model_json_schema()
+    for name in ("HTTPValidationError", "ValidationError"):
+        components.pop(name, None)
+    for path in document["paths"].values():
+        for operation in path.values():
+            default = operation["responses"].get("422", {}).get("content", {})
+            if JSON in default:
+                del operation["responses"]["422"]
+    return document

@@ -1,0 +1,60 @@
+"""The models that the service answers with, loaded and warmed up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.card import CARD_FILE, ModelError
+from service.engine import load_engine
+from service.errors import Problem
+from service.options import shown
+from service.settings import Settings
+from service.simulation import Simulator
+
+
+class Models:
+    """Simulators by the name of their model; one of them is the default. Raises ModelError without it."""
+
+    def __init__(self, simulators: dict[str, Simulator], default: str) -> None:
+        if default not in simulators:
+            found = ", ".join(sorted(simulators)) or "none"
+            raise ModelError(f"expected a model named {default} (SPIKEHEAD_DEFAULT_MODEL), found {found}")
+        self._simulators = dict(sorted(simulators.items()))
+        self.default = default
+
+    def __iter__(self) -> Iterator[Simulator]:
+        return iter(self._simulators.values())
+
+    def get(self, name: str) -> Simulator:
+        """Raises Problem where there is no such model."""
+        try:
+            return self._simulators[name]
+        except KeyError:
+            raise Problem("unknown-model", f"model: one of {', '.join(self._simulators)}", shown(name)) from None
+
+
+def model_folders(models: Path) -> list[Path]:
+    """Folders that hold a model: those with a card or a graph. Raises ModelError where `models` is no folder."""
+    if not models.is_dir():
+        raise ModelError(f"expected a folder of models at {models} (SPIKEHEAD_MODELS), found none")
+    folders = sorted(path for path in models.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in folders if (path / CARD_FILE).exists() or any(path.glob("*.onnx"))]
+
+
+def load_models(settings: Settings) -> Models:
+    """Every model in `settings.models`, warmed up. One that cannot be used is refused, with all others.
+
+    Raises ModelError with what was expected and what was found.
+    """
+    simulators: dict[str, Simulator] = {}
+    for folder in model_folders(settings.models):
+        simulator = Simulator(load_engine(folder, settings))
+        name = simulator.card.name
+        if name in simulators:
+            raise ModelError(f"expected one model named {name} in {settings.models}, found another in {folder}")
+        simulators[name] = simulator
+    models = Models(simulators, settings.default_model)
+    for simulator in models:
+        simulator.warm_up()
+    return models

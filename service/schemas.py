@@ -1,0 +1,313 @@
+"""What goes over the wire, for the OpenAPI document: fields, their meaning, and examples.
+
+Answers are not validated by these models while serving (that would cost more than the simulation); the tests
+hold every answer against them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.card import Card
+from service.encoding import MAX_SEED, Encoder
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ClassifyOptions(Part):
+    """Options of a classification, in the query, in the JSON body or as form fields."""
+
+    model: str | None = Field(None, description="Model that answers; see `GET /models`. Default: the service's.")
+    max_steps: int | None = Field(
+        None, ge=1, le=64, description="Time steps to simulate at the most. Default and largest: the model's."
+    )
+    confidence: Probability | None = Field(
+        None, description="Stop as soon as one class has this probability. Default: the model's."
+    )
+    seed: Seed | None = Field(
+        None, description="Seed of all randomness, a 64-bit number. The same image and seed give the same spikes."
+    )
+    encoder: Encoder | None = Field(
+        None, description="`bernoulli` (default) draws spikes at random, `regular` spaces them evenly."
+    )
+    raster: str | None = Field(
+        None, description="Layers whose spikes are wanted, separated by commas: `input`, `output`, ... or `all`."
+    )
+
+
+class SpikeCounts(Part):
+    """Spikes over all steps simulated."""
+
+    input: Count
+    layers: dict[str, Count] = Field(description="hidden layers, in the order in which a spike travels")
+    output: list[Count] = Field(min_length=10, max_length=10, description="of each class")
+
+
+class OperationsByKind(Part):
+    accumulates: Count = Field(description="additions that spikes caused")
+    multiply_accumulates: Count = Field(description="products of filtered input pixels with weights")
+
+
+class Timings(Part):
+    """Milliseconds. In a batch, encoding and simulation are shared by the images simulated together."""
+
+    decode: float = Field(ge=0, description="from the body's bytes to 28 x 28 pixels")
+    encode: float = Field(ge=0, description="from pixels to spike trains")
+    simulate: float = Field(ge=0, description="from spike trains to the decision")
+
+
+class LayerRaster(Part):
+    """Spikes of one layer as address events."""
+
+    shape: list[int]
+    events: list[Annotated[list[int], Field(min_length=2, max_length=2)]] = Field(
+        description="`[t, index]`: time step from 0, index over the flattened layer; ordered by time"
+    )
+
+
+class Classification(Part):
+    """The answer to one picture."""
+
+    id: str = Field(description="of this answer; see `GET /spikes/{id}`")
+    model: str
+    model_version: str
+    engine: str = Field(description="what simulated")
+    prediction: int = Field(ge=0, le=9)
+    confidence: Probability = Field(description="probability of the prediction")
+    class_probabilities: list[Probability] = Field(min_length=10, max_length=10)
+    spike_counts: SpikeCounts
+    steps_used: int = Field(ge=1)
+    max_steps: int = Field(ge=1)
+    stopped_by: Literal["confidence", "max_steps"]
+    confidence_threshold: Probability = Field(description="the confidence to stop at")
+    seed: Seed = Field(description="the one given, else the one drawn (below 2**53)")
+    encoder: Encoder
+    synaptic_operations: Count = Field(description="additions and products together")
+    synaptic_operations_by_kind: OperationsByKind
+    timings_ms: Timings
+    raster: dict[str, LayerRaster] | None = Field(None, description="only where it was asked for")
+
+
+class BatchResult(Part):
+    results: list[Classification] = Field(description="one a picture, in order")
+
+
+class RequestSummary(Part):
+    """A recent classification."""
+
+    id: str
+    time: str = Field(description="when it was answered, ISO 8601, UTC")
+    model: str
+    model_version: str
+    prediction: int
+    confidence: Probability
+    steps_used: int
+    stopped_by: Literal["confidence", "max_steps"]
+    seed: Seed
+
+
+class RequestList(Part):
+    requests: list[RequestSummary] = Field(description="newest first")
+    next: str | None = Field(description="give it as `before` to get the next page; null on the last one")
+
+
+class StoredRequest(Part):
+    """A recent classification with everything that it returned."""
+
+    time: str
+    pixels: list[list[int]] = Field(description="28 x 28, the picture as the network saw it")
+    answer: Classification
+
+
+class RecentQuery(Part):
+    """Which recent requests."""
+
+    limit: int = Field(50, ge=1, le=1000, description="most requests to return")
+    before: str | None = Field(
+        None, pattern="^[0-9a-f]{24}$", description="only those older than this id: `next` of the page before"
+    )
+
+
+class ModelSummary(Part):
+    name: str
+    version: str
+    description: str
+    engine: str
+    max_steps: int
+    confidence: Probability = Field(description="default confidence to stop at")
+    layers: list[str] = Field(description="in the order in which a spike travels")
+
+
+class ModelList(Part):
+    default: str
+    models: list[ModelSummary]
+
+
+class ModelCard(Part):
+    """A model and what simulates it."""
+
+    engine: str
+    card: Card
+
+
+class Live(Part):
+    status: Literal["alive"]
+
+
+class ReadyModel(Part):
+    name: str
+    version: str
+    engine: str
+
+
+class Ready(Part):
+    status: Literal["ready"]
+    models: list[ReadyModel]
+
+
+class ProblemDocument(Part):
+    """RFC 9457."""
+
+    type: str = Field(description="stable: a program can rely on it")
+    title: str
+    status: int
+    detail: str
+    expected: str
+    received: str
+    request_id: str = Field(description="also in the header X-Request-ID, and in the log")
+    image: int | None = Field(None, description="which picture of a batch, counted from 0")
+
+
+class ProblemType(Part):
+    """What a kind of problem means."""
+
+    type: str
+    title: str
+    status: int
+    example: ProblemDocument
+
+
+ID = "18a5c0d2f3b4e6a1c2d3e4f5"
+TIME = "2026-11-24T15:17:27.123Z"
+
+CLASSIFICATION: dict[str, Any] = {
+    "id": ID,
+    "model": "spiking-mha",
+    "model_version": "1.0.0",
+    "engine": "onnxruntime",
+    "prediction": 7,
+    "confidence": 0.9968,
+    "class_probabilities": [0.0001, 0.0002, 0.0008, 0.0006, 0.0001, 0.0001, 0.0, 0.9968, 0.0001, 0.0012],
+    "spike_counts": {
+        "input": 89,
+        "layers": {"stem1": 489, "stem2": 457, "tokens": 168},
+        "output": [0, 0, 0, 0, 0, 0, 0, 1, 0, 0],
+    },
+    "steps_used": 1,
+    "max_steps": 8,
+    "stopped_by": "confidence",
+    "confidence_threshold": 0.75,
+    "seed": 7,
+    "encoder": "bernoulli",
+    "synaptic_operations": 285744,
+    "synaptic_operations_by_kind": {"accumulates": 262544, "multiply_accumulates": 23200},
+    "timings_ms": {"decode": 0.1012, "encode": 0.2511, "simulate": 0.4403},
+    "raster": {"output": {"shape": [10], "events": [[0, 7]]}},
+}
+BATCH = {"results": [{name: value for name, value in CLASSIFICATION.items() if name != "raster"}]}
+SUMMARY = {
+    "id": ID,
+    "time": TIME,
+    "model": "spiking-mha",
+    "model_version": "1.0.0",
+    "prediction": 7,
+    "confidence": 0.9968,
+    "steps_used": 1,
+    "stopped_by": "confidence",
+    "seed": 7,
+}
+REQUESTS = {"requests": [SUMMARY], "next": ID}
+
+
+def _seven() -> list[list[int]]:
+    """A seven of straight strokes, 28 x 28."""
+    rows = [[0] * 28 for _ in range(28)]
+    for row in range(5, 8):
+        rows[row][8:20] = [255] * 12
+    for row in range(8, 24):
+        left = 18 - (row - 8) // 2
+        rows[row][left : left + 3] = [255] * 3
+    return rows
+
+
+PIXELS = _seven()
+PNG_BASE64 = (
+    "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAAQElEQVR42mNgGGSAEcb4j0WQCZ9OJqKMRYD/cFESjf1ProOQNJKmE1kjSTpR"
+    "NJKiE1UjCTrRNBKvE10jfp0DAQAZPwklKSb92AAAAABJRU5ErkJggg=="
+)
+STORED = {"time": TIME, "pixels": PIXELS, "answer": CLASSIFICATION}
+MODELS = {
+    "default": "spiking-mha",
+    "models": [
+        {
+            "name": "spiking-mha",
+            "version": "1.0.0",
+            "description": "Spiking network with multi-head self-attention.",
+            "engine": "onnxruntime",
+            "max_steps": 8,
+            "confidence": 0.75,
+            "layers": ["input", "stem1", "stem2", "tokens", "output"],
+        }
+    ],
+}
+READY = {"status": "ready", "models": [{"name": "spiking-mha", "version": "1.0.0", "engine": "onnxruntime"}]}
+MODEL_CARD = {
+    "engine": "onnxruntime",
+    "card": {
+        "schema_version": 1,
+        "name": "spiking-mha",
+        "version": "1.0.0",
+        "description": "Spiking network with multi-head self-attention.",
+        "licence": "Apache-2.0",
+        "graph": {"file": "model.onnx", "sha256": "5e" * 32},
+        "max_steps": 2,
+        "layers": [
+            {
+                "name": "input",
+                "shape": [1, 28, 28],
+                "fan_out": {"targets": 32, "rows": [2] * 28, "columns": [2] * 28},
+                "tau": None,
+                "v_threshold": None,
+                "normal_rate": 0.1257,
+                "normal_rate_std": 0.0379,
+            },
+            {
+                "name": "output",
+                "shape": [10],
+                "fan_out": {"targets": 10, "rows": None, "columns": None},
+                "tau": None,
+                "v_threshold": None,
+                "normal_rate": 0.09,
+                "normal_rate_std": 0.02,
+            },
+        ],
+        "states": [{"name": "state.input", "shape": [1, 28, 28]}],
+        "kernels": {"A": {"tau": 1.4427, "shift": 1, "unit": 16, "use": "filtered spike trains"}},
+        "potential_scale": 0.00372,
+        "calibration": {"scale": [1.25, 0.55], "confidence": 0.75, "expected_calibration_error": 0.004},
+        "parameters": 127540,
+        "bits": 8,
+        "accuracy": {},
+        "energy": {},
+        "training": {},
+    },
+}
+LIVE = {"status": "alive"}
