@@ -27,7 +27,9 @@ def default(context: typer.Context) -> None:
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="address to listen on (SPIKEHEAD_HOST)")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="port to listen on (SPIKEHEAD_PORT)")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="port to listen on (SPIKEHEAD_PORT)")
+    ] = None,
 ) -> None:
     """Serve over HTTP. Settings come from the environment, see the README."""
     import logging

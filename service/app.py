@@ -151,7 +151,9 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
         allowed = ", ".join(_query_names(request))
         return problem_response(Problem("unknown-option", f"one of {allowed}", shown(name)), request.scope)
     expected = first["msg"].removeprefix("Input should be ").removeprefix("String should ")
-    return problem_response(Problem("invalid-option", f"{name}: {expected}", shown(first["input"])), request.scope)
+    return problem_response(
+        Problem("invalid-option", f"{name}: {expected}", shown(first["input"])), request.scope
+    )
 
 
 def _query_names(request: Request) -> list[str]:
@@ -162,5 +164,3 @@ def _query_names(request: Request) -> list[str]:
 async def _on_disconnect(request: Request, error: Exception) -> Response:
     """The client has gone: nobody reads this."""
     return problem_response(Problem("malformed-body", "a whole body", "a part of it"), request.scope)
-
-

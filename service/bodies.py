@@ -94,7 +94,9 @@ def parse_batch(content_type: str, data: bytes, max_images: int) -> Parsed:
     """Many pictures, in order, with options. Raises Problem."""
     media_type, parameters = _media_type(content_type)
     if media_type not in (JSON, MULTIPART, RAW):
-        raise Problem("unsupported-media-type", _BATCH_TYPES, shown(media_type) if media_type else "no Content-Type")
+        raise Problem(
+            "unsupported-media-type", _BATCH_TYPES, shown(media_type) if media_type else "no Content-Type"
+        )
     if not data:
         raise Problem("empty-body", "images in the body", "0 bytes")
     if media_type == RAW:
@@ -169,7 +171,9 @@ def _base64(text: Any) -> Source:
     try:
         data = base64.b64decode("".join(text[prefix.end() if prefix else 0 :].split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Problem("malformed-body", "image: a picture in base64", f"{shown(text[:40])} ({error})") from None
+        raise Problem(
+            "malformed-body", "image: a picture in base64", f"{shown(text[:40])} ({error})"
+        ) from None
     if not data:
         raise Problem("empty-body", "image: a picture in base64", "0 bytes")
     return _encoded(data)
@@ -243,7 +247,9 @@ class _Form:
                 raise Problem("too-many-files", "one file (see /classify/batch)", "more")
             raise Problem("too-many-images", f"at most {self._max_files} images", "more")
         if not data:
-            raise Problem("empty-body", f"a picture in the form's file {shown(name)}", "0 bytes", len(sources))
+            raise Problem(
+                "empty-body", f"a picture in the form's file {shown(name)}", "0 bytes", len(sources)
+            )
         sources.append(_encoded(data) if media_type.startswith(b"image/") else _unlabelled(data))
 
     def _add_field(self, name: str, data: bytes) -> None:

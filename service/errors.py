@@ -48,7 +48,10 @@ KINDS: dict[str, Kind] = {
     ),
     "animated-image": Kind(422, "The picture moves", "a still picture", "an animation of 3 frames"),
     "blank-image": Kind(
-        422, "The picture has no ink", "ink at least 16 grey levels from the paper", "a contrast of 0 grey levels"
+        422,
+        "The picture has no ink",
+        "ink at least 16 grey levels from the paper",
+        "a contrast of 0 grey levels",
     ),
     "wrong-size": Kind(422, "The number of bytes is wrong", "784 bytes, 28 rows of 28 pixels", "783 bytes"),
     "wrong-pixels": Kind(
@@ -62,9 +65,13 @@ KINDS: dict[str, Kind] = {
         "one of model, max_steps, confidence, seed, encoder, raster",
         "'steps'",
     ),
-    "invalid-option": Kind(422, "An option has a wrong value", "max_steps: a whole number from 1 to 8", "'0'"),
+    "invalid-option": Kind(
+        422, "An option has a wrong value", "max_steps: a whole number from 1 to 8", "'0'"
+    ),
     "conflicting-option": Kind(422, "An option is given twice", "one value of seed", "'7' and 8"),
-    "unknown-layer": Kind(422, "There is no such layer", "raster: layers among all, input, output", "'stem9'"),
+    "unknown-layer": Kind(
+        422, "There is no such layer", "raster: layers among all, input, output", "'stem9'"
+    ),
     "internal-error": Kind(
         500, "The service made a mistake", "an answer", "an unexpected error, logged under the request's id"
     ),

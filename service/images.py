@@ -34,7 +34,8 @@ _FINE = 4  # strokes are worked on at 4 times that
 _WORKING_SIDE = 256  # larger pictures are reduced to this first: finer detail is lost in 20 x 20 anyway
 _KEPT_SIDE = 2048  # what is kept of a larger picture, to look closer at a small digit in it
 _BLANK_CONTRAST = 16.0  # grey levels between paper and ink below which there is no ink
-_THIN, _THICK = 2.0, 4.4  # widths of a stroke in the box of 20 that pass as they are
+_THIN, _THICK = 2.0, 3.6  # widths of a stroke in the box of 20 that pass as they are: most of MNIST's
+_THINNEST, _THICKEST = 2.3, 3.3  # what others are brought to
 _CENTRED = 3.5  # pixels that MNIST's form allows between the centre of mass and the middle
 
 
@@ -75,7 +76,9 @@ def _pixel(rows: list[list[Any]], y: int, x: int) -> int:
     value = rows[y][x]
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 255
     if not number or value != int(value):
-        raise ImageError("wrong-pixels", f"a whole number from 0 to 255 at row {y}, column {x}", described(value))
+        raise ImageError(
+            "wrong-pixels", f"a whole number from 0 to 255 at row {y}, column {x}", described(value)
+        )
     return int(value)
 
 
@@ -88,7 +91,9 @@ def described(value: Any) -> str:
 
 def _with_ink(pixels: Pixels) -> Pixels:
     if pixels.min() == pixels.max():
-        raise ImageError("blank-image", "a picture with ink on it", f"{PIXELS} pixels of value {int(pixels[0, 0])}")
+        raise ImageError(
+            "blank-image", "a picture with ink on it", f"{PIXELS} pixels of value {int(pixels[0, 0])}"
+        )
     return pixels
 
 
@@ -115,7 +120,9 @@ _FOREIGN = {
 
 def looks_encoded(data: bytes) -> bool:
     """Whether the bytes begin like a picture file."""
-    return any(data.startswith(signature) for signature in chain(_SIGNATURES, _FOREIGN)) or data[4:8] == b"ftyp"
+    return (
+        any(data.startswith(signature) for signature in chain(_SIGNATURES, _FOREIGN)) or data[4:8] == b"ftyp"
+    )
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
@@ -140,8 +147,9 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
             raise ImageError("animated-image", "a still picture", f"an animation of {frames} frames")
         picture.draft(None, (_KEPT_SIDE // 2, _KEPT_SIDE // 2))  # a JPEG can be decoded at 1/2, 1/4 or 1/8
         picture.load()
-        orientation = picture.getexif().get(_ORIENTATION)
-        return _upright(_flattened(_reduced(_plain(picture), _KEPT_SIDE)), orientation)
+        turn = _turn(picture)
+        upright = _flattened(_reduced(_plain(picture), _KEPT_SIDE))
+        return upright if turn is None else upright.transpose(turn)
     except ImageError:
         raise
     except Exception as error:  # likewise, for truncated or damaged data
@@ -214,9 +222,12 @@ _TURNS = {
 }  # of EXIF's orientation
 
 
-def _upright(picture: Image.Image, orientation: Any) -> Image.Image:
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return picture if turn is None else picture.transpose(turn)
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """What brings the camera's picture upright. A senseless orientation is none."""
+    try:
+        return _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - EXIF has as many ways to be broken as there are cameras
+        return None
 
 
 # --------------------------------------------------------------------------------- 28 x 28 as they are
@@ -233,9 +244,9 @@ def is_mnist_form(small: Pixels) -> bool:
     return bool(np.all(np.abs(_centre_of_mass(seen.astype(np.float32)) - (SIDE - 1) / 2) <= _CENTRED))
 
 
-def _frame_of(small: Pixels) -> Pixels:
+def _frame_of(values: NDArray[Any]) -> NDArray[Any]:
     """The outermost pixels."""
-    return np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
 # ------------------------------------------------------------------------------- from a picture to ink
@@ -246,22 +257,57 @@ def normalise(picture: Image.Image) -> Pixels:
 
     RGB picture -> uint8 [28, 28]. Raises ImageError where there is no ink.
     """
-    small = _reduced(picture, _WORKING_SIDE)
-    ink = find_ink(np.asarray(small, np.float32))  # [H, W]
-    mask = strokes(ink)
-    box = _box(mask)
-    factor = -(-picture.width // small.width)
-    if factor > 1 and max(box[2] - box[0], box[3] - box[1]) * 2 < _WORKING_SIDE:
-        # a small digit on a large sheet: look again, closer
-        margin = 4 + max(box[2] - box[0], box[3] - box[1]) // 4
-        left, top = max(box[0] - margin, 0) * factor, max(box[1] - margin, 0) * factor
-        right, bottom = min((box[2] + margin) * factor, picture.width), min((box[3] + margin) * factor, picture.height)
-        ink = find_ink(np.asarray(_reduced(picture.crop((left, top, right, bottom)), _WORKING_SIDE), np.float32))
-        mask = strokes(ink)
-        box = _box(mask)
-    near = np.asarray(Image.fromarray(mask).filter(ImageFilter.MaxFilter(3)))  # soft edges belong to the stroke
-    cropped = np.where(near, ink, 0)[box[1] : box[3], box[0] : box[2]]
+    ink, mask = _look(picture)
+    near = np.asarray(
+        Image.fromarray(mask).filter(ImageFilter.MaxFilter(3))
+    )  # soft edges belong to the stroke
+    left, top, right, bottom = _box(mask)
+    cropped = np.where(near, ink, 0)[top:bottom, left:right]
     return _centred(_fitted(_with_usual_strokes(cropped), _BOX))
+
+
+def _look(picture: Image.Image) -> tuple[Grey, Mask]:
+    """The ink and which of it is the digit's, in what is looked at: the picture, or a part of it. [H, W]."""
+    small = _reduced(picture, _WORKING_SIDE)
+    ink = find_ink(np.asarray(small, np.float32))
+    mask = strokes(ink)
+    factor = -(-picture.width // small.width)
+    box = _box(mask)
+    size = max(box[2] - box[0], box[3] - box[1])
+    if _is_sheet(mask, box):
+        # what stands out is a sheet on something else: the digit may be on it
+        margin = -max(2, size // 25)
+    elif factor > 1 and 2 * size < _WORKING_SIDE:
+        # a small digit on a large sheet: look again, closer
+        margin = 4 + size // 4
+    else:
+        return ink, mask
+    part = (
+        max(box[0] - margin, 0) * factor,
+        max(box[1] - margin, 0) * factor,
+        min((box[2] + margin) * factor, picture.width),
+        min((box[3] + margin) * factor, picture.height),
+    )
+    try:
+        ink = find_ink(np.asarray(_reduced(picture.crop(part), _WORKING_SIDE), np.float32))
+    except ImageError:  # nothing on it: a solid bar is a digit too
+        return ink, mask
+    return ink, strokes(ink)
+
+
+def _is_sheet(mask: Mask, box: tuple[int, int, int, int]) -> bool:
+    """Whether what is set is an upright rectangle, mostly filled, over half of the picture each way."""
+    inside = mask[box[1] : box[3], box[0] : box[2]]
+    height, width = inside.shape
+    if (
+        2 * height < mask.shape[0]
+        or 2 * width < mask.shape[1]
+        or min(height, width) < 20
+        or inside.mean() < 0.7
+    ):
+        return False
+    inset = max(1, min(height, width) // 20)
+    return float(_frame_of(inside[inset:-inset, inset:-inset]).mean()) > 0.95
 
 
 def _box(mask: Mask) -> tuple[int, int, int, int]:
@@ -282,9 +328,12 @@ def find_ink(picture: Grey) -> Grey:
     peak = max(_brightest(distance, max(2, distance.size // 2000)) for distance in (darker, lighter))
     if peak < _BLANK_CONTRAST:
         received = f"a contrast of {peak:.0f} grey levels"
-        raise ImageError("blank-image", f"ink at least {_BLANK_CONTRAST:.0f} grey levels from the paper", received)
+        raise ImageError(
+            "blank-image", f"ink at least {_BLANK_CONTRAST:.0f} grey levels from the paper", received
+        )
     dark, light = (float(distance[distance > peak / 2].sum()) for distance in (darker, lighter))
-    return np.clip((darker if dark >= light else lighter) * (255.0 / peak), 0, 255).astype(np.float32)
+    found: Grey = np.clip((darker if dark >= light else lighter) * (255.0 / peak), 0, 255).astype(np.float32)
+    return found
 
 
 def _brightest(values: Grey, count: int) -> float:
@@ -310,7 +359,7 @@ def _paper(channel: Grey) -> Grey:
         gram = known @ known.T + 1e-3 * np.eye(6)  # the small term keeps thin pictures solvable
         coefficients = np.linalg.solve(gram, known @ values[paper])
     surface = np.tensordot(coefficients.astype(np.float32), _quadratic(y, x), axes=1)
-    return np.clip(surface, 0, 255)
+    return np.asarray(np.clip(surface, 0, 255), np.float32)
 
 
 def _quadratic(y: Grey, x: Grey) -> Grey:
@@ -321,7 +370,7 @@ def _quadratic(y: Grey, x: Grey) -> Grey:
 
 def _paper_level(channel: Grey, few: Grey) -> float:
     """A first guess: the level along the edge, if much of the picture has it, else the most usual one."""
-    edge = float(np.median(np.concatenate([channel[0], channel[-1], channel[:, 0], channel[:, -1]])))
+    edge = float(np.median(_frame_of(channel)))
     if float((np.abs(few - edge) <= 40).mean()) >= 0.35:
         return edge
     return float(np.median(few))
@@ -337,12 +386,13 @@ def strokes(ink: Grey) -> Mask:
     touching = (boxes == np.array([0, 0, height, width])).sum(axis=1)
     frame = (touching >= 2) & (size >= 0.8 * np.array([height, width])).any(axis=1)
     frame |= _enclosing(labels, boxes, areas)
-    keep = areas >= max(3.0, 0.03 * float(areas.max()))
+    keep = areas >= 0.03 * areas.max()
     if (keep & ~frame).any():
-        keep &= ~frame
-        main = int(np.where(keep, areas, 0).argmax())
-        keep = ~frame & (areas >= max(3.0, 0.03 * float(areas[main])))
-    apart = np.maximum(np.maximum(boxes[:, :2] - boxes[main, 2:], boxes[main, :2] - boxes[:, 2:]), 0).max(axis=1)
+        main = int(np.where(frame, 0, areas).argmax())
+        keep = ~frame & (areas >= 0.03 * areas[main])
+    apart = np.maximum(np.maximum(boxes[:, :2] - boxes[main, 2:], boxes[main, :2] - boxes[:, 2:]), 0).max(
+        axis=1
+    )
     keep &= (areas >= 0.15 * areas[main]) | (apart <= 0.35 * size[main].max())
     return np.asarray(keep[labels] & mask)
 
@@ -404,14 +454,14 @@ def _components(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
     roots = np.array([root(i) for i in range(len(parent))])
     _, index = np.unique(roots, return_inverse=True)
     count = int(index.max()) + 1
-    areas = np.bincount(index, weights=end - start, minlength=count)
+    areas = np.bincount(index, weights=end - start, minlength=count).astype(np.float64)
     boxes = np.zeros((count, 4), np.int64)
     boxes[:, :2] = max(mask.shape)
     np.minimum.at(boxes[:, 0], index, row)
     np.minimum.at(boxes[:, 1], index, start)
     np.maximum.at(boxes[:, 2], index, row + 1)
     np.maximum.at(boxes[:, 3], index, end)
-    labels = np.full(mask.shape, -1, np.int64)
+    labels: NDArray[np.int64] = np.full(mask.shape, -1, np.int64)
     labels[mask] = np.repeat(index, end - start)
     return labels, boxes, areas
 
@@ -426,7 +476,7 @@ def _fitted(ink: Grey, side: int) -> Grey:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     method = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
     resized = np.asarray(Image.fromarray(ink).resize(size, method))
-    return np.clip(resized, 0, 255).astype(np.float32)
+    return np.asarray(np.clip(resized, 0, 255), np.float32)
 
 
 def stroke_width(ink: Grey) -> float:
@@ -451,23 +501,25 @@ def _with_usual_strokes(ink: Grey) -> Grey:
         widened = Image.fromarray(ink.astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
         ink = np.asarray(widened, np.float32)
     fine = _fitted(ink, _BOX * _FINE)
-    peak = max(float(fine.max()), 1.0)
-    image = Image.fromarray(np.clip(fine * (255.0 / peak), 0, 255).astype(np.uint8))
-    width = stroke_width(np.asarray(image, np.float32)) / _FINE
+    fine = np.clip(fine * (255.0 / max(float(fine.max()), 1.0)), 0, 255).astype(np.float32)
+    width = stroke_width(fine) / _FINE
     if width < _THIN:
-        image = ImageOps.expand(image, 4, 0)
-        for _ in range(min(4, round((_THIN + 0.5 - width) * _FINE / 2))):
-            image = image.filter(ImageFilter.MaxFilter(3))
+        fine = _grown(fine, (_THINNEST - width) * _FINE / 2)
     elif width > _THICK:
-        image = ImageOps.expand(image, 1, 0)
-        for _ in range(min(6, round((width - _THICK + 0.5) * _FINE / 2))):
-            thinner = image.filter(ImageFilter.MinFilter(3))
-            if int(np.asarray(thinner).max()) < 128:
-                break
-            image = thinner
-    values = np.asarray(image, np.float32)
-    left, top, right, bottom = _box(values > 64)
-    return values[top:bottom, left:right]
+        fine = _grown(fine, -min(width - _THICKEST, 0.6 * width) * _FINE / 2)
+    left, top, right, bottom = _box(fine > 64)
+    return fine[top:bottom, left:right]
+
+
+def _grown(ink: Grey, pixels: float) -> Grey:
+    """Strokes grown by so many pixels, whole or not, to every side; negative: shrunk."""
+    whole, part = int(abs(pixels)), abs(pixels) % 1
+    image = ImageOps.expand(Image.fromarray(ink.round().astype(np.uint8)), whole + 2, 0)
+    change = ImageFilter.MaxFilter(3) if pixels > 0 else ImageFilter.MinFilter(3)
+    for _ in range(whole):
+        image = image.filter(change)
+    grown = Image.blend(image, image.filter(change), part)
+    return np.asarray(grown if grown.getextrema()[1] > 128 else image, np.float32)  # type: ignore[operator]
 
 
 def _centre_of_mass(values: Grey) -> NDArray[np.float64]:

@@ -67,5 +67,7 @@ class RequestMiddleware:
             log.exception("request %s: %s %s failed", identifier, scope["method"], scope["path"])
             if started:
                 raise
-            problem = Problem("internal-error", "an answer", "an unexpected error, logged under the request's id")
+            problem = Problem(
+                "internal-error", "an answer", "an unexpected error, logged under the request's id"
+            )
             await problem_response(problem, scope)(scope, receive, send_with_id)

@@ -9,7 +9,14 @@ from service.errors import KINDS, MEDIA_TYPE, example
 
 JSON = "application/json"
 
-ANY_IMAGE = ["unreadable-image", "animated-image", "blank-image", "wrong-size", "wrong-pixels", "missing-image"]
+ANY_IMAGE = [
+    "unreadable-image",
+    "animated-image",
+    "blank-image",
+    "wrong-size",
+    "wrong-pixels",
+    "missing-image",
+]
 ANY_OPTION = ["unknown-option", "invalid-option", "conflicting-option", "unknown-layer"]
 ANY_BODY = ["empty-body", "malformed-body", "body-too-large", "unsupported-media-type"]
 CLASSIFY_PROBLEMS = [
@@ -26,7 +33,9 @@ CLASSIFY_PROBLEMS = [
 BATCH_PROBLEMS = [kind for kind in CLASSIFY_PROBLEMS if kind != "too-many-files"] + ["too-many-images"]
 
 
-def answers(model: type[Any], answer: Any, problems: list[str], description: str) -> dict[int | str, dict[str, Any]]:
+def answers(
+    model: type[Any], answer: Any, problems: list[str], description: str
+) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route: its answer, and the kinds of problems by their status."""
     responses: dict[int | str, dict[str, Any]] = {
         200: {"model": model, "description": description, "content": {JSON: {"example": answer}}}
@@ -37,7 +46,10 @@ def answers(model: type[Any], answer: Any, problems: list[str], description: str
         response = responses.setdefault(
             status, {"description": "", "content": {MEDIA_TYPE: {"schema": schema, "examples": {}}}}
         )
-        response["content"][MEDIA_TYPE]["examples"][kind] = {"summary": KINDS[kind].title, "value": example(kind)}
+        response["content"][MEDIA_TYPE]["examples"][kind] = {
+            "summary": KINDS[kind].title,
+            "value": example(kind),
+        }
     for code, response in responses.items():
         if code != 200:
             titles = [entry["summary"] for entry in response["content"][MEDIA_TYPE]["examples"].values()]
@@ -48,14 +60,19 @@ def answers(model: type[Any], answer: Any, problems: list[str], description: str
 def _required(schema: dict[str, Any]) -> dict[str, Any]:
     """A parameter's schema without the `null` that stands for "not given"."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
-    rest = {name: value for name, value in schema.items() if name not in ("anyOf", "default", "description", "title")}
+    rest = {
+        name: value
+        for name, value in schema.items()
+        if name not in ("anyOf", "default", "description", "title")
+    }
     return {**(kinds[0] if kinds else {}), **rest}
 
 
 def _option_schemas() -> dict[str, dict[str, Any]]:
     properties = schemas.ClassifyOptions.model_json_schema()["properties"]
     return {
-        name: {**_required(schema), "description": schema["description"]} for name, schema in properties.items()
+        name: {**_required(schema), "description": schema["description"]}
+        for name, schema in properties.items()
     }
 
 
@@ -116,7 +133,11 @@ def classify_body() -> dict[str, Any]:
         for media_type in ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif")
     }
     content["application/octet-stream"] = {
-        "schema": {**_binary("784 bytes, row by row, taken as they are."), "minLength": 784, "maxLength": 784},
+        "schema": {
+            **_binary("784 bytes, row by row, taken as they are."),
+            "minLength": 784,
+            "maxLength": 784,
+        },
         "example": "(784 bytes)",
     }
     content["multipart/form-data"] = {
@@ -126,7 +147,10 @@ def classify_body() -> dict[str, Any]:
     content[JSON] = {
         "schema": {"oneOf": [_object("image", _BASE64, options), _object("pixels", _PIXELS, options)]},
         "examples": {
-            "image": {"summary": "base64", "value": {"image": schemas.PNG_BASE64, "seed": 7, "raster": "output"}},
+            "image": {
+                "summary": "base64",
+                "value": {"image": schemas.PNG_BASE64, "seed": 7, "raster": "output"},
+            },
             "pixels": {"summary": "pixels", "value": {"pixels": schemas.PIXELS, "seed": 7}},
         },
     }

@@ -31,7 +31,9 @@ class Models:
         try:
             return self._simulators[name]
         except KeyError:
-            raise Problem("unknown-model", f"model: one of {', '.join(self._simulators)}", shown(name)) from None
+            raise Problem(
+                "unknown-model", f"model: one of {', '.join(self._simulators)}", shown(name)
+            ) from None
 
 
 def model_folders(models: Path) -> list[Path]:
@@ -52,7 +54,9 @@ def load_models(settings: Settings) -> Models:
         simulator = Simulator(load_engine(folder, settings))
         name = simulator.card.name
         if name in simulators:
-            raise ModelError(f"expected one model named {name} in {settings.models}, found another in {folder}")
+            raise ModelError(
+                f"expected one model named {name} in {settings.models}, found another in {folder}"
+            )
         simulators[name] = simulator
     models = Models(simulators, settings.default_model)
     for simulator in models:

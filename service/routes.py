@@ -66,7 +66,10 @@ def _query(request: Request) -> list[tuple[str, str]]:
     summary="Classify a picture of a digit",
     response_class=Response,
     responses=openapi.answers(
-        schemas.Classification, schemas.CLASSIFICATION, openapi.CLASSIFY_PROBLEMS, "What the network made of it"
+        schemas.Classification,
+        schemas.CLASSIFICATION,
+        openapi.CLASSIFY_PROBLEMS,
+        "What the network made of it",
     ),
     openapi_extra={"parameters": openapi.option_parameters(), "requestBody": openapi.classify_body()},
 )
@@ -81,7 +84,9 @@ async def classify(request: Request) -> Response:
     classifier = service.classifier
     data = await _body(request, service.settings.max_body)
     content_type = request.headers.get("content-type", "")
-    return Response(await service.work(classifier.classify, content_type, _query(request), data), media_type=JSON)
+    return Response(
+        await service.work(classifier.classify, content_type, _query(request), data), media_type=JSON
+    )
 
 
 @router.post(
@@ -108,7 +113,9 @@ async def classify_batch(request: Request) -> Response:
     pictures = []
     for portion in portions:
         pictures += await service.work(classifier.decode, batch, portion)
-    simulated = await _in_parallel(service, [partial(classifier.simulate, batch, pictures, part) for part in portions])
+    simulated = await _in_parallel(
+        service, [partial(classifier.simulate, batch, pictures, part) for part in portions]
+    )
     answers = [answer for some in simulated for answer in some]
     return Response(await service.work(classifier.close_batch, pictures, answers), media_type=JSON)
 
@@ -169,7 +176,10 @@ async def recent_requests(request: Request, query: Annotated[RecentQuery, Query(
     summary="One recent request",
     response_class=Response,
     responses=openapi.answers(
-        schemas.StoredRequest, schemas.STORED, ["unknown-request"], "The picture as the network saw it, and its answer"
+        schemas.StoredRequest,
+        schemas.STORED,
+        ["unknown-request"],
+        "The picture as the network saw it, and its answer",
     ),
 )
 async def stored_request(
@@ -179,7 +189,9 @@ async def stored_request(
     try:
         record = _service(request).records.get(identifier)
     except KeyError:
-        raise Problem("unknown-request", "the id of a recent request (see GET /spikes)", shown(identifier)) from None
+        raise Problem(
+            "unknown-request", "the id of a recent request (see GET /spikes)", shown(identifier)
+        ) from None
     pixels = [list(record.image[start : start + 28]) for start in range(0, len(record.image), 28)]
     head = to_json({"time": _time(record.time), "pixels": pixels})
     return Response(head[:-1] + b',"answer":' + record.answer + b"}", media_type=JSON)
@@ -217,7 +229,10 @@ async def models(request: Request) -> Response:
     summary="One model",
     response_class=Response,
     responses=openapi.answers(
-        schemas.ModelCard, schemas.MODEL_CARD, ["unknown-model", "not-ready"], "Its card, and what simulates it"
+        schemas.ModelCard,
+        schemas.MODEL_CARD,
+        ["unknown-model", "not-ready"],
+        "Its card, and what simulates it",
     ),
 )
 async def model(request: Request, name: Annotated[str, Path(examples=["spiking-mha"])]) -> Response:

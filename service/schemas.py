@@ -25,7 +25,9 @@ class Part(BaseModel):
 class ClassifyOptions(Part):
     """Options of a classification, in the query, in the JSON body or as form fields."""
 
-    model: str | None = Field(None, description="Model that answers; see `GET /models`. Default: the service's.")
+    model: str | None = Field(
+        None, description="Model that answers; see `GET /models`. Default: the service's."
+    )
     max_steps: int | None = Field(
         None, ge=1, le=64, description="Time steps to simulate at the most. Default and largest: the model's."
     )
@@ -33,13 +35,15 @@ class ClassifyOptions(Part):
         None, description="Stop as soon as one class has this probability. Default: the model's."
     )
     seed: Seed | None = Field(
-        None, description="Seed of all randomness, a 64-bit number. The same image and seed give the same spikes."
+        None,
+        description="Seed of all randomness, a 64-bit number. The same image and seed give the same spikes.",
     )
     encoder: Encoder | None = Field(
         None, description="`bernoulli` (default) draws spikes at random, `regular` spaces them evenly."
     )
     raster: str | None = Field(
-        None, description="Layers whose spikes are wanted, separated by commas: `input`, `output`, ... or `all`."
+        None,
+        description="Layers whose spikes are wanted, separated by commas: `input`, `output`, ... or `all`.",
     )
 
 

@@ -28,23 +28,35 @@ class Settings(BaseSettings):
         default_factory=default_models,
         description="folder that holds a folder for each model (default: `models` of the checkout)",
     )
-    default_model: str = Field(default="spiking-mha", description="model that answers when a request names none")
+    default_model: str = Field(
+        default="spiking-mha", description="model that answers when a request names none"
+    )
     engine: Literal["auto", "onnxruntime"] = Field(
         default="auto", description="what simulates: `onnxruntime`, or `auto` for the fastest one installed"
     )
-    threads: int = Field(default=1, ge=1, le=256, description="threads that the engine uses for one time step")
-    max_body: int = Field(default=1024 * 1024, ge=1024, description="largest body of `POST /classify`, in bytes")
+    threads: int = Field(
+        default=1, ge=1, le=256, description="threads that the engine uses for one time step"
+    )
+    max_body: int = Field(
+        default=1024 * 1024, ge=1024, description="largest body of `POST /classify`, in bytes"
+    )
     max_batch_body: int = Field(
         default=32 * 1024 * 1024, ge=1024, description="largest body of `POST /classify/batch`, in bytes"
     )
     max_batch_images: int = Field(default=10_000, ge=1, description="most images in one batch")
-    max_raster_images: int = Field(default=250, ge=1, description="most images in one batch that asks for a raster")
-    max_pixels: int = Field(default=16_000_000, ge=784, description="most pixels (width times height) of a picture")
+    max_raster_images: int = Field(
+        default=250, ge=1, description="most images in one batch that asks for a raster"
+    )
+    max_pixels: int = Field(
+        default=16_000_000, ge=784, description="most pixels (width times height) of a picture"
+    )
     history: int = Field(default=1000, ge=0, description="how many recent requests `GET /spikes` remembers")
     history_bytes: int = Field(
         default=64 * 1024 * 1024, ge=0, description="most memory that their answers may take, in bytes"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level that is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is logged"
+    )
 
 
 def load_settings() -> Settings:

@@ -85,9 +85,13 @@ class Simulator:
         encoded = time.perf_counter()
         outcomes = self.simulate(stimulus, options)
         simulated = time.perf_counter()
-        encode_ms, simulate_ms = ((b - a) * 1000 / len(images) for a, b in [(began, encoded), (encoded, simulated)])
+        encode_ms, simulate_ms = (
+            (b - a) * 1000 / len(images) for a, b in [(began, encoded), (encoded, simulated)]
+        )
         return [
-            self.describe(outcome, seed, options, {"decode": decoding, "encode": encode_ms, "simulate": simulate_ms})
+            self.describe(
+                outcome, seed, options, {"decode": decoding, "encode": encode_ms, "simulate": simulate_ms}
+            )
             for outcome, seed, decoding in zip(outcomes, seeds, decode_ms, strict=True)
         ]
 

@@ -44,7 +44,9 @@ def load_files(folder: Path) -> dict[str, File]:
     for path in sorted(folder.iterdir()):
         if path.suffix in MEDIA_TYPES:
             content = path.read_bytes()
-            files[path.name] = File(content, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+            files[path.name] = File(
+                content, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+            )
     return files
 
 

@@ -8,8 +8,10 @@ Everything follows from a seed.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -206,7 +208,7 @@ def _through(points: np.ndarray, each: int = 12) -> np.ndarray:
 
 def _straight(points: np.ndarray, each: int = 12) -> np.ndarray:
     t = np.linspace(0, 1, each, endpoint=False)[:, None]
-    pieces = [a + (b - a) * t for a, b in zip(points[:-1], points[1:], strict=True)]
+    pieces = [a + (b - a) * t for a, b in itertools.pairwise(points)]
     return np.concatenate([*pieces, points[-1:]])
 
 
@@ -243,7 +245,10 @@ def render(digit: int, style: Style, random: np.random.Generator) -> Image.Image
     for path in paths(digit, style, random):
         path = path * over
         steps = np.maximum(np.abs(np.diff(path, axis=0)).max(1) / max(base * over / 6, 0.7), 1).astype(int)
-        dense = [a + (b - a) * np.linspace(0, 1, n + 1)[:, None] for a, b, n in zip(path, path[1:], steps)]
+        dense = [
+            a + (b - a) * np.linspace(0, 1, n + 1)[:, None]
+            for a, b, n in zip(path[:-1], path[1:], steps, strict=True)
+        ]
         dots = np.concatenate(dense)
         phase = random.uniform(0, 2 * math.pi)
         for i, (x, y) in enumerate(dots):
@@ -281,7 +286,7 @@ LIGHT = [(255, 255, 255), (250, 248, 240), (235, 235, 235), (255, 250, 205), (22
 def random_style(digit: int, random: np.random.Generator) -> Style:
     """A style drawn at random: most pens are pens, some are markers or hairlines; most sheets are paper."""
 
-    def one(options: list) -> object:
+    def one(options: list[Any]) -> Any:
         return options[int(random.integers(len(options)))]
 
     inverted = random.random() < 0.15
@@ -291,7 +296,7 @@ def random_style(digit: int, random: np.random.Generator) -> Style:
         ink, paper = one(LIGHT), (0, 0, 0) if random.random() < 0.5 else (30, 30, 34)
     if photo:
         paper = tuple(int(level * random.uniform(0.65, 0.95)) for level in paper) if not inverted else paper
-    side = int(round(50 * 20 ** random.uniform(0, 1)))
+    side = round(50 * 20 ** random.uniform(0, 1))
     pen = 0.012 * 15 ** random.uniform(0, 1)  # 0.012 .. 0.18 of the digit's height
     return Style(
         shape=str(one(list(SHAPES[digit]))),
@@ -303,11 +308,11 @@ def random_style(digit: int, random: np.random.Generator) -> Style:
         stretch=float(np.exp(random.normal(0.05, 0.15))),
         wobble=0.018,
         place=(float(random.random()), float(random.random())),
-        ink=ink,  # type: ignore[arg-type]
-        paper=paper,  # type: ignore[arg-type]
+        ink=ink,
+        paper=paper,
         square_tip=bool(random.random() < 0.15),
         smooth=bool(random.random() < 0.7),
-        pressure=float(one([0.0, 0.0, 0.25])),  # type: ignore[arg-type]
+        pressure=float(one([0.0, 0.0, 0.25])),
         shading=float(random.uniform(10, 60)) if photo else 0.0,
         noise=float(random.uniform(2, 8)) if photo else 0.0,
         blur=float(random.uniform(0, 0.2)) if photo else 0.0,

@@ -1,0 +1,48 @@
+"""What the service must not depend on, and that importing does nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FORBIDDEN = ["torch", "torchvision", "training", "matplotlib", "onnx", "scipy", "pandas"]
+
+SCRIPT = """
+import sys
+from fastapi.testclient import TestClient
+from service.app import create_app
+from service.settings import Settings
+import service.__main__
+with TestClient(create_app(Settings(models=sys.argv[1], default_model="tiny"))) as client:
+    rows = [[255 if 4 < y < 23 and 12 < x < 16 else 0 for x in range(28)] for y in range(28)]
+    assert client.post("/classify?raster=all", json={"pixels": rows}).status_code == 200
+print(",".join(sorted({name.split(".")[0] for name in sys.modules})))
+"""
+
+
+def test_service_runs_without_the_offline_package(models_folder: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(models_folder)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.strip().split(","))
+    assert "onnxruntime" in loaded
+    assert loaded.isdisjoint(FORBIDDEN)
+
+
+def test_importing_does_nothing(tmp_path: Path) -> None:
+    modules = sorted(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "service").rglob("*.py")
+    )
+    script = "import importlib, sys, threading\n" + "".join(
+        f"importlib.import_module({name!r})\n" for name in modules
+    )
+    script += "print(threading.active_count(), 'typer.main' in sys.modules)"
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{script}",
+    ]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout == "1 True\n" and result.stderr == ""
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,152 @@
+"""The command: serves, and refuses to start with a clear message where it cannot."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from service.__main__ import EXIT_MODEL, EXIT_SETTINGS
+from tests.service.conftest import band, write_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SPIKEHEAD_")}
+    return {**clean, **{f"SPIKEHEAD_{name}": value for name, value in settings.items()}}
+
+
+def refused(*arguments: str, **settings: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "service", *arguments]
+    env = environment(**settings)
+    result = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    return result.returncode, result.stderr
+
+
+def test_hash_that_does_not_match(tmp_path: Path) -> None:
+    graph = write_model(tmp_path) / "model.onnx"
+    data = bytearray(graph.read_bytes())
+    data[-1] ^= 1
+    graph.write_bytes(data)
+    code, message = refused(MODELS=str(tmp_path), DEFAULT_MODEL="tiny")
+    assert code == EXIT_MODEL != 0
+    assert message.startswith(f"spikehead: expected {graph} with sha256 ")
+    assert "(from its card), found " in message
+
+
+def test_no_models(tmp_path: Path) -> None:
+    code, message = refused("serve", MODELS=str(tmp_path))
+    assert code == EXIT_MODEL
+    assert message == "spikehead: expected a model named spiking-mha (SPIKEHEAD_DEFAULT_MODEL), found none\n"
+
+
+def test_wrong_setting() -> None:
+    code, message = refused(PORT="eighty")
+    assert code == EXIT_SETTINGS != 0
+    assert message.startswith("spikehead: SPIKEHEAD_PORT: ") and message.endswith("got 'eighty'\n")
+
+
+def test_wrong_command() -> None:
+    code, message = refused("dance")
+    assert code == 2 and "dance" in message
+
+
+@contextmanager
+def serving(models: Path, **settings: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = environment(MODELS=str(models), DEFAULT_MODEL="tiny", PORT=str(port), **settings)
+    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=env, stderr=subprocess.PIPE)
+    try:
+        for _ in range(300):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, process.stderr.read() if process.stderr else ""
+                time.sleep(0.1)
+        yield port, process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server(models_folder: Path) -> Iterator[int]:
+    with serving(models_folder, MAX_BODY="65536") as (port, _):
+        yield port
+
+
+def test_serves(server: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server, timeout=20)
+    connection.request(
+        "POST", "/classify?seed=7", band(4).tobytes(), {"Content-Type": "application/octet-stream"}
+    )
+    response = connection.getresponse()
+    assert response.status == 200 and json.load(response)["prediction"] == 4
+    assert "server" not in response.headers
+    connection.close()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_large_bodies_get_their_answer_and_the_connection_goes_on(server: int, chunked: bool) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server, timeout=20)
+    body = iter([bytes(65536)] * 48) if chunked else bytes(3 * 1024 * 1024)
+    connection.request("POST", "/classify", body, {"Content-Type": "image/png"}, encode_chunked=chunked)
+    response = connection.getresponse()
+    assert response.status == 413
+    assert json.load(response)["type"] == "/problems/body-too-large"
+    connection.request("GET", "/health/live")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_a_body_that_never_comes_is_not_waited_for(server: int) -> None:
+    with socket.create_connection(("127.0.0.1", server), timeout=20) as client:
+        client.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_client_that_goes_away_does_no_harm(server: int) -> None:
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server), timeout=20) as client:
+            client.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 784\r\n\r\nabc")
+    connection = http.client.HTTPConnection("127.0.0.1", server, timeout=20)
+    connection.request("GET", "/health/ready")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_unusual_requests_get_no_500(server: int) -> None:
+    requests = [
+        b"GET /%ff%fe HTTP/1.1\r\nHost: [::\r\n\r\n",
+        b"GET //evil.example/%0d%0a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /spikes?before=%ff&limit=%ff HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /classify?%ff=%00 HTTP/1.1\r\nHost: \r\nContent-Type: \xff;boundary=\xff\r\nContent-Length: 1\r\n\r\nx",
+        b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary*=x\r\nContent-Length: 1\r\n\r\nx",
+    ]
+    for request in requests:
+        with socket.create_connection(("127.0.0.1", server), timeout=20) as client:
+            client.sendall(request)
+            status = int(client.recv(65536).split(b" ")[1])
+            assert 400 <= status < 500, request
+
+
+def test_ends_on_sigterm(models_folder: Path) -> None:
+    with serving(models_folder) as (_, process):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) in (0, -signal.SIGTERM)

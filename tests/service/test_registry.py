@@ -1,0 +1,70 @@
+"""Which models are loaded, and what keeps the service from starting."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.card import ModelError
+from service.errors import Problem
+from service.registry import load_models, model_folders
+from service.settings import Settings
+from tests.service.conftest import write_model
+
+
+def test_all_models_are_loaded(settings: Settings) -> None:
+    models = load_models(settings)
+    assert [simulator.card.name for simulator in models] == ["other", "tiny"]
+    assert models.default == "tiny"
+    assert models.get("other").card.name == "other"
+
+
+def test_folders_without_a_model_are_passed_over(models_folder: Path) -> None:
+    assert [folder.name for folder in model_folders(models_folder)] == ["other", "tiny"]
+
+
+def test_unknown_model(settings: Settings) -> None:
+    with pytest.raises(Problem) as caught:
+        load_models(settings).get("resnet")
+    assert caught.value.document("x")["detail"] == "expected model: one of other, tiny, got 'resnet'"
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"expected a folder of models at .*absent \(SPIKEHEAD_MODELS\), found none"
+    ):
+        load_models(Settings(models=tmp_path / "absent"))
+
+
+def test_no_default_model(models_folder: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"expected a model named absent \(SPIKEHEAD_DEFAULT_MODEL\), found other, tiny"
+    ):
+        load_models(Settings(models=models_folder, default_model="absent"))
+
+
+def test_two_models_of_one_name(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "a")
+    copy = tmp_path / "b"
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ModelError, match=r"expected one model named a in .*, found another in .*b"):
+        load_models(Settings(models=tmp_path, default_model="a"))
+
+
+def test_a_graph_without_card_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    (write_model(tmp_path, "second") / "card.json").unlink()
+    with pytest.raises(ModelError, match=r"expected a model card at .*second/card\.json, got: No such file"):
+        load_models(Settings(models=tmp_path, default_model="tiny"))
+
+
+def test_one_bad_model_keeps_the_service_from_starting(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    card = write_model(tmp_path, "second") / "card.json"
+    card.write_text(
+        json.dumps({**json.loads(card.read_text()), "graph": {"file": "model.onnx", "sha256": "0" * 64}})
+    )
+    with pytest.raises(ModelError, match=rf"with sha256 {'0' * 64} \(from its card\), found"):
+        load_models(Settings(models=tmp_path, default_model="tiny"))
