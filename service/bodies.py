@@ -63,9 +63,14 @@ def _pixels(rows: Any) -> Source:
     return Source(lambda _: images.from_pixels(rows))
 
 
-def _unlabelled(data: bytes) -> Source:
-    """Bytes of unknown kind: a picture if they begin like one, else 784 pixels."""
+def _raw_or_encoded(data: bytes) -> Source:
+    """A body of bytes: 784 pixels, unless there are more or fewer and they begin like a picture."""
     return _encoded(data) if len(data) != PIXELS and images.looks_encoded(data) else _raw(data)
+
+
+def _file(data: bytes) -> Source:
+    """A form's file of unknown kind: a picture, unless it is 784 bytes that do not begin like one."""
+    return _raw(data) if len(data) == PIXELS and not images.looks_encoded(data) else _encoded(data)
 
 
 def parse_single(content_type: str, data: bytes) -> Parsed:
@@ -87,7 +92,7 @@ def parse_single(content_type: str, data: bytes) -> Parsed:
         return Parsed([_encoded(data)])
     if not media_type and len(data) != PIXELS and not images.looks_encoded(data):
         raise Problem("unsupported-media-type", _SINGLE_TYPES, "no Content-Type")
-    return Parsed([_unlabelled(data)])
+    return Parsed([_raw_or_encoded(data)])
 
 
 def parse_batch(content_type: str, data: bytes, max_images: int) -> Parsed:
@@ -250,7 +255,7 @@ class _Form:
             raise Problem(
                 "empty-body", f"a picture in the form's file {shown(name)}", "0 bytes", len(sources)
             )
-        sources.append(_encoded(data) if media_type.startswith(b"image/") else _unlabelled(data))
+        sources.append(_encoded(data) if media_type.startswith(b"image/") else _file(data))
 
     def _add_field(self, name: str, data: bytes) -> None:
         self._fields += 1

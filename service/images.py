@@ -14,12 +14,23 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import (  # the plugins register themselves; the first picture need not wait for that
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    ImageFilter,
+    ImageOps,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
 
 from service.encoding import PIXELS, SIDE, contrast
 
@@ -37,6 +48,7 @@ _BLANK_CONTRAST = 16.0  # grey levels between paper and ink below which there is
 _THIN, _THICK = 2.0, 3.6  # widths of a stroke in the box of 20 that pass as they are: most of MNIST's
 _THINNEST, _THICKEST = 2.3, 3.3  # what others are brought to
 _CENTRED = 3.5  # pixels that MNIST's form allows between the centre of mass and the middle
+_SMALLEST, _LARGEST = 13, 25  # the longer side of a digit that it allows
 
 
 @dataclass
@@ -234,14 +246,20 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
 
 
 def is_mnist_form(small: Pixels) -> bool:
-    """Whether a 28 x 28 picture is in MNIST's form already, as far as its place goes.
+    """Whether a 28 x 28 picture is in MNIST's form already, as far as place and size go.
 
-    Brightness does not matter: the retina (`service.encoding.contrast`) takes care of that. uint8 [28, 28].
+    Brightness does not matter: the retina (`service.encoding.contrast`) takes care of that. Size is looked
+    at only where the margin is clean, since noise and stripes have none. uint8 [28, 28].
     """
     seen = small if not _frame_of(small).any() else contrast(small)
     if not seen.any():
         return False
-    return bool(np.all(np.abs(_centre_of_mass(seen.astype(np.float32)) - (SIDE - 1) / 2) <= _CENTRED))
+    if np.abs(_centre_of_mass(seen.astype(np.float32)) - (SIDE - 1) / 2).max() > _CENTRED:
+        return False
+    if _frame_of(seen).any():
+        return True
+    left, top, right, bottom = _box(seen > int(seen.max()) // 4)
+    return _SMALLEST <= max(right - left, bottom - top) <= _LARGEST
 
 
 def _frame_of(values: NDArray[Any]) -> NDArray[Any]:
@@ -323,8 +341,11 @@ def find_ink(picture: Grey) -> Grey:
     Ink is darker than paper, or lighter: whichever there is more of. The channel that differs most counts,
     so that ink may have any colour. Raises ImageError where nothing differs.
     """
-    away = picture - np.stack([_paper(picture[..., channel]) for channel in range(3)], axis=-1)
-    darker, lighter = np.maximum(-away.min(axis=-1), 0), np.maximum(away.max(axis=-1), 0)
+    channels = [np.ascontiguousarray(picture[..., channel]) for channel in range(3)]
+    if all((channel == channels[0]).all() for channel in channels[1:]):
+        channels = channels[:1]
+    away = [channel - _paper(channel) for channel in channels]
+    darker, lighter = np.maximum(-reduce(np.minimum, away), 0), np.maximum(reduce(np.maximum, away), 0)
     peak = max(_brightest(distance, max(2, distance.size // 2000)) for distance in (darker, lighter))
     if peak < _BLANK_CONTRAST:
         received = f"a contrast of {peak:.0f} grey levels"
@@ -347,7 +368,10 @@ def _paper(channel: Grey) -> Grey:
     stride = max(1, max(height, width) // 64)
     few = channel[::stride, ::stride]
     y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
-    terms = _quadratic(y[::stride], x[::stride]).reshape(6, -1).astype(np.float64)  # [6, n]
+    rows, columns = (axis.ravel() for axis in np.meshgrid(y[::stride], x[::stride], indexing="ij"))
+    terms = np.stack([np.ones_like(rows), columns, columns**2, rows, rows * columns, rows**2]).astype(
+        np.float64
+    )
     coefficients = np.array([_paper_level(channel, few), 0, 0, 0, 0, 0])
     values = few.ravel().astype(np.float64)
     # Pixels near the present guess are paper. The allowance shrinks as the surface gets better.
@@ -358,14 +382,9 @@ def _paper(channel: Grey) -> Grey:
         known = terms[:, paper]
         gram = known @ known.T + 1e-3 * np.eye(6)  # the small term keeps thin pictures solvable
         coefficients = np.linalg.solve(gram, known @ values[paper])
-    surface = np.tensordot(coefficients.astype(np.float32), _quadratic(y, x), axes=1)
+    level, by_x, by_xx, by_y, by_xy, by_yy = coefficients.astype(np.float32)
+    surface = (level + by_x * x + by_xx * x**2) + y[:, None] * (by_y + by_xy * x) + (by_yy * y**2)[:, None]
     return np.asarray(np.clip(surface, 0, 255), np.float32)
-
-
-def _quadratic(y: Grey, x: Grey) -> Grey:
-    """1, x, y, xy, x^2, y^2 at each point. [6, H, W]."""
-    rows, columns = np.broadcast_arrays(y[:, None], x[None, :])
-    return np.stack([np.ones_like(rows), columns, rows, rows * columns, columns**2, rows**2])
 
 
 def _paper_level(channel: Grey, few: Grey) -> float:
@@ -479,25 +498,30 @@ def _fitted(ink: Grey, side: int) -> Grey:
     return np.asarray(np.clip(resized, 0, 255), np.float32)
 
 
-def stroke_width(ink: Grey) -> float:
-    """Mean width of the strokes in pixels.
+def stroke_width(ink: Grey, most: float = 40.0) -> float:
+    """Mean width of the strokes in pixels, or `most` where they are wider.
 
     Eroding a stroke of width w by 0, 1, 2, ... pixels from both sides leaves areas that sum up to
     (w / 4 + 1 / 2) times its own.
     """
-    mask = Image.fromarray((ink > 100).astype(np.uint8))
-    areas: list[int] = []
-    while (area := int(np.count_nonzero(np.asarray(mask)))) and len(areas) < 40:
-        areas.append(area)
-        framed = ImageOps.expand(mask, 1, 0)
-        mask = framed.filter(ImageFilter.MinFilter(3)).crop((1, 1, framed.width - 1, framed.height - 1))
-    return 4 * sum(areas) / areas[0] - 2 if areas else 0.0
+    mask = ImageOps.expand(Image.fromarray(((ink > 100) * 255).astype(np.uint8)), 1, 0)
+    whole = area = mask.histogram()[255]
+    total = 0
+    while area:
+        total += area
+        if 4 * total >= (most + 2) * whole:
+            return most
+        mask = mask.filter(ImageFilter.MinFilter(3))
+        area = mask.histogram()[255]
+    return 4 * total / whole - 2 if whole else 0.0
 
 
 def _with_usual_strokes(ink: Grey) -> Grey:
     """Thin strokes thickened and thick ones thinned until they pass for MNIST's, at 4 times the box."""
     scale = _BOX * _FINE / max(ink.shape)
-    if scale < 1 and stroke_width(ink) * scale < 1.5:  # else averaging would make hairlines faint
+    if (
+        scale < 1 and stroke_width(ink, most=1.5 / scale) * scale < 1.5
+    ):  # else averaging would make hairlines faint
         widened = Image.fromarray(ink.astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
         ink = np.asarray(widened, np.float32)
     fine = _fitted(ink, _BOX * _FINE)

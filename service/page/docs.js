@@ -28,7 +28,7 @@ function examples(content) {
 function parameters(list) {
   const head = node("tr", "", node("th", "name"), node("th", "in"), node("th", "meaning"));
   const rows = list.map(({ name, in: where, description = "" }) =>
-    node("tr", "", node("td", "", node("code", name)), node("td", where), node("td", description)),
+    node("tr", "", node("td", "", node("code", name)), node("td", where), node("td", description.replaceAll("`", ""))),
   );
   const box = node("div", "", node("table", "", head, ...rows));
   box.className = "scroll";
@@ -41,7 +41,7 @@ function route(method, path, operation) {
   const badge = node("span", method.toUpperCase());
   badge.className = "method";
   section.append(node("h2", "", badge, node("code", path), node("span", operation.summary)));
-  section.append(node("p", operation.description ?? ""));
+  section.append(node("p", (operation.description ?? "").replaceAll("`", "")));
   if (operation.parameters?.length) section.append(node("h3", "Options"), parameters(operation.parameters));
   if (operation.requestBody) section.append(node("h3", "Body"), ...examples(operation.requestBody.content));
   section.append(node("h3", "Answers"));

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.bodies import parse_batch, parse_single
 from service.errors import Problem
+from service.images import ImageError
 from tests.service.conftest import band
 from tests.service.pictures import png
 
@@ -82,6 +83,12 @@ def test_form_with_file_and_fields() -> None:
 def test_form_with_784_bytes() -> None:
     parsed = parse_single(*form(file(band(1).tobytes(), media_type=RAW)))
     assert (parsed.sources[0].decode(PIXELS) == band(1)).all()
+
+
+def test_form_with_a_text_file() -> None:
+    (source,) = parse_single(*form(file(b"some text", media_type="text/plain"))).sources
+    with pytest.raises(ImageError, match="expected a PNG, JPEG, WebP, BMP or GIF picture, got 9 bytes"):
+        source.decode(PIXELS)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """From bytes to 28 x 28: formats, colours, light, pens, frames, and what passes unchanged."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -258,6 +260,24 @@ def test_a_corner_of_28_by_28_is_centred() -> None:
     assert not is_mnist_form(corner)
     prepared = prepare(png(corner), max_pixels=LIMIT)
     assert np.flatnonzero(prepared.any(axis=1)).tolist() == list(range(4, 24))
+
+
+@pytest.mark.parametrize("box", [(9, 19, 11, 17), (1, 27, 7, 21)])
+def test_28_by_28_of_another_size_is_fitted(box: tuple[int, int, int, int]) -> None:
+    top, bottom, left, right = box
+    other = np.zeros((28, 28), np.uint8)
+    other[top:bottom, left : left + 3] = other[top : top + 3, left:right] = 255
+    assert not is_mnist_form(other)
+    prepared = prepare(png(other), max_pixels=LIMIT)
+    assert np.ptp(np.flatnonzero(prepared.any(axis=1))) + 1 == 20
+
+
+@pytest.mark.parametrize(
+    "make", [lambda i: 255 - i, lambda i: i // 2 + 100, lambda i: i ^ np.arange(28, dtype=np.uint8)]
+)
+def test_mnist_form_is_a_matter_of_place_not_of_light(make: Callable[[np.ndarray], np.ndarray]) -> None:
+    image = make(REFERENCE)
+    assert (prepare(png(image), max_pixels=LIMIT) == image).all()
 
 
 def test_bytes_and_pixels_pass_unchanged() -> None:
