@@ -525,7 +525,8 @@ def _with_usual_strokes(ink: Grey) -> Grey:
         widened = Image.fromarray(ink.astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
         ink = np.asarray(widened, np.float32)
     fine = _fitted(ink, _BOX * _FINE)
-    fine = np.clip(fine * (255.0 / max(float(fine.max()), 1.0)), 0, 255).astype(np.float32)
+    usual = float(np.median(fine[fine > fine.max() / 4]))
+    fine = np.clip(fine * (255.0 / usual), 0, 255).astype(np.float32)  # ink of any strength is ink
     width = stroke_width(fine) / _FINE
     if width < _THIN:
         fine = _grown(fine, (_THINNEST - width) * _FINE / 2)
