@@ -188,10 +188,12 @@ def _unknown(data: bytes) -> ImageError:
 def _plain(picture: Image.Image) -> Image.Image:
     """8 bits a channel: L, RGB or, with transparency, RGBA."""
     if picture.mode.startswith("I"):  # 16 bits of grey
-        return Image.fromarray((np.asarray(picture).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8))
+        return Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
     if "A" in picture.mode.upper() or "transparency" in picture.info:
-        return picture.convert("RGBA")
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+        return picture if picture.mode == "RGBA" else picture.convert("RGBA")
+    if picture.mode in ("L", "RGB"):
+        return picture
+    return picture.convert("L" if picture.mode == "1" else "RGB")
 
 
 def _reduced(picture: Image.Image, side: int) -> Image.Image:
@@ -419,7 +421,8 @@ def strokes(ink: Grey) -> Mask:
 def _enclosing(labels: NDArray[np.int64], boxes: NDArray[np.int64], areas: NDArray[np.float64]) -> Mask:
     """Which components are rectangles around others: most of their pixels lie along their own box. [n]."""
     result = np.zeros(len(areas), bool)
-    for index in np.flatnonzero(areas >= 0.1 * areas.max()):
+    large = ((boxes[:, 2:] - boxes[:, :2]) * 4 >= labels.shape).all(axis=1)
+    for index in np.flatnonzero(large & (areas >= 0.1 * areas.max())):
         top, left, bottom, right = boxes[index]
         inside = (boxes[:, :2] > boxes[index, :2]).all(axis=1) & (boxes[:, 2:] < boxes[index, 2:]).all(axis=1)
         if not (inside & (areas >= 0.05 * areas[index])).any():
