@@ -119,6 +119,15 @@ def prepare(data: bytes, *, max_pixels: int) -> Pixels:
     return normalise(picture)
 
 
+def warm_up() -> None:
+    """Prepare a made-up drawing, so that the first real one finds all ready."""
+    sheet = Image.new("RGB", (100, 100), "white")
+    sheet.paste((0, 0, 0), (40, 20, 46, 80))
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    prepare(file.getvalue(), max_pixels=10_000)
+
+
 # ----------------------------------------------------------------------------- from bytes to a picture
 
 _SIGNATURES = {

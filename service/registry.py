@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from service import images
 from service.card import CARD_FILE, ModelError
 from service.engine import load_engine
 from service.errors import Problem
@@ -61,4 +62,5 @@ def load_models(settings: Settings) -> Models:
     models = Models(simulators, settings.default_model)
     for simulator in models:
         simulator.warm_up()
+    images.warm_up()
     return models
