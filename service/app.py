@@ -40,13 +40,18 @@ Every error is an `application/problem+json` document (RFC 9457) with a stable `
 """
 
 
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Service:
     """What the routes work with. One a process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.records: Records = MemoryRecords(settings.history, settings.history_bytes)
-        self.workers = os.cpu_count() or 1
+        self.workers = _cores()
         self._classifier: Classifier | None = None
         self._pool: ThreadPoolExecutor | None = None
 
