@@ -107,13 +107,11 @@ def parse_batch(content_type: str, data: bytes, max_images: int) -> Parsed:
     if media_type == RAW:
         parsed = _raw_batch(data, max_images)
     elif media_type == JSON:
-        parsed = _json_batch(_json_object(data))
+        parsed = _json_batch(_json_object(data), max_images)
     else:
         parsed = _multipart(parameters, data, max_images)
     if not parsed.sources:
         raise Problem("missing-image", "at least one image", "none")
-    if len(parsed.sources) > max_images:
-        raise Problem("too-many-images", f"at most {max_images} images", f"{len(parsed.sources)} images")
     return parsed
 
 
@@ -121,13 +119,17 @@ def _raw_batch(data: bytes, max_images: int) -> Parsed:
     count, rest = divmod(len(data), PIXELS)
     if rest:
         raise Problem("wrong-size", f"a multiple of {PIXELS} bytes, {PIXELS} an image", f"{len(data)} bytes")
-    if count > max_images:
-        raise Problem("too-many-images", f"at most {max_images} images", f"{count} images")
+    _check_count(count, max_images)
     view = memoryview(data)
     return Parsed([_raw(view[start : start + PIXELS]) for start in range(0, len(data), PIXELS)])
 
 
-def _json_batch(document: dict[str, Any]) -> Parsed:
+def _check_count(count: int, max_images: int) -> None:
+    if count > max_images:
+        raise Problem("too-many-images", f"at most {max_images} images", f"{count} images")
+
+
+def _json_batch(document: dict[str, Any], max_images: int) -> Parsed:
     pictures, pixels = document.pop("images", None), document.pop("pixels", None)
     if (pictures is None) == (pixels is None):
         received = "neither" if pictures is None else "both"
@@ -135,6 +137,8 @@ def _json_batch(document: dict[str, Any]) -> Parsed:
     for name, value in (("images", pictures), ("pixels", pixels)):
         if value is not None and not isinstance(value, list):
             raise Problem("malformed-body", f"{name}: a list", images.described(value))
+        if value is not None:
+            _check_count(len(value), max_images)  # first: a small body can hold millions of empty lists
     if pixels is not None:
         return Parsed([_pixels(rows) for rows in pixels], document)
     return Parsed([_source_of_item(item, index) for index, item in enumerate(pictures)], document)

@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 
 from service.card import Card, fan_out_map
 
+EXACT_LIMIT = 2**24
+"""Whole numbers below it are exact in float32."""
+
 
 class SynapticOperations:
     """Counts for one model. `step` takes what one time step of N images gave."""
 
     def __init__(self, card: Card) -> None:
         self._fan_out = {
-            layer.name: fan_out_map(layer).reshape(-1)
+            layer.name: _exact(fan_out_map(layer))
             for layer in card.layers[1:-1]
             if layer.fan_out.targets  # keys and values have none: they are counted by coincidences
         }
-        self._input = fan_out_map(card.layers[0]).reshape(-1)
+        self._input = _exact(fan_out_map(card.layers[0]))
         self._heads = {}
         for layer in card.layers:
             block, _, role = layer.name.rpartition(".")
@@ -42,7 +45,6 @@ class SynapticOperations:
         count = len(traces)
         accumulates = np.zeros(count, np.int64)
         for name, fan_out in self._fan_out.items():
-            # float32 is exact: a layer's operations stay below 2**24
             accumulates += np.rint(spikes[name].reshape(count, -1) @ fan_out).astype(np.int64)
         for block, heads in self._heads.items():
             accumulates += coincidences(spikes[f"{block}.key"], spikes[f"{block}.value"], heads)
@@ -50,8 +52,16 @@ class SynapticOperations:
         return accumulates, products
 
 
+def _exact(fan_out: NDArray[np.float32]) -> NDArray[Any]:
+    """The flat map in a type whose sums are exact: float32 where all spikes together stay below 2**24."""
+    most = fan_out.sum(dtype=np.float64)
+    return fan_out.reshape(-1).astype(np.float32 if most < EXACT_LIMIT else np.float64)
+
+
 def coincidences(key: NDArray[Any], value: NDArray[Any], heads: int) -> NDArray[np.int64]:
     """Additions in K^T V: for each token and head, key spikes times value spikes. [N, L, C] -> [N]."""
     keys = key.reshape(*key.shape[:2], heads, -1).sum(-1)  # [N, L, heads]
     values = value.reshape(*value.shape[:2], heads, -1).sum(-1)
-    return np.rint((keys * values).sum((1, 2))).astype(np.int64)
+    # at most as many as K^T V has additions: far below 2**24
+    found: NDArray[np.int64] = np.rint((keys * values).sum((1, 2))).astype(np.int64)
+    return found

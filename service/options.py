@@ -70,8 +70,8 @@ def _confidence(value: Any, card: Card) -> float:
         number = float(value)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         number = value
-    if not 0 <= number <= 1:
-        raise _invalid("confidence", "a number from 0 to 1", value)
+    if not 0 < number <= 1:
+        raise _invalid("confidence", "a number above 0, at most 1", value)
     return float(number)
 
 

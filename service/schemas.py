@@ -31,8 +31,11 @@ class ClassifyOptions(Part):
     max_steps: int | None = Field(
         None, ge=1, le=64, description="Time steps to simulate at the most. Default and largest: the model's."
     )
-    confidence: Probability | None = Field(
-        None, description="Stop as soon as one class has this probability. Default: the model's."
+    confidence: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Stop as soon as one class has this probability. Default: the model's.",
     )
     seed: Seed | None = Field(
         None,

@@ -124,6 +124,7 @@ QUERIES = [
     ("max_steps=10000", 422, "invalid-option"),
     ("max_steps=", 422, "invalid-option"),
     ("confidence=1.5", 422, "invalid-option"),
+    ("confidence=0", 422, "invalid-option"),
     ("confidence=nan", 422, "invalid-option"),
     ("confidence=-1", 422, "invalid-option"),
     (f"seed={2**64}", 422, "invalid-option"),
@@ -190,6 +191,14 @@ def test_chunked_body_over_the_limit(client: TestClient) -> None:
         client.post("/classify", content=chunks, headers={"Content-Type": RAW}), 413, "body-too-large"
     )
     assert document["expected"] == "at most 65536 bytes"
+
+
+def test_announced_size_of_any_length(client: TestClient) -> None:
+    for digits in ("65537", "9" * 30, "9" * 5000):
+        headers = {"Content-Type": RAW, "Content-Length": digits}
+        problem(client.post("/classify", content=GOOD, headers=headers), 413, "body-too-large")
+    headers = {"Content-Type": RAW, "Content-Length": "000784"}
+    assert client.post("/classify", content=GOOD, headers=headers).status_code == 200
 
 
 def test_compressed_bodies_are_refused(client: TestClient) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service import bodies
 from service.bodies import parse_batch, parse_single
 from service.errors import Problem
 from service.images import ImageError
@@ -186,6 +187,17 @@ def test_batches_keep_the_order() -> None:
 )
 def test_which_batches_are_refused(kind: str, content_type: str, data: bytes) -> None:
     refused(kind, content_type, data, batch=True)
+
+
+@pytest.mark.parametrize("name", ["images", "pixels"])
+def test_pictures_are_counted_before_they_are_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked_at(*_: Any) -> Any:
+        raise AssertionError("a picture of a batch that is too large was looked at")
+
+    monkeypatch.setattr(bodies, "_source_of_item", looked_at)
+    monkeypatch.setattr(bodies, "_pixels", looked_at)
+    data = f'{{"{name}": [{"[]," * 5}[]]}}'.encode()
+    assert refused("too-many-images", JSON, data, batch=True).received == "6 images"
 
 
 def test_the_picture_at_fault_is_named() -> None:

@@ -88,16 +88,40 @@ def test_wrong_max_steps(card: Card, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["1.01", "-0.1", "nan", "inf", "1e9999", "", "0,5", 1.01, math.nan, math.inf, True, None]
+    "value",
+    [
+        "1.01",
+        "-0.1",
+        "0",
+        "0.0",
+        "1e-400",
+        0,
+        0.0,
+        "nan",
+        "inf",
+        "1e9999",
+        "",
+        "0,5",
+        1.01,
+        math.nan,
+        math.inf,
+        True,
+        None,
+    ],
 )
 def test_wrong_confidence(card: Card, value: Any) -> None:
     refused(
-        "invalid-option", "confidence: a number from 0 to 1", repr(value), [], {"confidence": value}, card
+        "invalid-option",
+        "confidence: a number above 0, at most 1",
+        repr(value),
+        [],
+        {"confidence": value},
+        card,
     )
 
 
 @pytest.mark.parametrize(
-    ("value", "number"), [("0", 0.0), ("1", 1.0), (".5", 0.5), ("5e-1", 0.5), (0, 0.0), (1, 1.0)]
+    ("value", "number"), [("1e-9", 1e-9), ("1", 1.0), (".5", 0.5), ("5e-1", 0.5), (0.25, 0.25), (1, 1.0)]
 )
 def test_right_confidence(card: Card, value: Any, number: float) -> None:
     assert parse({"confidence": [value]}, card).confidence == number

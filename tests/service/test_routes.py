@@ -260,7 +260,7 @@ def test_answers_are_compact_json_that_keeps_numbers(client: TestClient) -> None
 
 
 @pytest.mark.parametrize(
-    "query", ["", "raster=", "raster=output&seed=0&max_steps=1&confidence=0&encoder=regular&model=tiny"]
+    "query", ["", "raster=", "raster=output&seed=0&max_steps=1&confidence=0.1&encoder=regular&model=tiny"]
 )
 def test_queries_that_are_fine(client: TestClient, query: str) -> None:
     assert classify(client, 8, query)["prediction"] == 8
