@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 
 from service.card import Card, ModelError, load_card
 from service.engine.base import Array, SimulationState, Step
@@ -30,7 +30,9 @@ class OnnxruntimeEngine:
         options.log_severity_level = 3
         path = folder / self.card.graph.file
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class of its own
             raise ModelError(f"expected a graph that onnxruntime can run at {path}, got: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -42,12 +44,16 @@ class OnnxruntimeEngine:
         expected = {"spikes", "uniforms", *states}
         found = {tensor.name for tensor in self._session.get_inputs()}
         if found != expected:
-            raise ModelError(f"expected inputs {sorted(expected)} of {path} (from its card), found {sorted(found)}")
+            raise ModelError(
+                f"expected inputs {sorted(expected)} of {path} (from its card), found {sorted(found)}"
+            )
         expected = {"potential", "spike_probability", "output_spikes"}
         expected |= {f"next_{name}" for name in states} | {f"spikes.{name}" for name in self._hidden}
         missing = expected - set(self._outputs)
         if missing:
-            raise ModelError(f"expected outputs {sorted(missing)} of {path} (from its card), found none of them")
+            raise ModelError(
+                f"expected outputs {sorted(missing)} of {path} (from its card), found none of them"
+            )
 
     def initial_state(self, count: int) -> SimulationState:
         return {state.name: np.zeros((count, *state.shape), np.float32) for state in self.card.states}
