@@ -12,7 +12,7 @@ export async function models() {
 
 // Text of numbers above 2**53 would lose digits in JSON.parse, so the seed is taken from the text.
 export async function classify(blob, options) {
-  const query = new URLSearchParams({ raster: "output", ...options });
+  const query = new URLSearchParams({ raster: "input,output", ...options });
   const headers = { "Content-Type": blob.type || "application/octet-stream" };
   const response = await fetch(`/classify?${query}`, { method: "POST", body: blob, headers });
   const text = await response.clone().text();

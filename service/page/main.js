@@ -28,21 +28,29 @@ async function classify() {
   by("classify").disabled = true;
   say("Classifying …");
   try {
-    const answer = await api.classify(picture ?? (await pad.blob()), options());
-    const certainty = `${(100 * answer.confidence).toFixed(1)} %`;
-    say(`This is a ${answer.prediction}, with a probability of ${certainty}.`);
-    by("digit").textContent = answer.prediction;
-    show.bars(by("bars"), answer.class_probabilities, answer.prediction);
-    show.raster(by("raster"), answer.raster.output, answer.steps_used);
-    show.facts(by("facts"), answer);
-    by("answer").hidden = false;
-    by("seen").hidden = true;
-    show.pixels(by("seen"), (await api.stored(answer.id)).pixels);
-    by("seen").hidden = false;
+    await present(await api.classify(picture ?? (await pad.blob()), options()));
   } catch (error) {
+    by("answer").hidden = true; // it belongs to another picture
     say(error.message, true);
   } finally {
     by("classify").disabled = false;
+  }
+}
+
+async function present(answer) {
+  say(`This is a ${answer.prediction}, with a probability of ${(100 * answer.confidence).toFixed(1)} %.`);
+  by("digit").textContent = answer.prediction;
+  show.bars(by("bars"), answer.class_probabilities, answer.prediction);
+  show.raster(by("raster"), answer.raster.output, answer.steps_used);
+  show.frames(by("input"), answer.raster.input, answer.steps_used);
+  show.facts(by("facts"), answer);
+  by("answer").hidden = false;
+  by("seen").parentElement.hidden = true;
+  try {
+    show.pixels(by("seen"), (await api.stored(answer.id)).pixels);
+    by("seen").parentElement.hidden = false;
+  } catch {
+    // the request is no longer stored: the answer stands without the picture
   }
 }
 
@@ -51,6 +59,8 @@ function clear() {
   picture = null;
   by("file").value = "";
   by("pen").textContent = hint;
+  by("answer").hidden = true;
+  say("Nothing classified yet.");
 }
 
 async function choose(file) {

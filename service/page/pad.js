@@ -8,7 +8,6 @@ export class Pad {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
     this.onPen = onPen; // called with true where the keyboard's pen is down
-    this.position = { x: 0.5, y: 0.25 };
     this.down = false;
     this.active = null; // the pointer that draws
     this.last = null;
@@ -24,6 +23,7 @@ export class Pad {
     this.context.fillStyle = "#fff";
     this.context.fillRect(0, 0, width, height);
     this.empty = true;
+    this.position = { x: 0.5, y: 0.25 }; // of the keyboard's pen: room for a stroke downwards
     this.lift();
   }
 

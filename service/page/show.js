@@ -55,6 +55,23 @@ export function raster(box, { events }, steps) {
   box.replaceChildren(picture);
 }
 
+// One square of pixels a time step, left to right, white where a pixel spiked.
+export function frames(canvas, { shape, events }, steps) {
+  const [height, width] = shape.slice(-2);
+  const gap = 2;
+  canvas.width = steps * (width + gap) - gap; // setting it clears the canvas
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#000";
+  for (let t = 0; t < steps; t += 1) context.fillRect(t * (width + gap), 0, width, height);
+  context.fillStyle = "#fff";
+  for (const [t, index] of events) {
+    context.fillRect(t * (width + gap) + (index % width), Math.floor(index / width), 1, 1);
+  }
+  canvas.style.width = `min(100%, ${7 * steps}rem)`;
+  canvas.setAttribute("aria-label", `Input spikes: ${events.length} in ${steps} time steps`);
+}
+
 export function facts(list, answer) {
   const times = answer.timings_ms;
   const stop = answer.stopped_by === "confidence" ? "sure enough" : "no more steps";
