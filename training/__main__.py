@@ -60,9 +60,11 @@ def train(
     activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
     bits: Annotated[int, typer.Option(min=2, max=8, help="bits of a synapse")] = 8,
     attention: Annotated[bool, typer.Option(help="with multi-head attention, or the same without")] = True,
+    teacher: Annotated[Path | None, typer.Option(help="learn from this teacher's answers too (`teacher`)")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="compile the network first: a sixth faster")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run folder's last checkpoint")] = False,
     data: DataOption = None,
 ) -> None:
@@ -79,6 +81,7 @@ def train(
         learning_rate=learning_rate,
         activity_target=activity_target,
         activity_price=activity_price,
+        teacher=str(teacher) if teacher else None,
         seed=seed,
         limit=limit,
         network=NetworkConfig(bits=bits, attention=attention),
@@ -90,7 +93,9 @@ def train(
         if not stored.is_file():
             raise typer.BadParameter(f"expected a run to resume in {run}, found no {SETTINGS} there")
         settings = replace(TrainingSettings.from_dict(json.loads(stored.read_text())), epochs=epochs)
-    trainer = Trainer(settings, run, choose_device(device), data)
+    if settings.teacher and not Path(settings.teacher).is_file():
+        raise typer.BadParameter(f"expected a teacher's checkpoint (see `teacher`), found no file {settings.teacher}")
+    trainer = Trainer(settings, run, choose_device(device), data, compiled)
     if resume:
         trainer.resume()
     (run).mkdir(parents=True, exist_ok=True)
@@ -116,6 +121,33 @@ def train(
             trainer.save_interrupted()
             console.print(f"stopped in epoch {trainer.epoch + 1}; go on with: train --run {run} --resume")
             raise typer.Exit(130) from None
+
+
+@app.command()
+def teacher(
+    run: Annotated[Path, typer.Option(help="folder of the checkpoint")] = Path("runs/teacher"),
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    data: DataOption = None,
+) -> None:
+    """Train the convolutional network whose answers `train --teacher` learns from."""
+    from training.teacher import CHECKPOINT, TeacherSettings, train_teacher
+    from training.train import choose_device
+
+    settings = TeacherSettings(epochs=epochs, seed=seed, limit=limit)
+    with _bar() as bar:
+        task = bar.add_task("epoch", total=None, figures="")
+
+        def progress(done: int, total: int, figures: dict[str, float]) -> None:
+            bar.update(task, completed=done, total=total, figures=f"loss {figures['loss']:.4f}")
+
+        def report(epoch: int, loss: float, accuracy: float) -> None:
+            bar.console.print(f"epoch {epoch}/{epochs} loss {loss:.4f} validation accuracy {100 * accuracy:.2f} %")
+
+        train_teacher(settings, run, choose_device(device), data, progress, report)
+    console.print(f"wrote {run / CHECKPOINT}")
 
 
 @app.command()

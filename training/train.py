@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from service.card import FanOut, Layer, fan_out_map
 from training import data
 from training.network import NetworkConfig, Run, SpikingTransformer, fan_outs, layer_shapes
+from training.teacher import load_teacher
 
 CHECKPOINT = "last.pt"
 BEST = "best.pt"
@@ -50,6 +51,9 @@ class TrainingSettings:
     activity_target: float = 0.055
     activity_price: float = 2.0
     output_likelihood: float = 0.05  # weight of the GLM output neurons' own log-likelihood
+    teacher: str | None = None  # checkpoint of `training.teacher`; None learns from the labels alone
+    distillation: float = 0.7  # weight of the teacher's answers; the labels have the rest
+    temperature: float = 2.0  # by which teacher and student are softened when they are compared
     seed: int = 1
     limit: int | None = None  # train on so many images (for trials and tests)
     all_data: bool = False  # also train on the validation images: no choice can be made after that
@@ -111,18 +115,35 @@ def prefix_logits(potentials: Tensor) -> Tensor:
     return potentials.cumsum(0) / steps[:, None, None]
 
 
+def _distance(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """Mean Kullback-Leibler divergence of softened answers [T, N, 10] from the teacher's [N, 10].
+
+    Times the square of the temperature, so that its gradients weigh as much as those of the labels.
+    """
+    wanted = F.softmax(taught / temperature, -1).expand_as(logits).flatten(0, 1)
+    found = F.log_softmax(logits / temperature, -1).flatten(0, 1)
+    return F.kl_div(found, wanted, reduction="batchmean") * temperature**2
+
+
 def activity_target(epoch: int, settings: TrainingSettings) -> float:
     """What activity is free of charge in an epoch: falls in a line over the first half of the run."""
     left = max(0.0, 1.0 - epoch / max(1.0, settings.epochs / 2))
     return settings.activity_target + left * max(0.0, settings.activity_start - settings.activity_target)
 
 
-def loss_function(run: Run, labels: Tensor, excess: Tensor, settings: TrainingSettings) -> Tensor:
-    """Cross-entropy at every step, likelihood of the output spikes wanted, and the price of excess activity."""
+def loss_function(
+    run: Run, labels: Tensor, excess: Tensor, settings: TrainingSettings, taught: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy at every step, likelihood of the output spikes wanted, and the price of excess activity.
+
+    `taught` are the teacher's logits [N, 10]: then every step also has to answer as softly as the teacher does.
+    """
     logits = prefix_logits(run.potentials)  # [T, N, 10]
     steps = len(logits)
     repeated = labels.expand(steps, -1).reshape(-1)
     classification = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=settings.label_smoothing)
+    if taught is not None:
+        classification = torch.lerp(classification, _distance(logits, taught, settings.temperature), settings.distillation)
     wanted = F.one_hot(labels, logits.shape[-1]).to(logits.dtype).expand_as(run.potentials)
     likelihood = F.binary_cross_entropy_with_logits(run.potentials, wanted)
     return classification + settings.output_likelihood * likelihood + settings.activity_price * F.relu(excess)
@@ -138,7 +159,14 @@ def choose_device(name: str) -> torch.device:
 class Trainer:
     """One run: its network, optimiser, data and folder. `run()` trains what is left of it."""
 
-    def __init__(self, settings: TrainingSettings, folder: Path, device: torch.device, data_root: Path | None) -> None:
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        folder: Path,
+        device: torch.device,
+        data_root: Path | None,
+        compiled: bool = False,
+    ) -> None:
         self.settings, self.folder, self.device = settings, folder, device
         torch.set_flush_denormal(True)  # gradients of silent layers are tiny, and slow where they are denormal
         torch.manual_seed(settings.seed)
@@ -154,6 +182,9 @@ class Trainer:
         size = min(len(held_out[0]), settings.limit or len(held_out[0]))
         self.validation = held_out[0][:size], held_out[1][:size]
         self.network = SpikingTransformer(settings.network).to(device)
+        self.teacher = load_teacher(Path(settings.teacher), device)[0] if settings.teacher else None
+        # Whole batches alone are compiled: each further shape would cost half a minute.
+        self.compiled = torch.compile(self.network, dynamic=False) if compiled else self.network
         decayed = [p for p in self.network.parameters() if p.dim() > 1]
         plain = [p for p in self.network.parameters() if p.dim() <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -204,9 +235,11 @@ class Trainer:
             probability = data.firing_probabilities(images.numpy())
             spikes = (torch.rand(steps, *probability.shape, generator=generator) < probability).float()
             uniforms = torch.rand(steps, len(chosen), 10, generator=generator)
-            run: Run = self.network(spikes.to(self.device), uniforms.to(self.device))
+            simulate = self.compiled if len(chosen) == settings.batch_size else self.network
+            run: Run = simulate(spikes.to(self.device), uniforms.to(self.device))
             activity = self.activity(run.layers)
-            loss = loss_function(run, labels, activity - free, settings)
+            taught = self.teacher(probability.to(self.device)) if self.teacher else None
+            loss = loss_function(run, labels, activity - free, settings, taught)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
