@@ -65,7 +65,7 @@ def contrast(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     peak = distance.max(axis=(1, 2), keepdims=True).astype(np.int32)  # [N, 1, 1]
     kept = np.where(distance * _FLOOR_DIVISOR >= peak, distance, 0).astype(np.int32)
     gained = kept * 255 // np.maximum(peak, _MIN_PEAK)
-    return gained.astype(np.uint8).reshape(images.shape)
+    return np.asarray(gained.reshape(images.shape), np.uint8)
 
 
 def _despeckle(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -126,14 +126,16 @@ def _continued_margin(images: NDArray[np.uint8]) -> NDArray[np.int16]:
     upper = near * corner[0][:, None] + far * corner[1][:, None]  # [N, 28]
     lower = near * corner[2][:, None] + far * corner[3][:, None]
     corners = near[:, None] * upper[:, None, :] + far[:, None] * lower[:, None, :]
-    return np.clip((last * (rows + columns) - corners) // last**2, 0, 255).astype(np.int16)
+    return np.asarray(np.clip((last * (rows + columns) - corners) // last**2, 0, 255), np.int16)
 
 
 def _edge(strip: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Median over the strip's depth and 5 pixels along it. [N, 3, 28] -> int32 [N, 28]."""
     half = _MARGIN_WINDOW // 2
     padded = np.pad(strip, ((0, 0), (0, 0), (half, half)), mode="edge")
-    windows = np.concatenate([padded[:, :, i : i + SIDE] for i in range(_MARGIN_WINDOW)], axis=1)  # [N, 15, 28]
+    windows = np.concatenate(
+        [padded[:, :, i : i + SIDE] for i in range(_MARGIN_WINDOW)], axis=1
+    )  # [N, 15, 28]
     return np.partition(windows, windows.shape[1] // 2, axis=1)[:, windows.shape[1] // 2].astype(np.int32)
 
 

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -24,18 +31,26 @@ if TYPE_CHECKING:
     from training.train import EpochReport
 
 app = typer.Typer(
-    help="Train, evaluate, export and draw the spiking network.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Train, evaluate, export and draw the spiking network.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 console = Console(stderr=True)
 
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="folder that holds MNIST/raw (default: $SPIKEHEAD_DATA, else ./data)")
+    Path | None,
+    typer.Option("--data", help="folder that holds MNIST/raw (default: $SPIKEHEAD_DATA, else ./data)"),
 ]
 ModelArgument = Annotated[Path, typer.Argument(help="model folder, such as models/spiking-mha")]
 
 
 def _bar() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
 
 
@@ -49,23 +64,35 @@ def _counted(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @app.command()
 def train(
-    run: Annotated[Path, typer.Option(help="run folder: settings, metrics and checkpoints")] = Path("runs/spiking-mha"),
-    epochs: Annotated[int, typer.Option(min=1)] = 36,
-    integer_epochs: Annotated[int, typer.Option(min=0, help="so many, at the end, in integer arithmetic")] = 8,
+    run: Annotated[Path, typer.Option(help="run folder: settings, metrics and checkpoints")] = Path(
+        "runs/spiking-mha"
+    ),
+    epochs: Annotated[int, typer.Option(min=1)] = 40,
+    integer_epochs: Annotated[
+        int, typer.Option(min=0, help="so many, at the end, in integer arithmetic")
+    ] = 6,
     time_steps: Annotated[int, typer.Option(min=1, help="steps simulated in the first epochs")] = 2,
     final_time_steps: Annotated[int, typer.Option(min=1, help="steps simulated in the last epochs")] = 4,
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 2e-3,
-    activity_target: Annotated[float, typer.Option(help="share of synaptic operations that costs nothing")] = 0.055,
+    activity_target: Annotated[
+        float, typer.Option(help="share of synaptic operations that costs nothing")
+    ] = 0.05,
     activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
     bits: Annotated[int, typer.Option(min=2, max=8, help="bits of a synapse")] = 8,
     attention: Annotated[bool, typer.Option(help="with multi-head attention, or the same without")] = True,
-    teacher: Annotated[Path | None, typer.Option(help="learn from this teacher's answers too (`teacher`)")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="learn from this teacher's answers too (`teacher`)")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    compiled: Annotated[bool, typer.Option("--compile", help="compile the network first: a sixth faster")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the run folder's last checkpoint")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="compile the network first: a sixth faster")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on from the run folder's last checkpoint")
+    ] = False,
     data: DataOption = None,
 ) -> None:
     """Train a network. A checkpoint an epoch; Ctrl-C stops after saving one."""
@@ -94,7 +121,9 @@ def train(
             raise typer.BadParameter(f"expected a run to resume in {run}, found no {SETTINGS} there")
         settings = replace(TrainingSettings.from_dict(json.loads(stored.read_text())), epochs=epochs)
     if settings.teacher and not Path(settings.teacher).is_file():
-        raise typer.BadParameter(f"expected a teacher's checkpoint (see `teacher`), found no file {settings.teacher}")
+        raise typer.BadParameter(
+            f"expected a teacher's checkpoint (see `teacher`), found no file {settings.teacher}"
+        )
     trainer = Trainer(settings, run, choose_device(device), data, compiled)
     if resume:
         trainer.resume()
@@ -105,13 +134,16 @@ def train(
 
         def progress(done: int, total: int, figures: dict[str, float]) -> None:
             text = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-            bar.update(task, completed=done, total=total, figures=text, description=f"epoch {trainer.epoch + 1}")
+            bar.update(
+                task, completed=done, total=total, figures=text, description=f"epoch {trainer.epoch + 1}"
+            )
 
         def report(epoch: EpochReport) -> None:
             accuracy = " ".join(f"{100 * a:.2f}" for a in epoch.validation_accuracy)
             bar.console.print(
-                f"epoch {epoch.epoch}/{settings.epochs} {epoch.arithmetic} T={epoch.time_steps} loss {epoch.loss:.4f} "
-                f"activity {100 * epoch.activity:.2f} % validation accuracy by step {accuracy} % ({epoch.seconds:.0f} s)"
+                f"epoch {epoch.epoch}/{settings.epochs} {epoch.arithmetic} T={epoch.time_steps} "
+                f"loss {epoch.loss:.4f} activity {100 * epoch.activity:.2f} % "
+                f"validation accuracy by step {accuracy} % ({epoch.seconds:.0f} s)"
             )
             bar.reset(task, total=trainer.batches, figures="")
 
@@ -144,7 +176,9 @@ def teacher(
             bar.update(task, completed=done, total=total, figures=f"loss {figures['loss']:.4f}")
 
         def report(epoch: int, loss: float, accuracy: float) -> None:
-            bar.console.print(f"epoch {epoch}/{epochs} loss {loss:.4f} validation accuracy {100 * accuracy:.2f} %")
+            bar.console.print(
+                f"epoch {epoch}/{epochs} loss {loss:.4f} validation accuracy {100 * accuracy:.2f} %"
+            )
 
         train_teacher(settings, run, choose_device(device), data, progress, report)
     console.print(f"wrote {run / CHECKPOINT}")
@@ -152,7 +186,9 @@ def teacher(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint of a run")] = Path("runs/spiking-mha/best.pt"),
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint of a run")] = Path(
+        "runs/spiking-mha/best.pt"
+    ),
     model: Annotated[Path, typer.Option(help="model folder to write")] = Path("models/spiking-mha"),
     max_steps: Annotated[int, typer.Option(min=1, max=10, help="time steps at the most")] = 8,
     version: Annotated[str, typer.Option(help="version of the model, for its card")] = "1.0.0",
@@ -188,7 +224,9 @@ def export(
 def evaluate(
     model: ModelArgument,
     seeds: Annotated[int, typer.Option(min=1, help="encoder seeds to average over")] = 5,
-    validation: Annotated[bool, typer.Option("--validation", help="on the validation set, not the test set")] = False,
+    validation: Annotated[
+        bool, typer.Option("--validation", help="on the validation set, not the test set")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="only so many images")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, nothing else")] = False,
     data: DataOption = None,
@@ -243,7 +281,9 @@ def figures(
     image: Annotated[Path, typer.Argument(help="picture of a digit, prepared as the service does")],
     model: Annotated[Path, typer.Option(help="model folder")] = Path("models/spiking-mha"),
     out: Annotated[Path, typer.Option(help="folder for the PNG files")] = Path("figures"),
-    more: Annotated[list[Path] | None, typer.Option("--sample", help="further pictures for the sheet")] = None,
+    more: Annotated[
+        list[Path] | None, typer.Option("--sample", help="further pictures for the sheet")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="time steps (default: the model's)")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 7,
 ) -> None:

@@ -1,8 +1,8 @@
 """MNIST, split into training, validation and test, and the geometric variation that training adds.
 
-    training    the first 50,000 training images
-    validation  the last 10,000 training images: every choice is made on them
-    test        the 10,000 test images: read by `evaluate` alone
+training    the first 50,000 training images
+validation  the last 10,000 training images: every choice is made on them
+test        the 10,000 test images: read by `evaluate` alone
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _torchvision_mnist() -> type:
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
-        library = torch.library.Library("torchvision", "FRAGMENT")  # noqa: TOR901 - lives as long as the process
+        library = torch.library.Library("torchvision", "FRAGMENT")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _torchvision_libraries.append(library)
@@ -119,12 +119,15 @@ def vary(images: Tensor, variation: Variation, generator: torch.Generator) -> Te
     shift = uniform(count, 2) * reach[:, None] * variation.max_shift * 2 / side
     cos, sin = torch.cos(angle), torch.sin(angle)
     rotate = torch.stack([cos, -sin, sin, cos], -1).view(-1, 2, 2)
-    one, zero = torch.ones(count), torch.zeros(count)
+    zero = torch.zeros(count)
     stretch = torch.stack([scale_x, shear, zero, scale_y], -1).view(-1, 2, 2)
-    affine = torch.cat([rotate @ stretch, shift[:, :, None]], -1)  # [N, 2, 3]: output position -> input position
+    # [N, 2, 3]: from a position in the output to one in the input
+    affine = torch.cat([rotate @ stretch, shift[:, :, None]], -1)
     grid = F.affine_grid(affine, [count, 1, side, side], align_corners=False)  # [N, 28, 28, 2]
     bend = F.interpolate(normal(count, 2, 5, 5), size=(side, side), mode="bicubic", align_corners=True)
-    grid = grid + bend.permute(0, 2, 3, 1) * (reach.sqrt()[:, None, None, None] * variation.elastic_pixels * 2 / side)
+    grid = grid + bend.permute(0, 2, 3, 1) * (
+        reach.sqrt()[:, None, None, None] * variation.elastic_pixels * 2 / side
+    )
     warped = F.grid_sample(images[:, None].float(), grid, mode="bilinear", align_corners=False)[:, 0]
     return warped.round().clamp(0, 255).to(torch.uint8)
 

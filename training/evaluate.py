@@ -87,7 +87,11 @@ def evaluate(
     accumulates, products = [], []
     confusion = np.zeros((10, 10), np.int64)
     for seed in range(seeds):
-        trial = simulate(engine, images, seed, steps, progress=lambda done, s=seed: progress(s * len(images) + done))  # type: ignore[misc]
+
+        def trial_progress(done: int, before: int = seed * len(images)) -> None:
+            progress(before + done)
+
+        trial = simulate(engine, images, seed, steps, progress=trial_progress)
         probabilities = trial.probabilities(card)
         by_step.append((probabilities.argmax(-1) == labels).mean(1))
         stopped = stop(probabilities, card.calibration.confidence)

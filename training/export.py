@@ -31,7 +31,9 @@ from training.neurons import tau_of_shift
 from training.train import load_network
 
 GRAPH_FILE = "model.onnx"
-DESCRIPTION = "Spiking network with multi-head self-attention and probabilistic output neurons; reads a digit."
+DESCRIPTION = (
+    "Spiking network with multi-head self-attention and probabilistic output neurons; reads a digit."
+)
 SELF_CHECK_IMAGES = 100
 CALIBRATION_SEED = 99
 
@@ -120,11 +122,19 @@ def _draft_card(network: SpikingTransformer, name: str, version: str, graph: byt
     states += [{"name": f"state.{layer}", "shape": shapes[layer]} for layer in thresholds]
     states += [{"name": f"state.{name}", "shape": shapes["output"]} for name in ("readout", "feedback")]
     unit = config.trace_unit
-    kernels = {
-        "A": {"shift": config.shift_input, "unit": unit, "use": "filtered spike trains, after the rate encoder"},
+    kernels: dict[str, dict[str, Any]] = {
+        "A": {
+            "shift": config.shift_input,
+            "unit": unit,
+            "use": "filtered spike trains, after the rate encoder",
+        },
         "B": {"shift": config.shift_feedback, "unit": -unit, "use": "feedback of the output spikes"},
         "membrane": {"shift": config.shift_membrane, "unit": 1, "use": "leak of the hidden neurons"},
-        "readout": {"shift": config.shift_readout, "unit": 1, "use": "filter of the tokens' spikes, after the weights"},
+        "readout": {
+            "shift": config.shift_readout,
+            "unit": 1,
+            "use": "filter of the tokens' spikes, after the weights",
+        },
     }
     return Card.model_validate(
         {
@@ -137,7 +147,9 @@ def _draft_card(network: SpikingTransformer, name: str, version: str, graph: byt
             "max_steps": max_steps,
             "layers": layers,
             "states": states,
-            "kernels": {key: {**kernel, "tau": tau_of_shift(kernel["shift"])} for key, kernel in kernels.items()},  # type: ignore[arg-type]
+            "kernels": {
+                key: {**kernel, "tau": tau_of_shift(kernel["shift"])} for key, kernel in kernels.items()
+            },
             "potential_scale": network.readout_parameters()[3],
             "calibration": {"scale": [1.0 / (t + 1) for t in range(max_steps)], "confidence": 1.0},
             "parameters": sum(p.numel() for p in network.parameters()),
@@ -164,7 +176,7 @@ def v_thresholds(network: SpikingTransformer) -> dict[str, list[int]]:
             result[name + "attention_in"] = residual
             for role in ("query", "key", "value"):
                 result[name + role] = whole(Membrane([getattr(block, role)], largest).v_threshold)
-            result[name + "attention"] = whole(block.attention_threshold.clamp(min=1.0).round())  # type: ignore[operator, union-attr]
+            result[name + "attention"] = whole(block.attention_threshold.clamp(min=1.0).round())  # type: ignore[operator]
         result[name + "mlp_in"] = residual
         result[name + "mlp_hidden"] = whole(Membrane([block.expand], largest).v_threshold)  # type: ignore[list-item]
     return result | {"tokens": residual}
@@ -193,7 +205,12 @@ def _calibrated(draft: Card, trial: Trial, labels: NDArray[np.int64]) -> Card:
     }
     calibration = {"scale": scale, "confidence": confidence, "expected_calibration_error": round(error, 6)}
     return Card.model_validate(
-        {**draft.model_dump(), "layers": layers, "calibration": calibration, "accuracy": {"validation": accuracy}}
+        {
+            **draft.model_dump(),
+            "layers": layers,
+            "calibration": calibration,
+            "accuracy": {"validation": accuracy},
+        }
     )
 
 

@@ -24,7 +24,9 @@ CLASS_COLOURS = [f"C{digit}" for digit in range(10)]
 STEP_LABEL = "time step"
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+def _figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
@@ -38,7 +40,9 @@ def _steps(axes: Axes, steps: int) -> None:
 def _raster(axes: Axes, spikes: NDArray[Any], colour: str = INK) -> None:
     """Events of [T, neurons]: one tick a spike."""
     t, neuron = np.nonzero(spikes)
-    axes.scatter(t + 1, neuron, s=max(1.0, 900 / max(spikes.shape[1], 10)), marker="|", linewidths=1.2, color=colour)
+    axes.scatter(
+        t + 1, neuron, s=max(1.0, 900 / max(spikes.shape[1], 10)), marker="|", linewidths=1.2, color=colour
+    )
     axes.set_ylim(-0.5, spikes.shape[1] - 0.5)
     _steps(axes, len(spikes))
 
@@ -58,10 +62,12 @@ def filtered_spike_trains(recording: Recording) -> Figure:
     """The filtered trains of all pixels over time, and as a picture at each step."""
     steps = recording.steps
     figure = Figure(figsize=(10, 5.5), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[2, 1])
+    upper, lower = np.asarray(figure.subfigures(2, 1, height_ratios=[2, 1]))
     axes = upper.subplots()
     lit = np.flatnonzero(recording.filtered.reshape(steps, -1).any(0))
-    axes.plot(range(1, steps + 1), recording.filtered.reshape(steps, -1)[:, lit], color=INK, alpha=0.15, linewidth=1)
+    axes.plot(
+        range(1, steps + 1), recording.filtered.reshape(steps, -1)[:, lit], color=INK, alpha=0.15, linewidth=1
+    )
     axes.set(ylabel="filtered train (spikes)", title=f"kernel A applied to {len(lit)} pixels that spiked")
     _steps(axes, steps)
     for t, small in enumerate(np.atleast_1d(lower.subplots(1, steps))):
@@ -148,7 +154,14 @@ def attention(card: Card, recording: Recording) -> Figure:
             side = int(np.sqrt(values.shape[1]))
             axis.imshow(recording.contrast, cmap="gray", vmin=0, vmax=255, extent=(0, 28, 28, 0))
             received = values[head].reshape(side, side)
-            axis.imshow(received, cmap="inferno", alpha=0.55, extent=(0, 28, 28, 0), vmin=0, vmax=max(received.max(), 1))
+            axis.imshow(
+                received,
+                cmap="inferno",
+                alpha=0.55,
+                extent=(0, 28, 28, 0),
+                vmin=0,
+                vmax=max(received.max(), 1),
+            )
             axis.set(title=f"{block}, head {head + 1}: {values[head].sum():.0f}", xticks=[], yticks=[])
     figure.suptitle("attention received by each token, coincidences of query and key spikes over all steps")
     return figure
@@ -165,7 +178,9 @@ def random_spike_trains(seed: int, steps: int = 100) -> Figure:
     axes[0, 0].scatter(t + 1, row, marker="|", s=90, color=INK)
     labels = [f"{level / 255:.2f} -> {trains[:, i].mean():.2f}" for i, level in enumerate(wanted)]
     axes[0, 0].set_yticks(range(len(wanted)), labels)
-    axes[0, 0].set(xlabel=STEP_LABEL, ylabel="rate asked for -> rate drawn", title=f"random spike trains, seed {seed}")
+    axes[0, 0].set(
+        xlabel=STEP_LABEL, ylabel="rate asked for -> rate drawn", title=f"random spike trains, seed {seed}"
+    )
     return figure
 
 
@@ -184,7 +199,9 @@ def sheet(recordings: Sequence[Recording]) -> Figure:
         probabilities.set_ylim(-0.05, 1.05)
         final = recording.class_probabilities[-1]
         classes.barh(range(10), final, color=CLASS_COLOURS)
-        classes.set(xlim=(0, 1), yticks=range(10), title=f"reads {recording.prediction} ({100 * final.max():.1f} %)")
+        classes.set(
+            xlim=(0, 1), yticks=range(10), title=f"reads {recording.prediction} ({100 * final.max():.1f} %)"
+        )
         for axis in (potentials, probabilities):
             _steps(axis, recording.steps)
     for axis, title in zip(axes[0], ("image", "membrane potentials", "spike probabilities"), strict=False):

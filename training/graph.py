@@ -49,7 +49,7 @@ class Builder:
         return name
 
     def number(self, value: float) -> str:
-        return self.constant(f"number.{value:g}", np.float32(value))
+        return self.constant(f"number.{value!r}", np.array(value, np.float32))
 
     def weights(self, name: str, values: NDArray[np.float32]) -> str:
         """int8 in the file, float32 in the graph."""
@@ -62,7 +62,9 @@ class Builder:
 
     def leaked(self, state: str, shift: int, name: str) -> str:
         """state - floor(state / 2**shift)."""
-        lost = self.node("Floor", [self.node("Mul", [state, self.number(2.0**-shift)], f"{name}.part")], f"{name}.lost")
+        lost = self.node(
+            "Floor", [self.node("Mul", [state, self.number(2.0**-shift)], f"{name}.part")], f"{name}.lost"
+        )
         return self.node("Sub", [state, lost], f"{name}.leaked")
 
     def bound(self, name: str, value: float) -> None:
@@ -70,13 +72,21 @@ class Builder:
             raise ExportError(f"expected all values of {name} below 2**24, got a bound of {value:g}")
         self.bounds[name] = value
 
-    def lif(self, name: str, current: str, bound: float, v_threshold: NDArray[Any], shift: int, shape: list[int]) -> str:
+    def lif(
+        self, name: str, current: str, bound: float, v_threshold: NDArray[Any], shift: int, shape: list[int]
+    ) -> str:
         """Leaky integrate-and-fire (`training.neurons.lif_step`)."""
         self.bound(name, bound * 2**shift)
         leaked = self.leaked(self.state(name, shape), shift, name)
         v = self.node("Add", [leaked, current], f"{name}.v")
-        limit = v_threshold.astype(np.float32).reshape(-1, 1, 1) if len(shape) == 3 else v_threshold.astype(np.float32)
-        reached = self.node("GreaterOrEqual", [v, self.constant(f"{name}.v_threshold", limit)], f"{name}.reached")
+        limit = (
+            v_threshold.astype(np.float32).reshape(-1, 1, 1)
+            if len(shape) == 3
+            else v_threshold.astype(np.float32)
+        )
+        reached = self.node(
+            "GreaterOrEqual", [v, self.constant(f"{name}.v_threshold", limit)], f"{name}.reached"
+        )
         spikes = self.node("Cast", [reached], f"spikes.{name}", to=TensorProto.FLOAT)
         self.spiking[name] = shape
         kept = self.node("Sub", [self.number(1), spikes], f"{name}.kept")
@@ -99,7 +109,9 @@ def build(network: SpikingTransformer, name: str) -> onnx.ModelProto:
     largest = config.largest_weight
     membrane = config.shift_membrane
 
-    def convolution(layer: str, synapses: Synapses, x: str, parts: Membrane, index: int, peak: float) -> tuple[str, float]:
+    def convolution(
+        layer: str, synapses: Synapses, x: str, parts: Membrane, index: int, peak: float
+    ) -> tuple[str, float]:
         weight, bias = _numpy(parts.weights[index]), _numpy(parts.biases[index])
         padding = (weight.shape[-1] - 1) // 2
         inputs = [x, graph.weights(f"{layer}.weight", weight), graph.constant(f"{layer}.bias", bias)]
@@ -122,7 +134,9 @@ def build(network: SpikingTransformer, name: str) -> onnx.ModelProto:
     first, second = config.stem
     half = SIDE // 2
     parts = Membrane([network.stem1], largest)
-    current, bound = convolution("stem1", network.stem1, traces, parts, 0, config.trace_unit * 2**config.shift_input)
+    current, bound = convolution(
+        "stem1", network.stem1, traces, parts, 0, config.trace_unit * 2**config.shift_input
+    )
     x = graph.lif("stem1", current, bound, _numpy(parts.v_threshold), membrane, [first, half, half])
     parts = Membrane([network.stem2], largest)
     current, bound = convolution("stem2", network.stem2, x, parts, 0, 1.0)
@@ -163,9 +177,14 @@ def build(network: SpikingTransformer, name: str) -> onnx.ModelProto:
             counts = graph.node("Transpose", [counts], f"{layer}.counts.split", perm=[0, 2, 1, 3])
             counts = graph.node("Reshape", [counts, merged], f"{layer}.counts")
             threshold = _numpy(round_nearest(block.attention_threshold.clamp(min=1.0)))
-            x = graph.lif(f"{layer}.attention", counts, float(tokens * width), threshold, membrane, [tokens, channels])
+            x = graph.lif(
+                f"{layer}.attention", counts, float(tokens * width), threshold, membrane, [tokens, channels]
+            )
             current, bound = matrix(f"{layer}.projection", x, residual, writers.index(block.projection))
-            stream, stream_bound = graph.node("Add", [stream, current], f"{layer}.attended"), stream_bound + bound
+            stream, stream_bound = (
+                graph.node("Add", [stream, current], f"{layer}.attended"),
+                stream_bound + bound,
+            )
         x = residual_lif(f"{layer}.mlp_in")
         parts = Membrane([block.expand], largest)
         current, bound = matrix(f"{layer}.expand", x, parts, 0)

@@ -66,7 +66,9 @@ class Synapses(nn.Module):
     integer:  current = round(W' / unit) x + round(b' / unit)   W', b' with the running statistics folded in
     """
 
-    def __init__(self, shape: tuple[int, ...], stride: int = 1, gain: float = 1.0, input_unit: int = 1) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], stride: int = 1, gain: float = 1.0, input_unit: int = 1
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape))
         nn.init.kaiming_normal_(self.weight, nonlinearity="linear")
@@ -87,15 +89,18 @@ class Synapses(nn.Module):
         if weight.dim() == 2:
             return F.linear(x, weight, bias)  # [T, N, L, C_in] -> [T, N, L, C_out]
         padding = (weight.shape[-1] - 1) // 2
-        return F.conv2d(x.flatten(0, 1), weight, bias, self.stride, padding).unflatten(0, x.shape[:2])
+        current = F.conv2d(x.flatten(0, 1), weight, bias, self.stride, padding)
+        return current.view(*x.shape[:2], *current.shape[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         """Current in float. x [T, N, ...]."""
         current = self.apply_weight(x, self.weight, None) / self.input_unit
         if self.weight.dim() == 2:
-            return self.norm(current.flatten(0, 2)).view_as(current)
-        flat = current.flatten(0, 1).flatten(2)  # [T N, C, H W]
-        return self.norm(flat).view_as(current)
+            flat = current.flatten(0, 2)  # [T N L, C]
+        else:
+            flat = current.flatten(0, 1).flatten(2)  # [T N, C, H W]
+        normalised: Tensor = self.norm(flat)
+        return normalised.view_as(current)
 
 
 class Membrane:
@@ -107,7 +112,8 @@ class Membrane:
         # A unit under 2**-15 of the threshold would let potentials outgrow 2**24.
         self.unit = (peak / largest).clamp(min=2.0**-15)
         self.weights = [
-            round_nearest(w / self.unit.view(-1, *[1] * (w.dim() - 1))).clamp(-largest, largest) for w, _ in folded
+            round_nearest(w / self.unit.view(-1, *[1] * (w.dim() - 1))).clamp(-largest, largest)
+            for w, _ in folded
         ]
         self.biases = [round_nearest(b / self.unit) for _, b in folded]
         self.v_threshold = (1.0 / self.unit).round()  # [C]
@@ -134,9 +140,12 @@ def spiking_self_attention(query: Tensor, key: Tensor, value: Tensor, heads: int
 
     Source: Spikformer's SSA. The order K^T V first costs L d^2 a head, Q K^T first L^2 d; both are exact.
     """
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(-2, -3) for x in (query, key, value))  # [..., h, L, d]
-    coincidences = k.transpose(-1, -2) @ v  # [..., h, d, d]
-    return (q @ coincidences).transpose(-2, -3).flatten(-2)  # [..., L, C]
+
+    def split(x: Tensor) -> Tensor:
+        return x.view(*x.shape[:-1], heads, -1).transpose(-2, -3)  # [..., h, L, d]
+
+    coincidences = split(key).transpose(-1, -2) @ split(value)  # [..., h, d, d]
+    return (split(query) @ coincidences).transpose(-2, -3).flatten(-2)  # [..., L, C]
 
 
 @dataclass
@@ -153,7 +162,7 @@ class Run:
 class SpikingTransformer(nn.Module):
     """The whole network. `forward` simulates T steps from spike trains and uniform numbers."""
 
-    def __init__(self, config: NetworkConfig = NetworkConfig()) -> None:  # noqa: B008 - frozen
+    def __init__(self, config: NetworkConfig = NetworkConfig()) -> None:
         super().__init__()
         self.config = config
         self.integer = False
@@ -173,7 +182,9 @@ class SpikingTransformer(nn.Module):
 
         stem1, stem2 = self._membrane([self.stem1]), self._membrane([self.stem2])
         residual = self._membrane(self.residual_writers())
-        x = layers["stem1"] = self._spikes(self._current(self.stem1, traces, stem1), stem1)  # [T, N, C1, 14, 14]
+        x = layers["stem1"] = self._spikes(
+            self._current(self.stem1, traces, stem1), stem1
+        )  # [T, N, C1, 14, 14]
         x = layers["stem2"] = self._spikes(self._current(self.stem2, x, stem2), stem2)  # [T, N, C2, 14, 14]
         x = self._current(self.stem3, x, residual)  # [T, N, C, 7, 7]
         potential = x.flatten(3).transpose(2, 3)  # [T, N, L, C]: the residual stream, a current
@@ -228,7 +239,9 @@ class SpikingTransformer(nn.Module):
             probabilities.append(p)
             outputs.append(y)
         u = torch.stack(potentials)
-        return Run(u * scale, u.detach() * self.integer, torch.stack(probabilities), torch.stack(outputs), layers)
+        return Run(
+            u * scale, u.detach() * self.integer, torch.stack(probabilities), torch.stack(outputs), layers
+        )
 
     def readout_parameters(self) -> tuple[Tensor, Tensor, Tensor, float]:
         """(weight [10, L C], gamma [10], feedback [10], logits of one unit) in the present arithmetic."""
@@ -256,7 +269,9 @@ class SpikingTransformer(nn.Module):
     def _membrane(self, writers: list[Synapses]) -> tuple[list[Synapses], Membrane | None]:
         return writers, Membrane(writers, self.config.largest_weight) if self.integer else None
 
-    def _current(self, synapses: Synapses, x: Tensor, membrane: tuple[list[Synapses], Membrane | None]) -> Tensor:
+    def _current(
+        self, synapses: Synapses, x: Tensor, membrane: tuple[list[Synapses], Membrane | None]
+    ) -> Tensor:
         writers, integers = membrane
         if integers is None:
             current: Tensor = synapses(x)
@@ -318,7 +333,11 @@ def _window(targets: int, side: int, kernel: int, stride: int) -> dict[str, Any]
 def layer_shapes(config: NetworkConfig) -> dict[str, list[int]]:
     """Shape of each layer of spikes without time and batch, in layer order."""
     first, second = config.stem
-    shapes = {"input": [1, SIDE, SIDE], "stem1": [first, SIDE // 2, SIDE // 2], "stem2": [second, SIDE // 2, SIDE // 2]}
+    shapes = {
+        "input": [1, SIDE, SIDE],
+        "stem1": [first, SIDE // 2, SIDE // 2],
+        "stem2": [second, SIDE // 2, SIDE // 2],
+    }
     for name in fan_outs(config):
         if name.endswith("mlp_hidden"):
             shapes[name] = [config.tokens, config.channels * config.mlp_ratio]

@@ -50,7 +50,9 @@ def surrogate_gradient(distance: Tensor) -> Tensor:
     return 1.0 / (1.0 + (torch.pi * distance).square())
 
 
-def lif_step(v: Tensor, current: Tensor, v_threshold: Tensor, shift: int, integer: bool) -> tuple[Tensor, Tensor]:
+def lif_step(
+    v: Tensor, current: Tensor, v_threshold: Tensor, shift: int, integer: bool
+) -> tuple[Tensor, Tensor]:
     """Leaky integrate-and-fire, one time step.
 
         v <- leak(v) + current;   spike = v >= v_threshold;   v <- 0 where it spiked
@@ -116,7 +118,9 @@ def decay_filter(spikes: Tensor, shift: int, unit: int) -> Tensor:
     return torch.stack(traces)
 
 
-def probability_table(potential_scale: float, reach: float = 16.0, levels: int = 2**16) -> np.ndarray[Any, np.dtype[np.float32]]:
+def probability_table(
+    potential_scale: float, reach: float = 16.0, levels: int = 2**16
+) -> np.ndarray[Any, np.dtype[np.float32]]:
     """sigmoid(potential) for every integer potential within +-`reach` logits, in multiples of 1/levels.
 
     A table, because a rounded sigmoid differs between machines in its last bit, and that bit could flip an
@@ -124,4 +128,4 @@ def probability_table(potential_scale: float, reach: float = 16.0, levels: int =
     """
     half = int(np.ceil(reach / potential_scale))
     logits = np.arange(-half, half + 1) * potential_scale
-    return (np.round(levels / (1.0 + np.exp(-logits))) / levels).astype(np.float32)
+    return np.asarray(np.round(levels / (1.0 + np.exp(-logits))) / levels, np.float32)

@@ -35,7 +35,9 @@ class Recording:
         return int(self.class_probabilities[-1].argmax())
 
 
-def record(engine: Engine, image: NDArray[np.uint8], seed: int, steps: int, encoder: Encoder = "bernoulli") -> Recording:
+def record(
+    engine: Engine, image: NDArray[np.uint8], seed: int, steps: int, encoder: Encoder = "bernoulli"
+) -> Recording:
     """Simulate all `steps` for one image uint8 [28, 28] and keep everything."""
     card = engine.card
     seen = contrast(image[None])
@@ -59,7 +61,7 @@ def record(engine: Engine, image: NDArray[np.uint8], seed: int, steps: int, enco
         contrast=seen[0],
         spikes={name: np.stack(values) for name, values in spikes.items()},
         filtered=np.array(filtered, np.float64) / card.kernels["A"].unit,
-        potentials=whole * card.potential_scale,
+        potentials=np.asarray(whole * card.potential_scale, np.float64),
         spike_probabilities=np.array(probabilities, np.float64),
         feedback=np.array(feedback, np.float64) / abs(card.kernels["B"].unit),
         class_probabilities=np.stack([class_probabilities(card, evidence[t], t) for t in range(steps)]),
@@ -79,7 +81,9 @@ def attention_maps(card: Card, recording: Recording) -> dict[str, NDArray[np.flo
             continue
         heads = layer.shape[-1] // layer.fan_out.targets
         query, key = (
-            recording.spikes[f"{block}.{part}"].astype(np.float64).reshape(recording.steps, layer.shape[0], heads, -1)
+            recording.spikes[f"{block}.{part}"]
+            .astype(np.float64)
+            .reshape(recording.steps, layer.shape[0], heads, -1)
             for part in ("query", "key")
         )  # [T, L, heads, d]
         maps[block] = np.einsum("tihd,tjhd->hj", query, key)

@@ -74,9 +74,14 @@ def train_teacher(
     torch.manual_seed(settings.seed)
     pixels, answers = data.load("train", data_root)
     held_out = data.load("validation", data_root)
-    images, labels = torch.from_numpy(pixels[: settings.limit].copy()), torch.from_numpy(answers[: settings.limit].copy())
-    network = Teacher().to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    images, labels = (
+        torch.from_numpy(pixels[: settings.limit].copy()),
+        torch.from_numpy(answers[: settings.limit].copy()),
+    )
+    network = Teacher().to(device)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
     batches = math.ceil(len(images) / settings.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.epochs * batches, pct_start=0.1
@@ -86,18 +91,26 @@ def train_teacher(
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
         network.train()
         total = 0.0
-        for number, chosen in enumerate(torch.randperm(len(images), generator=generator).split(settings.batch_size)):
+        for number, chosen in enumerate(
+            torch.randperm(len(images), generator=generator).split(settings.batch_size)
+        ):
             varied = data.vary(images[chosen], settings.variation, generator)
-            probability = data.firing_probabilities(varied.numpy()).to(device, memory_format=torch.channels_last)
+            probability = data.firing_probabilities(varied.numpy()).to(
+                device, memory_format=torch.channels_last
+            )
             loss = F.cross_entropy(network(probability), labels[chosen].to(device))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) * len(chosen) / len(images)
             progress(number + 1, batches, {"loss": float(loss.detach())})
         score = accuracy(network, *held_out)
-        contents = {"settings": asdict(settings), "network": network.state_dict(), "validation_accuracy": score}
+        contents = {
+            "settings": asdict(settings),
+            "network": network.state_dict(),
+            "validation_accuracy": score,
+        }
         partial = folder / (CHECKPOINT + ".partial")
         torch.save(contents, partial)
         partial.replace(folder / CHECKPOINT)
@@ -119,6 +132,6 @@ def accuracy(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.i
 def load_teacher(path: Path, device: torch.device) -> tuple[Teacher, dict[str, Any]]:
     """A trained teacher, ready to be asked, and what its checkpoint says of it. Raises FileNotFoundError."""
     contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    network = Teacher().to(device, memory_format=torch.channels_last)
+    network = Teacher().to(device)
     network.load_state_dict(contents.pop("network"))
     return network.eval().requires_grad_(False), contents

@@ -38,17 +38,19 @@ SPIKE_COST = 32.0  # a spike's own cost in synaptic operations: reset, event, an
 class TrainingSettings:
     """Everything that decides how a run turns out."""
 
-    epochs: int = 36
-    integer_epochs: int = 8
+    epochs: int = 40
+    integer_epochs: int = 6
     time_steps: int = 2
     final_time_steps: int = 4
-    final_share: float = 0.3  # share of the epochs, at the end, with `final_time_steps`
+    final_share: float = 0.15  # share of the epochs, at the end, with `final_time_steps`
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     label_smoothing: float = 0.0
-    activity_start: float = 0.12  # the target falls from here over the first half: sparse too early learns worse
-    activity_target: float = 0.055
+    activity_start: float = (
+        0.12  # the target falls from here over the first half: sparse too early learns worse
+    )
+    activity_target: float = 0.05
     activity_price: float = 2.0
     output_likelihood: float = 0.05  # weight of the GLM output neurons' own log-likelihood
     teacher: str | None = None  # checkpoint of `training.teacher`; None learns from the labels alone
@@ -143,7 +145,9 @@ def loss_function(
     repeated = labels.expand(steps, -1).reshape(-1)
     classification = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=settings.label_smoothing)
     if taught is not None:
-        classification = torch.lerp(classification, _distance(logits, taught, settings.temperature), settings.distillation)
+        classification = torch.lerp(
+            classification, _distance(logits, taught, settings.temperature), settings.distillation
+        )
     wanted = F.one_hot(labels, logits.shape[-1]).to(logits.dtype).expand_as(run.potentials)
     likelihood = F.binary_cross_entropy_with_logits(run.potentials, wanted)
     return classification + settings.output_likelihood * likelihood + settings.activity_price * F.relu(excess)
@@ -168,7 +172,9 @@ class Trainer:
         compiled: bool = False,
     ) -> None:
         self.settings, self.folder, self.device = settings, folder, device
-        torch.set_flush_denormal(True)  # gradients of silent layers are tiny, and slow where they are denormal
+        torch.set_flush_denormal(
+            True
+        )  # gradients of silent layers are tiny, and slow where they are denormal
         torch.manual_seed(settings.seed)
         images, labels = data.load("train", data_root)
         if settings.all_data:
@@ -188,7 +194,10 @@ class Trainer:
         decayed = [p for p in self.network.parameters() if p.dim() > 1]
         plain = [p for p in self.network.parameters() if p.dim() <= 1]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            [
+                {"params": decayed, "weight_decay": settings.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
             lr=settings.learning_rate,
         )
         self.activity = ActivityMeter(settings.network, device)
@@ -241,13 +250,15 @@ class Trainer:
             taught = self.teacher(probability.to(self.device)) if self.teacher else None
             loss = loss_function(run, labels, activity - free, settings, taught)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
             self.optimizer.step()
             right = (prefix_logits(run.potentials.detach())[-1].argmax(-1) == labels).float().mean()
             for name, value in (("loss", loss), ("accuracy", right), ("activity", activity)):
                 totals[name] += float(value.detach()) * len(chosen) / len(self.images)
-            progress(number + 1, self.batches, {"loss": float(loss.detach()), "activity": float(activity.detach())})
+            progress(
+                number + 1, self.batches, {"loss": float(loss.detach()), "activity": float(activity.detach())}
+            )
         self.epoch += 1
         return EpochReport(
             epoch=self.epoch,
@@ -255,7 +266,9 @@ class Trainer:
             time_steps=steps,
             loss=totals["loss"],
             train_accuracy=totals["accuracy"],
-            validation_accuracy=accuracy_by_step(self.network, *self._validation(integer), settings.final_time_steps),
+            validation_accuracy=accuracy_by_step(
+                self.network, *self._validation(integer), settings.final_time_steps
+            ),
             activity=totals["activity"],
             seconds=time.monotonic() - started,
         )
@@ -312,7 +325,11 @@ def freeze_normalisation(network: nn.Module) -> None:
 
 @torch.no_grad()
 def accuracy_by_step(
-    network: SpikingTransformer, images: NDArray[np.uint8], labels: NDArray[np.int64], steps: int, seed: int = 0
+    network: SpikingTransformer,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    steps: int,
+    seed: int = 0,
 ) -> list[float]:
     """Share of right answers after 1..T steps, by mean potential, no calibration. For choosing, not reporting."""
     was_training = network.training

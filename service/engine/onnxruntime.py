@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 
 from service.card import Card, ModelError, load_card
 from service.engine.base import Array, SimulationState, Step

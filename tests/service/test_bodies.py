@@ -225,8 +225,6 @@ FRAGMENTS = st.lists(
             b'Content-Disposition: form-data; name="a"; filename="b"',
             b"{",
             b"}",
-        ]
-        + [
             b"[",
             b"]",
             b'"image"',

@@ -51,7 +51,7 @@ def test_exactly_at_the_threshold(models_folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["auto", "onnxruntime"])
 def test_load_engine(models_folder: Path, name: str) -> None:
-    engine = load_engine(models_folder / "tiny", Settings(engine=name))  # type: ignore[arg-type]
+    engine = load_engine(models_folder / "tiny", Settings(engine=name))
     assert (engine.name, engine.card.name) == ("onnxruntime", "tiny")
 
 

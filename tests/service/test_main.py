@@ -137,7 +137,8 @@ def test_unusual_requests_get_no_500(server: int) -> None:
         b"GET //evil.example/%0d%0a HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /spikes?before=%ff&limit=%ff HTTP/1.1\r\nHost: a\r\n\r\n",
         b"POST /classify?%ff=%00 HTTP/1.1\r\nHost: \r\nContent-Type: \xff;boundary=\xff\r\nContent-Length: 1\r\n\r\nx",
-        b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary*=x\r\nContent-Length: 1\r\n\r\nx",
+        b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary*=x\r\n"
+        b"Content-Length: 1\r\n\r\nx",
     ]
     for request in requests:
         with socket.create_connection(("127.0.0.1", server), timeout=20) as client:

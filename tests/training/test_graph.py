@@ -17,7 +17,9 @@ CONFIGS = {
     "small": SMALL,
     "no attention": NetworkConfig(stem=(4, 8), channels=8, blocks=2, heads=2, attention=False),
     "4 bits": NetworkConfig(stem=(4, 4), channels=16, blocks=1, heads=4, bits=4, mlp_ratio=1),
-    "other time constants": NetworkConfig(stem=(4, 4), channels=8, blocks=1, heads=1, shift_membrane=2, shift_readout=3),
+    "other time constants": NetworkConfig(
+        stem=(4, 4), channels=8, blocks=1, heads=1, shift_membrane=2, shift_readout=3
+    ),
 }
 
 
@@ -62,6 +64,6 @@ def test_weights_are_stored_in_one_byte_each() -> None:
 def test_a_network_that_could_leave_exact_integers_is_refused() -> None:
     network = make_network()
     with torch.no_grad():
-        network.stem2.norm.bias += 1e6
+        network.stem2.norm.bias.add_(1e6)
     with pytest.raises(ExportError, match=r"expected all values of stem2 below 2\*\*24"):
         build(network, "small")

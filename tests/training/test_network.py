@@ -18,7 +18,9 @@ UNIFORMS = torch.rand(3, 5, 10, generator=torch.Generator().manual_seed(2))
 
 
 @pytest.mark.parametrize("integer", [True, False])
-def test_every_layer_has_the_shape_that_the_card_will_quote(small_network: SpikingTransformer, integer: bool) -> None:
+def test_every_layer_has_the_shape_that_the_card_will_quote(
+    small_network: SpikingTransformer, integer: bool
+) -> None:
     small_network.integer = integer
     run = small_network(SPIKES, UNIFORMS)
     shapes = layer_shapes(SMALL)
@@ -73,7 +75,7 @@ def test_heads_do_not_see_each_other() -> None:
 
 def test_output_spikes_follow_probability_and_uniform(small_network: SpikingTransformer) -> None:
     run = small_network(SPIKES, UNIFORMS)
-    assert torch.equal(run.output_spikes, (UNIFORMS < run.spike_probabilities).float())
+    assert torch.equal(run.output_spikes, (run.spike_probabilities > UNIFORMS).float())
 
 
 def test_an_output_spike_lowers_the_next_potential(small_network: SpikingTransformer) -> None:
@@ -90,7 +92,9 @@ def test_an_output_spike_lowers_the_next_potential(small_network: SpikingTransfo
 def test_gradients_reach_every_parameter_in_integer_arithmetic() -> None:
     network = make_network()
     network(SPIKES, UNIFORMS).potentials.square().sum().backward()
-    missing = [name for name, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    missing = [
+        name for name, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()
+    ]
     assert missing == []
 
 

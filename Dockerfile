@@ -1,0 +1,26 @@
+# The service alone: no compiler, no torch, no shell scripts. Each RUN step can be run by hand.
+
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY service service
+COPY training training
+COPY models models
+RUN python -m venv /opt/venv
+RUN /opt/venv/bin/pip install --no-cache-dir .
+
+FROM python:3.12-slim
+COPY --from=build /opt/venv /opt/venv
+COPY models /app/models
+RUN useradd --system --uid 10001 --no-create-home spikehead
+USER spikehead
+WORKDIR /app
+ENV PATH=/opt/venv/bin:$PATH
+ENV PYTHONUNBUFFERED=1
+ENV SPIKEHEAD_HOST=0.0.0.0
+ENV SPIKEHEAD_PORT=8000
+ENV SPIKEHEAD_MODELS=/app/models
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+CMD ["spikehead", "serve"]
