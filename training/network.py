@@ -95,11 +95,8 @@ class Synapses(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Current in float. x [T, N, ...]."""
         current = self.apply_weight(x, self.weight, None) / self.input_unit
-        if self.weight.dim() == 2:
-            flat = current.flatten(0, 2)  # [T N L, C]
-        else:
-            flat = current.flatten(0, 1).flatten(2)  # [T N, C, H W]
-        normalised: Tensor = self.norm(flat)
+        matrix = self.weight.dim() == 2  # [T N L, C], else [T N, C, H W]
+        normalised: Tensor = self.norm(current.flatten(0, 2) if matrix else current.flatten(0, 1).flatten(2))
         return normalised.view_as(current)
 
 
