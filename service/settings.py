@@ -12,9 +12,10 @@ PREFIX = "SPIKEHEAD_"
 
 
 def default_models() -> Path:
-    """The models beside this package (a checkout, the Docker image), else ./models."""
-    beside = Path(__file__).resolve().parent.parent / "models"
-    return beside if beside.is_dir() else Path("models")
+    """The models that an installed package brings along, else those beside a checkout's, else ./models."""
+    package = Path(__file__).resolve().parent
+    found = [folder for folder in (package / "models", package.parent / "models") if folder.is_dir()]
+    return found[0] if found else Path("models")
 
 
 class Settings(BaseSettings):
@@ -26,7 +27,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     models: Path = Field(
         default_factory=default_models,
-        description="folder that holds a folder for each model (default: `models` of the checkout)",
+        description="folder that holds a folder for each model (default: the models that come with it)",
     )
     default_model: str = Field(
         default="spiking-mha", description="model that answers when a request names none"

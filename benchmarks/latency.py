@@ -1,0 +1,160 @@
+"""Latency of each phase of a request, over HTTP: `python -m benchmarks.latency` (or `make bench`).
+
+Starts the service as a process of its own, sends it 28x28 PNG files of MNIST's validation set one after the
+other, and prints medians: of the phases as each answer reports them, and of the whole request as the client
+sees it. `/classify` also runs with all time steps, which is what one time step's cost follows from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import io
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from training import data
+
+START_LIMIT = 60.0  # seconds
+
+
+def processor() -> str:
+    """Name and number of the cores that this process may use."""
+    names = [line for line in _read("/proc/cpuinfo") if line.startswith("model name")]
+    name = names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"
+
+
+def _read(path: str) -> list[str]:
+    file = Path(path)
+    return file.read_text().splitlines() if file.is_file() else []
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+@contextmanager
+def serving() -> Iterator[http.client.HTTPConnection]:
+    """A service on a free port of the loopback interface, ready, and a connection to it."""
+    port = _free_port()
+    environment = {**os.environ, "SPIKEHEAD_PORT": str(port), "SPIKEHEAD_LOG_LEVEL": "warning"}
+    process = subprocess.Popen([sys.executable, "-m", "service", "serve"], env=environment)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        _wait_until_ready(connection, process)
+        yield connection
+    finally:
+        connection.close()
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_until_ready(connection: http.client.HTTPConnection, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            connection.request("GET", "/health/ready")
+            response = connection.getresponse()
+            response.read()
+        except OSError:
+            connection.close()
+        else:
+            if response.status == 200:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"expected the service to be ready within {START_LIMIT:.0f} s, it is not")
+
+
+def classify(connection: http.client.HTTPConnection, body: bytes, query: str) -> tuple[dict[str, Any], float]:
+    """The answer to one PNG file, and the milliseconds that the client waited for it."""
+    began = time.perf_counter()
+    connection.request("POST", f"/classify?{query}", body, {"Content-Type": "image/png"})
+    response = connection.getresponse()
+    text = response.read()
+    waited = (time.perf_counter() - began) * 1000
+    if response.status != 200:
+        raise RuntimeError(f"expected an answer, got {response.status}: {text[:500]!r}")
+    answer: dict[str, Any] = json.loads(text)
+    return answer, waited
+
+
+def measure(count: int) -> dict[str, Any]:
+    """Medians and 95th percentiles over `count` images, with and without the stopping rule side by side."""
+    files = []
+    for pixels in data.load("validation")[0][:count]:
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "PNG")
+        files.append(stream.getvalue())
+    samples: dict[str, dict[str, list[float]]] = {"stopping rule": {}, "all steps": {}}
+    queries = {"stopping rule": "seed=1", "all steps": "seed=1&confidence=1"}
+    with serving() as connection:
+        for file in files[:50]:
+            classify(connection, file, "seed=1")  # warm-up
+        for file in files:
+            for name, query in queries.items():
+                answer, waited = classify(connection, file, query)
+                for phase, value in {**answer["timings_ms"], "request": waited}.items():
+                    samples[name].setdefault(phase, []).append(value)
+                samples[name].setdefault("steps", []).append(answer["steps_used"])
+    return {
+        "machine": processor(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "engine": answer["engine"],
+        "images": count,
+        "milliseconds": {
+            name: {
+                phase: {"median": statistics.median(values), "p95": float(np.percentile(values, 95))}
+                for phase, values in phases.items()
+                if phase != "steps"
+            }
+            for name, phases in samples.items()
+        },
+        "steps": {name: statistics.mean(phases["steps"]) for name, phases in samples.items()},
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as a Markdown table."""
+    lines = [
+        f"{result['machine']}, {result['date']}, engine {result['engine']}, {result['images']} images",
+        "",
+    ]
+    names = list(result["milliseconds"])
+    head = [f"{name} ({result['steps'][name]:.2f} steps)" for name in names]
+    lines += ["| phase | " + " | ".join(head) + " |", "| --- |" + " --- |" * len(names)]
+    for phase in result["milliseconds"][names[0]]:
+        cells = [result["milliseconds"][name][phase] for name in names]
+        row = [f"{cell['median']:.3f} ms (95 %: {cell['p95']:.3f})" for cell in cells]
+        lines.append(f"| {phase} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Latency of each phase of a request.")
+    parser.add_argument("--images", type=int, default=1000, help="images to send (default: 1000)")
+    parser.add_argument("--json", action="store_true", help="print JSON, nothing else")
+    arguments = parser.parse_args()
+    result = measure(arguments.images)
+    print(json.dumps(result, indent=1) if arguments.json else table(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Dockerfile, compose file and CI, held against the code. No Docker needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.app import create_app
+from service.settings import PREFIX, Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+KNOWN = {PREFIX + name.upper() for name in Settings.model_fields}
+
+
+def instructions() -> list[tuple[str, str]]:
+    """(instruction, arguments) of the Dockerfile, in order."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in lines]
+
+
+def arguments(name: str) -> list[str]:
+    return [rest for instruction, rest in instructions() if instruction == name]
+
+
+def environment() -> dict[str, str]:
+    return dict(rest.split("=", 1) for rest in arguments("ENV"))
+
+
+def copies() -> Iterator[tuple[list[str], str]]:
+    """(sources, target) of each COPY from the build context."""
+    for rest in arguments("COPY"):
+        if not rest.startswith("--from"):
+            *sources, target = rest.split()
+            yield sources, target
+
+
+def compose() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return document
+
+
+def routes() -> set[str]:
+    return set(create_app(Settings()).openapi()["paths"])
+
+
+def test_what_is_copied_exists_and_is_not_ignored() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    for sources, _ in copies():
+        for source in sources:
+            assert (ROOT / source).exists(), source
+            assert f"!{source}" in ignored, source
+
+
+def test_environment_is_known_and_fits() -> None:
+    variables = {name: value for name, value in environment().items() if name.startswith(PREFIX)}
+    assert set(variables) <= KNOWN
+    assert variables[PREFIX + "PORT"] == arguments("EXPOSE")[0]
+    assert variables[PREFIX + "HOST"] == "0.0.0.0"
+    assert (["models"], variables[PREFIX + "MODELS"]) in list(copies())
+
+
+def test_health_check_asks_a_route_on_the_port() -> None:
+    url = re.search(r"http://127\.0\.0\.1:(\d+)(/[a-z/]+)", arguments("HEALTHCHECK")[0])
+    assert url is not None
+    assert url[1] == arguments("EXPOSE")[0] and url[2] in routes()
+
+
+def test_image_runs_as_another_user_than_root() -> None:
+    user = arguments("USER")[-1]
+    assert any(rest.startswith("useradd") and rest.endswith(f" {user}") for rest in arguments("RUN"))
+    names = [instruction for instruction, _ in instructions()]
+    assert names.index("USER") > max(i for i, name in enumerate(names) if name == "COPY")
+
+
+def test_image_has_no_compiler_and_no_torch() -> None:
+    last_stage = [rest for name, rest in instructions()[_last_from() :] if name == "RUN"]
+    assert not any("apt-get" in rest or "pip" in rest for rest in last_stage)
+    assert not any("[train]" in rest or "torch" in rest for rest in arguments("RUN"))
+    assert all("slim" in rest for rest in arguments("FROM"))
+
+
+def _last_from() -> int:
+    return max(i for i, (name, _) in enumerate(instructions()) if name == "FROM")
+
+
+def test_compose_fits_the_image() -> None:
+    service = compose()["services"]["service"]
+    assert set(service["environment"]) <= KNOWN
+    assert service["ports"] == [f"127.0.0.1:{arguments('EXPOSE')[0]}:{arguments('EXPOSE')[0]}"]
+    for volume in service["volumes"]:
+        source, target, mode = volume.split(":")
+        assert (ROOT / source).is_dir() and mode == "ro"
+        assert target == environment()[PREFIX + "MODELS"]
+    assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+    assert service["restart"] == "unless-stopped"
+    assert service["build"] == "." and (ROOT / "Dockerfile").is_file()
+
+
+def test_versions_agree() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert create_app(Settings()).version == project["version"]
+    assert compose()["services"]["service"]["image"] == f"spikehead:{project['version']}"
+    least = tuple(int(part) for part in project["requires-python"].removeprefix(">=").split("."))
+    for base in arguments("FROM"):
+        found = re.search(r"python:(\d+)\.(\d+)-slim", base)
+        assert found is not None and (int(found[1]), int(found[2])) >= least
+
+
+def test_ci_calls_the_readmes_test_command() -> None:
+    assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+@pytest.mark.slow
+def test_build_steps_by_hand(tmp_path: Path) -> None:
+    """The Dockerfile's steps in a plain virtual environment: install, start, health check."""
+    source, image = tmp_path / "src", tmp_path / "app"
+    for sources, target in copies():
+        for name in sources:
+            ignore = shutil.ignore_patterns("__pycache__")
+            place = image / Path(target).relative_to("/app") if target.startswith("/app/") else source / name
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, place, ignore=ignore, dirs_exist_ok=True)
+            else:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, place)
+    venv = tmp_path / "venv"
+    for step in arguments("RUN"):
+        if step.startswith("useradd"):
+            continue
+        command = step.replace("/opt/venv", str(venv)).replace("python -m venv", f"{sys.executable} -m venv")
+        subprocess.run(command.replace(" --no-cache-dir", ""), shell=True, cwd=source, check=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    variables = environment() | {"SPIKEHEAD_HOST": "127.0.0.1", "SPIKEHEAD_PORT": str(port)}
+    variables = {
+        name: value.replace("/opt/venv", str(venv))
+        .replace("/app", str(image))
+        .replace("$PATH", os.environ["PATH"])
+        for name, value in variables.items()
+    }
+    command = json.loads(arguments("CMD")[-1])
+    check = json.loads(arguments("HEALTHCHECK")[0].partition("CMD")[2])
+    check = [part.replace(f":{arguments('EXPOSE')[0]}/", f":{port}/") for part in check]
+    with subprocess.Popen(
+        [str(venv / "bin" / command[0]), *command[1:]],
+        cwd=image,
+        env=variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as service:
+        try:
+            for _ in range(100):
+                healthy = (
+                    subprocess.run(check, env=variables, capture_output=True, check=False).returncode == 0
+                )
+                if healthy or service.poll() is not None:
+                    break
+                time.sleep(0.2)
+            assert healthy, (
+                service.stderr.read() if service.poll() is not None and service.stderr else "not in time"
+            )
+            installed = subprocess.run(
+                [str(venv / "bin" / "python"), "-m", "pip", "list", "--format=json"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert "torch" not in {package["name"] for package in json.loads(installed.stdout)}
+        finally:
+            service.terminate()
+            if service.stderr:
+                service.stderr.read()

@@ -1,0 +1,120 @@
+"""The README holds: settings, routes, options, commands, links, and the answer that it shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from service.app import create_app
+from service.schemas import ClassifyOptions
+from service.settings import PREFIX, Settings
+from tests.service.conftest import SHIPPED
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def table(header: str) -> list[list[str]]:
+    """Cells of the README's table with that first header, without the header."""
+    lines = README.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {header} |"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_settings() -> None:
+    expected = []
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory else f"`{field.default}`"
+        expected.append([f"`{PREFIX}{name.upper()}`", default, field.description])
+    assert table("variable") == expected
+
+
+def test_routes() -> None:
+    with TestClient(create_app(Settings(models=SHIPPED.parent))) as client:
+        document = client.get("/openapi.json").json()
+    documented = {
+        f"`{method.upper()} {path}`" for path, methods in document["paths"].items() for method in methods
+    }
+    pages = {"`GET /`", "`GET /docs`"}
+    assert {row[0] for row in table("route")} == documented | pages
+
+
+def test_options() -> None:
+    assert [row[0] for row in table("option")] == [f"`{name}`" for name in ClassifyOptions.model_fields]
+
+
+def test_make_targets() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z-]+)", README))
+    assert {"serve", "test"} <= named <= targets
+
+
+def test_training_commands() -> None:
+    from training.__main__ import app
+
+    commands = set(re.findall(r"python -m training ([a-z]+)", README))
+    assert {"train", "export", "evaluate", "figures"} <= commands
+    for command in commands:
+        result = CliRunner().invoke(app, [command, "--help"])
+        assert result.exit_code == 0, result.output
+
+
+def test_make_train_is_what_the_readme_says() -> None:
+    block = README[README.index("make train") :].split("```")[2].removeprefix("sh\n")
+    recipe = re.search(r"^train:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    lines = [
+        line.strip().removeprefix("$(FAST_MALLOC) ").replace("$(BIN)/", "") for line in recipe[1].splitlines()
+    ]
+    assert lines == block.strip().splitlines()
+
+
+def test_links_and_pictures_exist() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    local = [target for target in targets if not target.startswith("http")]
+    assert len(local) >= 9
+    assert [target for target in local if not (ROOT / target).exists()] == []
+
+
+def quoted_answer() -> dict[str, Any]:
+    block = re.search(r"```json\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    answer: dict[str, Any] = json.loads(block[1])
+    return answer
+
+
+def test_curl_prints_the_answer_that_the_readme_shows() -> None:
+    command = re.search(
+        r"curl --data-binary @(\S+) -H 'Content-Type: (\S+)' '(http://127.0.0.1:8000)?(\S+)'", README
+    )
+    assert command is not None
+    with TestClient(create_app(Settings(models=SHIPPED.parent, engine="onnxruntime"))) as client:
+        response = client.post(
+            command[4], content=(ROOT / command[1]).read_bytes(), headers={"Content-Type": command[2]}
+        )
+    answer, quoted = response.json(), quoted_answer()
+    assert {"prediction", "class_probabilities", "spike_counts", "seed", "raster"} <= set(quoted)
+    for name, value in quoted.items():
+        if name in ("id", "engine", "timings_ms"):
+            continue
+        assert _shortened(answer[name], value) == value, name
+
+
+def _shortened(value: Any, quoted: Any) -> Any:
+    """The value as the README may quote it: numbers rounded to what is quoted, keys left out."""
+    if isinstance(quoted, dict):
+        return {key: _shortened(value[key], quoted[key]) for key in quoted}
+    if isinstance(quoted, list):
+        return [_shortened(a, b) for a, b in zip(value, quoted, strict=True)]
+    return pytest.approx(value, abs=5e-5) if isinstance(quoted, float) else value
