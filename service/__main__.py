@@ -16,6 +16,9 @@ app = typer.Typer(
 EXIT_SETTINGS = 2
 EXIT_MODEL = 3
 
+SHUTDOWN_SECONDS = 8
+"""What is in flight has so long to finish after SIGTERM: less than the 10 that Docker waits."""
+
 
 @app.callback(invoke_without_command=True)
 def default(context: typer.Context) -> None:
@@ -39,6 +42,7 @@ def serve(
 
     from service.app import create_app
     from service.card import ModelError
+    from service.protocol import ProblemProtocol
     from service.registry import load_models
     from service.settings import PREFIX, load_settings
 
@@ -60,7 +64,9 @@ def serve(
         host=settings.host if host is None else host,
         port=settings.port if port is None else port,
         log_level=settings.log_level,
+        http=ProblemProtocol,
         server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ws="none",
     )
 

@@ -139,6 +139,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == 405:
         allowed = headers.get("Allow", headers.get("allow", ""))
+        if "GET" in allowed and "HEAD" not in allowed:  # answered by `RequestMiddleware`
+            allowed += ", HEAD"
+        headers = {"Allow": allowed}
         problem = Problem("method-not-allowed", f"{allowed or 'another method'} for {path}", shown(method))
     elif error.status_code == 404:
         problem = Problem("not-found", "a route of this service (see /docs)", path)

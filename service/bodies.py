@@ -64,8 +64,8 @@ def _pixels(rows: Any) -> Source:
 
 
 def _raw_or_encoded(data: bytes) -> Source:
-    """A body of bytes: 784 pixels, unless there are more or fewer and they begin like a picture."""
-    return _encoded(data) if len(data) != PIXELS and images.looks_encoded(data) else _raw(data)
+    """A body of bytes: 784 pixels, unless they begin like a picture."""
+    return _encoded(data) if images.looks_encoded(data) else _raw(data)
 
 
 def _file(data: bytes) -> Source:
@@ -256,9 +256,8 @@ class _Form:
                 raise Problem("too-many-files", "one file (see /classify/batch)", "more")
             raise Problem("too-many-images", f"at most {self._max_files} images", "more")
         if not data:
-            raise Problem(
-                "empty-body", f"a picture in the form's file {shown(name)}", "0 bytes", len(sources)
-            )
+            index = len(sources) if self._max_files > 1 else None
+            raise Problem("empty-body", f"a picture in the form's file {shown(name)}", "0 bytes", index)
         sources.append(_encoded(data) if media_type.startswith(b"image/") else _file(data))
 
     def _add_field(self, name: str, data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,15 @@ SCHEMA_VERSION = 1
 CARD_FILE = "card.json"
 
 
+Size = Annotated[int, Field(ge=1, le=2**16)]
+
+
 class ModelError(RuntimeError):
     """A model folder cannot be used. The message says what was expected and what was found."""
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Graph(_Part):
@@ -45,7 +48,9 @@ class Layer(_Part):
     """A layer of spikes. Layers stand in the order in which a spike travels, `input` first, `output` last."""
 
     name: str
-    shape: list[int] = Field(description="without the batch, for example [32, 14, 14] or [49, 64]")
+    shape: list[Size] = Field(
+        min_length=1, max_length=3, description="without the batch, for example [32, 14, 14] or [49, 64]"
+    )
     fan_out: FanOut
     tau: float | None = Field(None, description="time constant of the membrane, in time steps")
     v_threshold: list[int] | None = Field(None, description="integer threshold of each channel")
@@ -57,7 +62,7 @@ class State(_Part):
     """A tensor that the step graph carries from one time step to the next. It starts at 0."""
 
     name: str
-    shape: list[int]
+    shape: list[Size]
 
 
 class Kernel(_Part):
@@ -72,7 +77,7 @@ class Kernel(_Part):
 class Calibration(_Part):
     """From evidence to probabilities, fitted on the validation set."""
 
-    scale: list[float] = Field(description="one factor a time step")
+    scale: list[Annotated[float, Field(gt=0, le=1e6)]] = Field(description="one factor a time step")
     confidence: float = Field(gt=0, le=1, description="default confidence to stop at")
     expected_calibration_error: float | None = None
 
@@ -90,7 +95,7 @@ class Card(_Part):
     layers: list[Layer]
     states: list[State]
     kernels: dict[str, Kernel]
-    potential_scale: float = Field(gt=0, description="logits per integer unit of potential")
+    potential_scale: float = Field(gt=0, le=1e3, description="logits per integer unit of potential")
     calibration: Calibration
     parameters: int
     bits: int
@@ -108,6 +113,10 @@ class Card(_Part):
             )
         if self.layer_names[:1] != ["input"] or self.layer_names[-1:] != ["output"]:
             raise ValueError(f"expected layers from 'input' to 'output', got {self.layer_names}")
+        if len(set(self.layer_names)) < len(self.layers):
+            raise ValueError(f"expected a name for each layer, got {self.layer_names}")
+        for layer in self.layers:
+            _check_windows(layer)
         return self
 
     @property
@@ -120,6 +129,15 @@ class Card(_Part):
             if layer.name == name:
                 return layer
         raise KeyError(name)
+
+
+def _check_windows(layer: Layer) -> None:
+    """The windows that see each row and column belong to a feature map, and there is one number for each."""
+    sides = [layer.fan_out.rows, layer.fan_out.columns]
+    if sides == [None, None]:
+        return
+    if len(layer.shape) != 3 or [len(side or []) for side in sides] != layer.shape[1:]:
+        raise ValueError(f"expected fan_out.rows and .columns of {layer.name} to fit its shape {layer.shape}")
 
 
 def fan_out_map(layer: Layer) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ batch is many (`open_batch`, `decode`, `simulate`, `close_batch`), so that short
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,10 @@ from service.simulation import Simulator, seeds_of_batch
 Query = Sequence[tuple[str, str]]
 
 
+DECODE_SECONDS = 0.05
+"""A job that decodes pictures of a batch takes about so long: then others have their turn."""
+
+
 @dataclass(frozen=True)
 class Decoded:
     """A picture in MNIST's form, and what it took."""
@@ -43,6 +47,7 @@ class Batch:
     options: Options
     sources: list[Source]
     seeds: list[int]
+    ids: list[str]
 
 
 class Classifier:
@@ -61,7 +66,7 @@ class Classifier:
         simulator, options = self._options(query, parsed.options)
         picture = self._decode(parsed.sources[0], None, began)
         answers = simulator.classify(picture.pixels[None], [options.seed], options, [picture.decode_ms])
-        return self._remember([picture], answers)[0]
+        return self._remember([self._ids.new()], [picture], answers)[0]
 
     def open_batch(self, content_type: str, query: Query, data: bytes) -> Batch:
         """Pictures still to be decoded, and options. Raises Problem."""
@@ -72,26 +77,31 @@ class Classifier:
         if options.raster and count > settings.max_raster_images:
             expected = f"at most {settings.max_raster_images} images where a raster is asked for"
             raise Problem("too-many-images", expected, f"{count} images")
-        return Batch(simulator, options, parsed.sources, seeds_of_batch(options.seed, count))
+        ids = [self._ids.new() for _ in range(count)]
+        return Batch(simulator, options, parsed.sources, seeds_of_batch(options.seed, count), ids)
 
-    def decode(self, batch: Batch, portion: slice) -> list[Decoded]:
-        """Some of the batch's pictures. Raises Problem, which names the picture."""
-        first = portion.start or 0
-        return [self._decode(source, first + i) for i, source in enumerate(batch.sources[portion])]
+    def decode(self, batch: Batch, first: int) -> list[Decoded]:
+        """Some of the batch's pictures from number `first` on: one, and more while there is time.
 
-    def simulate(self, batch: Batch, pictures: list[Decoded], portion: slice) -> list[dict[str, Any]]:
-        """Answers for some of the batch's pictures."""
+        Raises Problem, which names the picture.
+        """
+        until = time.perf_counter() + DECODE_SECONDS
+        pictures: list[Decoded] = []
+        while first + len(pictures) < len(batch.sources) and (not pictures or time.perf_counter() < until):
+            number = first + len(pictures)
+            pictures.append(self._decode(batch.sources[number], number))
+        return pictures
+
+    def simulate(self, batch: Batch, pictures: list[Decoded], portion: slice) -> bytes:
+        """Answers for some of the batch's pictures, as JSON with commas between. They are remembered."""
         some = pictures[portion]
-        return batch.simulator.classify(
+        answers = batch.simulator.classify(
             np.stack([picture.pixels for picture in some]),
             batch.seeds[portion],
             batch.options,
             [picture.decode_ms for picture in some],
         )
-
-    def close_batch(self, pictures: list[Decoded], answers: list[dict[str, Any]]) -> bytes:
-        """The answer to the batch, as JSON."""
-        return b'{"results":[' + b",".join(self._remember(pictures, answers)) + b"]}"
+        return b",".join(self._remember(batch.ids[portion], some, answers))
 
     def _options(self, query: Query, body: dict[str, Any]) -> tuple[Simulator, Options]:
         given = collect(query, body)
@@ -106,11 +116,12 @@ class Classifier:
             raise Problem(error.kind, error.expected, error.received, image) from error
         return Decoded(pixels, (time.perf_counter() - began) * 1000)
 
-    def _remember(self, pictures: Sequence[Decoded], answers: Sequence[dict[str, Any]]) -> list[bytes]:
+    def _remember(
+        self, ids: Sequence[str], pictures: Sequence[Decoded], answers: Iterable[dict[str, Any]]
+    ) -> list[bytes]:
         """Gives each answer its id, and makes JSON of it."""
         records = []
-        for picture, answer in zip(pictures, answers, strict=True):
-            identifier = self._ids.new()
+        for identifier, picture, answer in zip(ids, pictures, answers, strict=True):
             record = Record(
                 id=identifier,
                 time=time.time(),

@@ -45,6 +45,8 @@ _FINE = 4  # strokes are worked on at 4 times that
 _WORKING_SIDE = 256  # larger pictures are reduced to this first: finer detail is lost in 20 x 20 anyway
 _KEPT_SIDE = 2048  # what is kept of a larger picture, to look closer at a small digit in it
 _BLANK_CONTRAST = 16.0  # grey levels between paper and ink below which there is no ink
+_TINY_PIXELS = 2  # a digit that averaging loses has so many pixels at least, after reduction,
+_TINY_CONTRAST = 64.0  # and so much contrast: the darkest of many pixels of noise stands out less
 _THIN, _THICK = 2.0, 3.6  # widths of a stroke in the box of 20 that pass as they are: most of MNIST's
 _THINNEST, _THICKEST = 2.3, 3.3  # what others are brought to
 _CENTRED = 3.5  # pixels that MNIST's form allows between the centre of mass and the middle
@@ -131,7 +133,7 @@ def warm_up() -> None:
 # ----------------------------------------------------------------------------- from bytes to a picture
 
 _SIGNATURES = {
-    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP",
+    b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP",
 }  # fmt: skip
 _FOREIGN = {
     b"II*\x00": "TIFF", b"MM\x00*": "TIFF", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML",
@@ -140,10 +142,14 @@ _FOREIGN = {
 
 
 def looks_encoded(data: bytes) -> bool:
-    """Whether the bytes begin like a picture file."""
-    return (
-        any(data.startswith(signature) for signature in chain(_SIGNATURES, _FOREIGN)) or data[4:8] == b"ftyp"
-    )
+    """Whether the bytes begin like a picture file, for more than two letters."""
+    known = (signature for signature in chain(_SIGNATURES, _FOREIGN) if len(signature) > 2)
+    return any(map(data.startswith, known)) or _looks_like_bmp(data) or data[4:8] == b"ftyp"
+
+
+def _looks_like_bmp(data: bytes) -> bool:
+    """Whether the bytes begin like a BMP file: two letters, and after them its true length."""
+    return data.startswith(b"BM") and int.from_bytes(data[2:6], "little") == len(data)
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
@@ -154,7 +160,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError("image-too-large", f"at most {max_pixels} pixels", str(error)) from error
+        raise ImageError("image-too-large", f"at most {max_pixels} pixels", "many times more") from error
     except UnidentifiedImageError as error:
         raise _unknown(data) from error
     except Exception as error:  # broken headers raise whatever a format's parser happens to raise
@@ -164,7 +170,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError("image-too-large", f"at most {max_pixels} pixels", f"{width} x {height} pixels")
     try:
         frames = getattr(picture, "n_frames", 1)
-        if frames > 1:
+        if frames > 1 and picture.format != "MPO":  # a camera's JPEG may bring a preview along
             raise ImageError("animated-image", "a still picture", f"an animation of {frames} frames")
         picture.draft(None, (_KEPT_SIDE // 2, _KEPT_SIDE // 2))  # a JPEG can be decoded at 1/2, 1/4 or 1/8
         picture.load()
@@ -197,7 +203,9 @@ def _unknown(data: bytes) -> ImageError:
 def _plain(picture: Image.Image) -> Image.Image:
     """8 bits a channel: L, RGB or, with transparency, RGBA."""
     if picture.mode.startswith("I"):  # 16 bits of grey
-        return Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
+        values = np.asarray(picture)
+        used = 12 if values.max() < 2**12 else 16  # scanners and cameras store 12 bits in 16
+        return Image.fromarray((values >> (used - 8)).clip(0, 255).astype(np.uint8))
     if "A" in picture.mode.upper() or "transparency" in picture.info:
         return picture if picture.mode == "RGBA" else picture.convert("RGBA")
     if picture.mode in ("L", "RGB"):
@@ -207,8 +215,13 @@ def _plain(picture: Image.Image) -> Image.Image:
 
 def _reduced(picture: Image.Image, side: int) -> Image.Image:
     """By a whole factor, by averaging, so that no side is longer."""
-    factor = -(-max(picture.size) // side)
+    factor = _factor(picture, side)
     return picture.reduce(factor) if factor > 1 else picture
+
+
+def _factor(picture: Image.Image, side: int) -> int:
+    """The least whole factor that makes no side longer than `side`."""
+    return -(-max(picture.size) // side)
 
 
 def _flattened(picture: Image.Image) -> Image.Image:
@@ -297,10 +310,14 @@ def normalise(picture: Image.Image) -> Pixels:
 
 def _look(picture: Image.Image) -> tuple[Grey, Mask]:
     """The ink and which of it is the digit's, in what is looked at: the picture, or a part of it. [H, W]."""
-    small = _reduced(picture, _WORKING_SIDE)
-    ink = find_ink(np.asarray(small, np.float32))
+    factor = _factor(picture, _WORKING_SIDE)
+    try:
+        ink = find_ink(np.asarray(_reduced(picture, _WORKING_SIDE), np.float32))
+    except ImageError:  # a tiny digit on a large sheet is averaged away
+        if factor == 1:
+            raise
+        ink = _find_tiny_ink(np.asarray(picture, np.float32), factor)
     mask = strokes(ink)
-    factor = -(-picture.width // small.width)
     box = _box(mask)
     size = max(box[2] - box[0], box[3] - box[1])
     if _is_sheet(mask, box):
@@ -324,6 +341,19 @@ def _look(picture: Image.Image) -> tuple[Grey, Mask]:
     return ink, strokes(ink)
 
 
+def _find_tiny_ink(picture: Grey, factor: int) -> Grey:
+    """Ink where each block of pixels stands for its darkest, else for its lightest one. Raises ImageError.
+
+    [H, W, 3] -> [H / factor, W / factor], rounded down.
+    """
+    height, width = (size // factor for size in picture.shape[:2])
+    blocks = picture[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+    try:
+        return find_ink(blocks.min(axis=(1, 3)), _TINY_PIXELS, _TINY_CONTRAST)
+    except ImageError:
+        return find_ink(blocks.max(axis=(1, 3)), _TINY_PIXELS, _TINY_CONTRAST)
+
+
 def _is_sheet(mask: Mask, box: tuple[int, int, int, int]) -> bool:
     """Whether what is set is an upright rectangle, mostly filled, over half of the picture each way."""
     inside = mask[box[1] : box[3], box[0] : box[2]]
@@ -345,20 +375,22 @@ def _box(mask: Mask) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def find_ink(picture: Grey) -> Grey:
+def find_ink(picture: Grey, pixels: int = 0, least: float = _BLANK_CONTRAST) -> Grey:
     """How far each pixel is from the paper, 0..255, the strongest ink at 255. [H, W, 3] -> [H, W].
 
     The paper is a smooth surface fitted to each colour channel, so that shading and tinted paper go away.
     Ink is darker than paper, or lighter: whichever there is more of. The channel that differs most counts,
-    so that ink may have any colour. Raises ImageError where nothing differs.
+    so that ink may have any colour. The strongest ink is that of `pixels` pixels (default: one in 2,000).
+    Raises ImageError where they differ from the paper by less than `least` grey levels.
     """
     channels = [np.ascontiguousarray(picture[..., channel]) for channel in range(3)]
     if all((channel == channels[0]).all() for channel in channels[1:]):
         channels = channels[:1]
     away = [channel - _paper(channel) for channel in channels]
     darker, lighter = np.maximum(-reduce(np.minimum, away), 0), np.maximum(reduce(np.maximum, away), 0)
-    peak = max(_brightest(distance, max(2, distance.size // 2000)) for distance in (darker, lighter))
-    if peak < _BLANK_CONTRAST:
+    pixels = pixels or max(2, darker.size // 2000)
+    peak = max(_brightest(distance, pixels) for distance in (darker, lighter))
+    if peak < least:
         received = f"a contrast of {peak:.0f} grey levels"
         raise ImageError(
             "blank-image", f"ink at least {_BLANK_CONTRAST:.0f} grey levels from the paper", received
@@ -386,7 +418,7 @@ def _paper(channel: Grey) -> Grey:
     coefficients = np.array([_paper_level(channel, few), 0, 0, 0, 0, 0])
     values = few.ravel().astype(np.float64)
     # Pixels near the present guess are paper. The allowance shrinks as the surface gets better.
-    for allowance in (60.0, 30.0, 20.0):
+    for allowance in (60.0, 30.0, 12.0):
         paper = np.abs(values - coefficients @ terms) <= allowance
         if paper.sum() < max(64, values.size // 5):
             break

@@ -31,9 +31,13 @@ def request_id(scope: Scope) -> str:
 
 def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
     """The problem as `application/problem+json`."""
-    # escapes to ASCII: what a client sent may hold lone surrogates, which UTF-8 has not
-    body = json.dumps(problem.document(request_id(scope))).encode("ascii")
+    body = problem_document(problem, request_id(scope))
     return Response(body, problem.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def problem_document(problem: Problem, identifier: str) -> bytes:
+    """The problem as JSON. In ASCII: what a client sent may hold lone surrogates, which UTF-8 has not."""
+    return json.dumps(problem.document(identifier)).encode("ascii")
 
 
 class RequestMiddleware:

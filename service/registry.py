@@ -52,15 +52,23 @@ def load_models(settings: Settings) -> Models:
     """
     simulators: dict[str, Simulator] = {}
     for folder in model_folders(settings.models):
-        simulator = Simulator(load_engine(folder, settings))
+        simulator = _usable(folder, settings)
         name = simulator.card.name
         if name in simulators:
             raise ModelError(
                 f"expected one model named {name} in {settings.models}, found another in {folder}"
             )
         simulators[name] = simulator
-    models = Models(simulators, settings.default_model)
-    for simulator in models:
-        simulator.warm_up()
     images.warm_up()
-    return models
+    return Models(simulators, settings.default_model)
+
+
+def _usable(folder: Path, settings: Settings) -> Simulator:
+    """A model that has been loaded and has classified something. Raises ModelError."""
+    engine = load_engine(folder, settings)
+    try:
+        simulator = Simulator(engine)
+        simulator.warm_up()
+    except Exception as error:  # a card that promises what the graph does not keep fails in many ways
+        raise ModelError(f"expected a model in {folder} that can classify a picture, got: {error}") from error
+    return simulator

@@ -11,8 +11,10 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
 
 from service import openapi, schemas
+from service.classification import Decoded
 from service.errors import KINDS, Problem, example, type_of
 from service.options import shown
 from service.records import Record
@@ -111,29 +113,40 @@ async def classify_batch(request: Request) -> Response:
     data = await _body(request, service.settings.max_batch_body)
     content_type = request.headers.get("content-type", "")
     batch = await service.work(classifier.open_batch, content_type, _query(request), data)
-    portions = [slice(start, start + PORTION) for start in range(0, len(batch.sources), PORTION)]
-    pictures = []
-    for portion in portions:
-        pictures += await service.work(classifier.decode, batch, portion)
-    simulated = await _in_parallel(
-        service, [partial(classifier.simulate, batch, pictures, part) for part in portions]
+    pictures: list[Decoded] = []
+    while len(pictures) < len(batch.sources):
+        pictures += await service.work(classifier.decode, batch, len(pictures))
+        await _still_there(request)
+    portions = [slice(start, start + PORTION) for start in range(0, len(pictures), PORTION)]
+    answers = await _in_parallel(
+        request, [partial(classifier.simulate, batch, pictures, part) for part in portions]
     )
-    answers = [answer for some in simulated for answer in some]
-    return Response(await service.work(classifier.close_batch, pictures, answers), media_type=JSON)
+    return Response(b'{"results":[' + b",".join(answers) + b"]}", media_type=JSON)
 
 
-async def _in_parallel(service: Service, jobs: list[Callable[[], T]]) -> list[T]:
+async def _still_there(request: Request) -> None:
+    """Raises ClientDisconnect where nobody waits for the answer any more."""
+    if await request.is_disconnected():
+        raise ClientDisconnect
+
+
+async def _in_parallel(request: Request, jobs: list[Callable[[], T]]) -> list[T]:
     """Results of jobs, in order. At most one job a worker waits at a time, so that others get their turn."""
+    service = _service(request)
     results: dict[int, T] = {}
     waiting = iter(enumerate(jobs))
 
     async def work_off() -> None:
         for index, job in waiting:
             results[index] = await service.work(job)
+            await _still_there(request)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(service.workers, len(jobs))):
-            group.create_task(work_off())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(service.workers, len(jobs))):
+                group.create_task(work_off())
+    except* ClientDisconnect:
+        raise ClientDisconnect from None
     return [results[index] for index in range(len(jobs))]
 
 

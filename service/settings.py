@@ -23,7 +23,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
-    host: str = Field(default="127.0.0.1", description="address to listen on")
+    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     models: Path = Field(
         default_factory=default_models,
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     )
     max_batch_images: int = Field(default=10_000, ge=1, description="most images in one batch")
     max_raster_images: int = Field(
-        default=250, ge=1, description="most images in one batch that asks for a raster"
+        default=50, ge=1, description="most images in one batch that asks for a raster"
     )
     max_pixels: int = Field(
         default=16_000_000, ge=784, description="most pixels (width times height) of a picture"

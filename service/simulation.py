@@ -9,7 +9,7 @@ gives the same answer alone and in any company.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,8 +75,10 @@ class Simulator:
 
     def classify(
         self, images: NDArray[np.uint8], seeds: Sequence[int], options: Options, decode_ms: Sequence[float]
-    ) -> list[dict[str, Any]]:
+    ) -> Iterator[dict[str, Any]]:
         """Answers for images uint8 [N, 28, 28], in order, each with its seed and the time its decoding took.
+
+        An answer is made when it is asked for: a raster is large, and need not be there with all others.
 
         Of `options`, the seed is not used: `seeds` has one for each image.
         """
@@ -88,12 +90,12 @@ class Simulator:
         encode_ms, simulate_ms = (
             (b - a) * 1000 / len(images) for a, b in [(began, encoded), (encoded, simulated)]
         )
-        return [
+        return (
             self.describe(
                 outcome, seed, options, {"decode": decoding, "encode": encode_ms, "simulate": simulate_ms}
             )
             for outcome, seed, decoding in zip(outcomes, seeds, decode_ms, strict=True)
-        ]
+        )
 
     def simulate(self, stimulus: Stimulus, options: Options) -> list[Outcome]:
         """Step by step; after each step, the images that are sure enough leave."""
@@ -186,7 +188,7 @@ class Simulator:
         picture[:, 4:24, 12:16] = 255
         options = Options(max_steps=self.card.max_steps, confidence=1.0, seed=0)
         for count in (1, 2):
-            self.classify(picture[:count], range(count), options, [0.0] * count)
+            list(self.classify(picture[:count], range(count), options, [0.0] * count))
 
 
 def encode(images: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: Encoder) -> Stimulus:

@@ -67,7 +67,7 @@ def train(
     run: Annotated[Path, typer.Option(help="run folder: settings, metrics and checkpoints")] = Path(
         "runs/spiking-mha"
     ),
-    epochs: Annotated[int, typer.Option(min=1)] = 40,
+    epochs: Annotated[int, typer.Option(min=1)] = 24,
     integer_epochs: Annotated[
         int, typer.Option(min=0, help="so many, at the end, in integer arithmetic")
     ] = 6,
@@ -128,7 +128,8 @@ def train(
     if resume:
         trainer.resume()
     (run).mkdir(parents=True, exist_ok=True)
-    (run / "command.txt").write_text(f"python -m training {shlex.join(sys.argv[1:])}\n")
+    with (run / "command.txt").open("a") as file:  # a resumed run took more than one
+        file.write(f"python -m training {shlex.join(sys.argv[1:])}\n")
     with _bar() as bar:
         task = bar.add_task("epoch", total=trainer.batches, figures="")
 

@@ -45,7 +45,7 @@ class Builder:
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
         if name not in self.initializers:
-            self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self.initializers[name] = numpy_helper.from_array(np.array(values, order="C"), name)
         return name
 
     def number(self, value: float) -> str:
@@ -155,12 +155,12 @@ def build(network: SpikingTransformer, name: str) -> onnx.ModelProto:
         return graph.lif(layer, stream, stream_bound, residual_threshold, membrane, [tokens, channels])
 
     # Blocks.
-    by_head = graph.constant("shape.heads", np.array([0, tokens, heads, width], np.int64))
-    merged = graph.constant("shape.tokens", np.array([0, tokens, channels], np.int64))
     for number, block in enumerate(network.blocks, 1):
         assert isinstance(block, Block)
         layer = f"block{number}"
         if config.attention:
+            by_head = graph.constant("shape.heads", np.array([0, tokens, heads, width], np.int64))
+            merged = graph.constant("shape.tokens", np.array([0, tokens, channels], np.int64))
             x = residual_lif(f"{layer}.attention_in")
             roles = {}
             for role, synapses in (("query", block.query), ("key", block.key), ("value", block.value)):

@@ -38,7 +38,7 @@ SPIKE_COST = 32.0  # a spike's own cost in synaptic operations: reset, event, an
 class TrainingSettings:
     """Everything that decides how a run turns out."""
 
-    epochs: int = 40
+    epochs: int = 24
     integer_epochs: int = 6
     time_steps: int = 2
     final_time_steps: int = 4

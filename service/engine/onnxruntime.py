@@ -37,23 +37,27 @@ class OnnxruntimeEngine:
             raise ModelError(f"expected a graph that onnxruntime can run at {path}, got: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._hidden = self.card.layer_names[1:-1]
-        self._check_names(path)
+        self._check_tensors(path)
 
-    def _check_names(self, path: Path) -> None:
-        states = [state.name for state in self.card.states]
-        expected = {"spikes", "uniforms", *states}
-        found = {tensor.name for tensor in self._session.get_inputs()}
-        if found != expected:
-            raise ModelError(
-                f"expected inputs {sorted(expected)} of {path} (from its card), found {sorted(found)}"
-            )
-        expected = {"potential", "spike_probability", "output_spikes"}
-        expected |= {f"next_{name}" for name in states} | {f"spikes.{name}" for name in self._hidden}
-        missing = expected - set(self._outputs)
-        if missing:
-            raise ModelError(
-                f"expected outputs {sorted(missing)} of {path} (from its card), found none of them"
-            )
+    def _check_tensors(self, path: Path) -> None:
+        card = self.card
+        classes = card.layers[-1].shape
+        states = {state.name: state.shape for state in card.states}
+        hidden = {f"spikes.{layer.name}": layer.shape for layer in card.layers[1:-1]}
+        inputs = {"spikes": card.layers[0].shape, "uniforms": classes, **states}
+        outputs = dict.fromkeys(("potential", "spike_probability", "output_spikes"), classes)
+        outputs |= {f"next_{name}": shape for name, shape in states.items()} | hidden
+        for kind, expected, tensors in (
+            ("inputs", inputs, self._session.get_inputs()),
+            ("outputs", outputs, self._session.get_outputs()),
+        ):
+            found = {tensor.name: tensor.shape[1:] for tensor in tensors}
+            wrong = {name for name in {*expected, *found} if expected.get(name) != found.get(name)}
+            if wrong:
+                raise ModelError(
+                    f"expected {kind} { {name: expected.get(name) for name in sorted(wrong)} } of {path} (from its "
+                    f"card), found { {name: found.get(name) for name in sorted(wrong)} }"
+                )
 
     def initial_state(self, count: int) -> SimulationState:
         return {state.name: np.zeros((count, *state.shape), np.float32) for state in self.card.states}

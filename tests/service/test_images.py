@@ -303,6 +303,39 @@ def test_animations(format: str) -> None:
     assert refused("animated-image", animated(format)).received == "an animation of 3 frames"
 
 
+def test_the_preview_in_a_cameras_jpeg_is_passed_over() -> None:
+    photo = seven().convert("RGB")
+    data = encode(photo, "MPO", save_all=True, append_images=[Image.new("RGB", (50, 50), "white")])
+    assert data.startswith(b"\xff\xd8\xff")
+    assert close(prepare(data, max_pixels=LIMIT), REFERENCE)
+
+
+def bar(page: np.ndarray, level: int, rows: slice, columns: slice) -> np.ndarray:
+    """The page with a bar of that level on it, prepared."""
+    page[rows, columns] = level
+    return prepare(png(page), max_pixels=LIMIT)
+
+
+def test_a_tiny_digit_on_a_large_sheet_is_found() -> None:
+    found = bar(np.full((1500, 2000), 255, np.uint8), 0, slice(700, 780), slice(900, 908))
+    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    assert len(rows) == 20 and len(columns) <= 4
+
+
+def test_noise_on_a_large_sheet_is_no_tiny_digit() -> None:
+    noise = np.random.default_rng(0).normal(235, 9, (1500, 2000))
+    refused("blank-image", png(np.clip(noise, 0, 255).astype(np.uint8)))
+
+
+def test_faint_ink_of_eighteen_grey_levels_is_read() -> None:
+    assert bar(np.full((200, 200), 240, np.uint8), 222, slice(40, 160), slice(80, 120)).max() == 255
+
+
+def test_twelve_bits_in_sixteen() -> None:
+    grey = np.asarray(seven(), np.uint16)
+    assert close(prepare(png(grey * 15 + 200), max_pixels=LIMIT), REFERENCE)
+
+
 def test_sizes_are_checked_before_anything_is_decompressed() -> None:
     assert refused("image-too-large", huge_png(20_000, 20_000)).expected == "at most 16000000 pixels"
     assert refused("image-too-large", huge_png(4001, 4000)).received == "4001 x 4000 pixels"

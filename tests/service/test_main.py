@@ -147,6 +147,36 @@ def test_unusual_requests_get_no_500(server: int) -> None:
             assert 400 <= status < 500, request
 
 
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: abc\r\n\r\nx",
+        b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\nx",
+        b"POST /classify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx",
+        b"no http at all\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_gets_a_problem_too(server: int, request_bytes: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server), timeout=20) as client:
+        client.sendall(request_bytes)
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and b"application/problem+json" in head
+    document = json.loads(body)
+    assert document["type"] == "/problems/malformed-body"
+    assert f"X-Request-ID: {document['request_id']}".encode() in head
+
+
+def test_a_stalled_upload_does_not_keep_the_service_from_ending(models_folder: Path) -> None:
+    with serving(models_folder) as (port, process), socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\nabc")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) in (0, -signal.SIGTERM)
+
+
 def test_ends_on_sigterm(models_folder: Path) -> None:
     with serving(models_folder) as (_, process):
         process.send_signal(signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from service.card import ModelError
 from service.errors import Problem
 from service.registry import load_models, model_folders
 from service.settings import Settings
+from service.simulation import Simulator
 from tests.service.conftest import write_model
 
 
@@ -67,4 +69,48 @@ def test_one_bad_model_keeps_the_service_from_starting(tmp_path: Path) -> None:
         json.dumps({**json.loads(card.read_text()), "graph": {"file": "model.onnx", "sha256": "0" * 64}})
     )
     with pytest.raises(ModelError, match=rf"with sha256 {'0' * 64} \(from its card\), found"):
+        load_models(Settings(models=tmp_path, default_model="tiny"))
+
+
+def edited(card: dict[str, Any], *path: str | int, value: Any) -> dict[str, Any]:
+    """The card with one value replaced."""
+    copy: dict[str, Any] = json.loads(json.dumps(card))
+    place: Any = copy
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("states", 0, "shape"), [1, 28, 27], r"inputs.*state\.input"),
+        (("layers", 1, "shape"), [11], r"outputs.*spikes\.hidden"),
+        (("layers", 1, "shape"), [-1], "greater than or equal to 1"),
+        (("layers", 1, "name"), "other", r"outputs.*spikes\.hidden.*spikes\.other"),
+        (("layers", 1, "name"), "input", "a name for each layer"),
+        (("layers", 0, "fan_out", "rows"), [1] * 27, "fan_out.rows"),
+        (("calibration", "scale"), [float("nan")] * 4, "finite number"),
+        (("calibration", "scale"), [0.0] * 4, "greater than 0"),
+        (("potential_scale",), 1e308, "less than or equal to 1000"),
+    ],
+)
+def test_a_card_that_does_not_fit_its_graph_is_refused(
+    tmp_path: Path, path: tuple[str | int, ...], value: Any, message: str
+) -> None:
+    card = write_model(tmp_path) / "card.json"
+    card.write_text(json.dumps(edited(json.loads(card.read_text()), *path, value=value)))
+    with pytest.raises(ModelError, match=message):
+        load_models(Settings(models=tmp_path, default_model="tiny"))
+
+
+def test_a_model_that_cannot_classify_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path)
+
+    def broken(self: Simulator) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(Simulator, "warm_up", broken)
+    with pytest.raises(ModelError, match=r"expected a model in .*tiny that can classify .*, got: by nothing"):
         load_models(Settings(models=tmp_path, default_model="tiny"))

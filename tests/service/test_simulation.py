@@ -16,7 +16,7 @@ ZERO = [0.0]
 def classify(
     simulator: Simulator, images: list[np.ndarray], seeds: list[int], options: Options
 ) -> list[dict[str, Any]]:
-    return simulator.classify(np.stack(images), seeds, options, ZERO * len(images))
+    return list(simulator.classify(np.stack(images), seeds, options, ZERO * len(images)))
 
 
 def test_phases_one_by_one(simulator: Simulator) -> None:
