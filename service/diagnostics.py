@@ -1,4 +1,4 @@
-"""What can be said about a run from its spikes: counts and address events."""
+"""What can be said about a run from its spikes: address events."""
 
 from __future__ import annotations
 
@@ -8,18 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.card import Layer
-
-
-def spike_counts(spikes: NDArray[Any]) -> NDArray[np.int64]:
-    """Spikes of each image in one time step. {0, 1} [N, ...] -> [N]."""
-    # float32 is exact: no layer has 2**24 neurons
-    counts: NDArray[np.int64] = spikes.reshape(len(spikes), -1).sum(axis=1).astype(np.int64)
-    return counts
-
-
-def firing_rate(count: int, layer: Layer, steps: int) -> float:
-    """Spikes a neuron and time step."""
-    return count / (int(np.prod(layer.shape)) * steps)
 
 
 def events(spikes: NDArray[Any]) -> list[list[int]]:

@@ -32,8 +32,12 @@ class Settings(BaseSettings):
     default_model: str = Field(
         default="spiking-mha", description="model that answers when a request names none"
     )
-    engine: Literal["auto", "onnxruntime"] = Field(
-        default="auto", description="what simulates: `onnxruntime`, or `auto` for the fastest one installed"
+    engine: Literal["auto", "native", "onnxruntime"] = Field(
+        default="auto",
+        description="what simulates: `native`, `onnxruntime`, or `auto` for the fastest one installed",
+    )
+    simd: Literal["auto", "avx512", "avx2", "baseline"] = Field(
+        default="auto", description="instruction set of the native engine; `auto` takes the best one"
     )
     threads: int = Field(
         default=1, ge=1, le=256, description="threads that the engine uses for one time step"

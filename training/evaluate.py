@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from service.card import Card
 from service.decision import class_probabilities
 from service.encoding import Encoder, contrast, encode
-from service.engine.base import Engine
+from service.engine.base import SteppingEngine
 from service.operations import SynapticOperations
 from training.calibrate import expected_calibration_error, stop
 
@@ -41,7 +41,7 @@ class Trial:
 
 
 def simulate(
-    engine: Engine,
+    engine: SteppingEngine,
     images: NDArray[np.uint8],
     seed: int,
     steps: int,
@@ -73,7 +73,7 @@ def simulate(
 
 
 def evaluate(
-    engine: Engine,
+    engine: SteppingEngine,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     seeds: int = 5,

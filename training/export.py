@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from service.card import SCHEMA_VERSION, Card
 from service.encoding import contrast, encode
-from service.engine.base import Engine
+from service.engine.base import SteppingEngine
 from service.engine.onnxruntime import OnnxruntimeEngine
 from training.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
 from training.evaluate import Trial, simulate
@@ -84,7 +84,9 @@ def write(folder: Path, graph: bytes, card: Card) -> None:
     (folder / "card.json").write_text(json.dumps(card.model_dump(exclude_none=True), indent=1) + "\n")
 
 
-def check_parity(network: SpikingTransformer, engine: Engine, images: NDArray[np.uint8], steps: int) -> None:
+def check_parity(
+    network: SpikingTransformer, engine: SteppingEngine, images: NDArray[np.uint8], steps: int
+) -> None:
     """Raise ExportError unless torch and the engine agree in every spike and potential of every step."""
     for start in range(0, len(images), 100):
         chunk = images[start : start + 100]

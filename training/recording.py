@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.card import Card
 from service.decision import class_probabilities
 from service.encoding import Encoder, contrast, encode
-from service.engine.base import Engine
+from service.engine.base import SteppingEngine
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Recording:
 
 
 def record(
-    engine: Engine, image: NDArray[np.uint8], seed: int, steps: int, encoder: Encoder = "bernoulli"
+    engine: SteppingEngine, image: NDArray[np.uint8], seed: int, steps: int, encoder: Encoder = "bernoulli"
 ) -> Recording:
     """Simulate all `steps` for one image uint8 [28, 28] and keep everything."""
     card = engine.card

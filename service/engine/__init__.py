@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+from service.engine import native
 from service.engine.base import Engine
 from service.settings import Settings
+
+log = logging.getLogger("spikehead")
 
 
 def load_engine(folder: Path, settings: Settings) -> Engine:
     """The engine that `settings.engine` asks for, with the model in `folder`. Raises ModelError.
 
-    `auto` takes the fastest engine that is installed: so far there is one.
+    `auto` takes the native engine where it was built and can run the graph, and onnxruntime elsewhere.
     """
+    if settings.engine == "native":
+        return native.NativeEngine(folder, settings.simd)
+    if settings.engine == "auto" and native.available():
+        try:
+            return native.NativeEngine(folder, settings.simd)
+        except native.ForeignGraphError as error:
+            log.warning("the native engine refuses %s, onnxruntime runs it: %s", folder, error)
     from service.engine.onnxruntime import OnnxruntimeEngine
 
     return OnnxruntimeEngine(folder, threads=settings.threads)

@@ -2,16 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from service.card import Card
+from service.encoding import Encoder
 
 Array = NDArray[Any]
 SimulationState = dict[str, Array]
 """State tensors by name, each [N, ...]; `initial_state` makes them, `step` returns the next ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stimulus:
+    """What is shown to the network: N images, each with the seed of all randomness of its run."""
+
+    images: NDArray[np.uint8]  # [N, 28, 28]
+    seeds: Sequence[int]
+    encoder: Encoder = "bernoulli"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When to stop: as soon as a class is as probable as `confidence`, after `max_steps` at the latest."""
+
+    max_steps: int
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One image's run."""
+
+    steps: int
+    stopped_by: str  # "confidence" or "max_steps"
+    probabilities: NDArray[np.float64]  # [10]
+    output_counts: NDArray[np.int64]  # [10]
+    counts: dict[str, int]  # layer -> spikes
+    accumulates: int
+    multiply_accumulates: int
+    encode_ms: float
+    simulate_ms: float
+    recorded: dict[str, Array] = field(default_factory=dict)  # layer -> {0, 1} [T, *shape]
+
+
+class Engine(Protocol):
+    """One loaded model, ready to simulate. Safe to call from several threads."""
+
+    @property
+    def name(self) -> str:
+        """Of the engine, as responses quote it."""
+
+    @property
+    def card(self) -> Card:
+        """Of the model."""
+
+    def classify(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str] = ()) -> list[Outcome]:
+        """Encode and simulate each image, in order; keep the spikes of the layers `recorded`.
+
+        An image with a seed has the same outcome alone and in any company, but for its timings.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +79,8 @@ class Step:
     state: SimulationState  # the next step's
 
 
-class Engine(Protocol):
-    """One loaded model, ready to simulate."""
-
-    @property
-    def name(self) -> str:
-        """Of the engine, as responses quote it."""
-
-    @property
-    def card(self) -> Card:
-        """Of the model."""
+class SteppingEngine(Engine, Protocol):
+    """An engine that can be run a time step at a time."""
 
     def initial_state(self, count: int) -> SimulationState:
         """The state of `count` images before their first step: all zero."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import onnxruntime
 
 from service.card import Card, ModelError, load_card
-from service.engine.base import Array, SimulationState, Step
+from service.engine import stepping
+from service.engine.base import Array, Outcome, Rule, SimulationState, Step, Stimulus
+from service.operations import SynapticOperations
 
 NAME = "onnxruntime"
 
@@ -35,6 +38,7 @@ class OnnxruntimeEngine:
             )
         except Exception as error:  # onnxruntime's exceptions share no base class of its own
             raise ModelError(f"expected a graph that onnxruntime can run at {path}, got: {error}") from error
+        self._operations = SynapticOperations(self.card)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._hidden = self.card.layer_names[1:-1]
         self._check_tensors(path)
@@ -58,6 +62,9 @@ class OnnxruntimeEngine:
                     f"expected {kind} { {name: expected.get(name) for name in sorted(wrong)} } of {path} (from its "
                     f"card), found { {name: found.get(name) for name in sorted(wrong)} }"
                 )
+
+    def classify(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str] = ()) -> list[Outcome]:
+        return stepping.classify(self, self._operations, stimulus, rule, recorded)
 
     def initial_state(self, count: int) -> SimulationState:
         return {state.name: np.zeros((count, *state.shape), np.float32) for state in self.card.states}

@@ -17,14 +17,14 @@ def test_others_are_answered_while_a_simulation_runs(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, release = threading.Event(), threading.Event()
-    simulate = Simulator.simulate
+    classify = Simulator.classify
 
     def held(self: Simulator, *arguments: Any) -> Any:
         started.set()
         assert release.wait(timeout=20)
-        return simulate(self, *arguments)
+        return classify(self, *arguments)
 
-    monkeypatch.setattr(Simulator, "simulate", held)
+    monkeypatch.setattr(Simulator, "classify", held)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.post, "/classify", content=band(4).tobytes(), headers=RAW)
         try:

@@ -1,9 +1,9 @@
-"""Counts, rates and address events."""
+"""Address events."""
 
 import numpy as np
 
 from service.card import Layer
-from service.diagnostics import events, firing_rate, raster, spike_counts
+from service.diagnostics import events, raster
 
 LAYER = Layer.model_validate({"name": "tokens", "shape": [2, 3], "fan_out": {"targets": 1}})
 
@@ -21,8 +21,3 @@ def test_events_are_ordered_by_time_and_count_over_the_flat_layer() -> None:
 
 def test_raster_has_the_layers_shape() -> None:
     assert raster(LAYER, spikes()) == {"shape": [2, 3], "events": [[0, 5], [2, 0], [2, 3]]}
-
-
-def test_counts_and_rate() -> None:
-    assert spike_counts(spikes().astype(np.float32)).tolist() == [1, 0, 2]
-    assert firing_rate(3, LAYER, steps=3) == 3 / 18

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from service.card import Card
+from service.engine.base import Rule, Stimulus
 from service.operations import EXACT_LIMIT, SynapticOperations, coincidences
-from service.options import Options
-from service.simulation import Simulator, encode
+from service.simulation import Simulator
 from tests.service.conftest import band, tiny_card
 
 
@@ -96,8 +96,8 @@ def test_exact_beyond_float32() -> None:
 
 
 def test_shipped_model_by_brute_force(shipped: Simulator) -> None:
-    options = Options(max_steps=3, confidence=1.0, seed=5, raster=tuple(shipped.card.layer_names))
-    (outcome,) = shipped.simulate(encode(band(2)[None], [5], 3, "bernoulli"), options)
+    stimulus = Stimulus(band(2)[None], [5])
+    (outcome,) = shipped.engine.classify(stimulus, Rule(3, 1.0), shipped.card.layer_names)
     expected = 0
     for one in shipped.card.layers[1:-1]:
         fan_out, spikes = one.fan_out, outcome.recorded[one.name].astype(int)  # [T, ...]

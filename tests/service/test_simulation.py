@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.engine.base import Rule, Stimulus
 from service.options import Options
 from service.schemas import Classification
-from service.simulation import Simulator, encode, seeds_of_batch
+from service.simulation import Simulator, seeds_of_batch
 from tests.service.conftest import band
 
 ZERO = [0.0]
@@ -21,15 +22,12 @@ def classify(
 
 def test_phases_one_by_one(simulator: Simulator) -> None:
     options = Options(max_steps=2, confidence=1.0, seed=7)
-    stimulus = encode(band(3)[None], [7], 2, "bernoulli")
-    assert stimulus.spikes.shape == (2, 1, 1, 28, 28) and stimulus.uniforms.shape == (2, 1, 10)
-    (outcome,) = simulator.simulate(stimulus, options)
+    (outcome,) = simulator.engine.classify(Stimulus(band(3)[None], [7]), Rule(2, 1.0))
     assert (outcome.steps, outcome.stopped_by) == (2, "max_steps")
     assert outcome.counts == {"input": 64, "hidden": 2, "output": int(outcome.output_counts.sum())}
     assert outcome.accumulates == 20  # each hidden spike drives 10 synapses
     assert outcome.multiply_accumulates == 64  # each lit pixel's trace drives 1
-    answer = simulator.describe(outcome, 7, options, {"decode": 1.0, "encode": 2.0, "simulate": 3.0})
-    assert answer["prediction"] == 3
+    assert simulator.describe(outcome, 7, options, 1.0)["prediction"] == 3
 
 
 def test_stops_as_soon_as_it_is_sure(simulator: Simulator) -> None:

@@ -1,0 +1,161 @@
+"""The native engine: computes only where there are spikes. Reads the same `model.onnx`; see `src/kernels.cpp`.
+
+`_core` is the compiled part. Where no compiler was found at installation it is missing, and `available()` is false.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service import encoding
+from service.card import Card, ModelError, load_card
+from service.decision import evidence_scale
+from service.engine.base import Outcome, Rule, Stimulus
+from service.engine.native.graph import arrays_of
+from service.engine.native.onnx_file import GraphError
+
+_core: Any
+try:
+    from service.engine.native import _core
+except ImportError:
+    _core = None
+
+NAME = "native"
+
+
+class ForeignGraphError(ModelError):
+    """The graph is sound, as far as its card says, but not one that this engine can run."""
+
+
+def available() -> bool:
+    """Whether the compiled part was built."""
+    return _core is not None
+
+
+def contrast(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`service.encoding.contrast`, faster. uint8 [N, 28, 28] -> uint8 [N, 784]."""
+    seen: NDArray[np.uint8]
+    seen, even = _core.contrast(np.ascontiguousarray(images))
+    if not even.all():  # the background of uneven margins is guessed there
+        guessed = encoding.contrast(images[~even])
+        seen[~even] = guessed.reshape(len(guessed), -1)
+    return seen
+
+
+class NativeEngine:
+    """A model folder on the native engine. Safe to call from several threads; releases the GIL.
+
+    Raises ModelError where the engine was not built or card and graph do not belong together, ForeignGraphError
+    where the graph is no export of this project. `simd` is `auto` or one of `_core.instruction_sets()`.
+    """
+
+    name = NAME
+
+    def __init__(self, folder: Path, simd: str = "auto") -> None:
+        if _core is None:
+            raise ModelError(
+                "expected the native engine, found that it was not built when this was installed"
+            )
+        self.card: Card = load_card(folder)
+        path = folder / self.card.graph.file
+        try:
+            self._engine = _core.Engine(arrays_of(path.read_bytes(), self.card), simd)
+        except (GraphError, ValueError) as error:
+            raise ForeignGraphError(
+                f"expected a graph that the native engine can run at {path}: {error}"
+            ) from error
+        steps = range(self.card.max_steps)
+        self._scale = np.array([evidence_scale(self.card, t) for t in steps], np.float64)
+        self._layers = self.card.layer_names
+
+    @property
+    def simd(self) -> str:
+        """The instruction set that it runs on."""
+        return str(self._engine.simd)
+
+    @property
+    def bounds(self) -> dict[str, tuple[int, int, int]]:
+        """Lowest and highest value that each hidden layer's integers can take, and the bits they are given."""
+        return dict(self._engine.bounds())
+
+    def classify(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str] = ()) -> list[Outcome]:
+        """See `service.engine.base.Engine`."""
+        began = time.perf_counter()
+        seen = contrast(stimulus.images)
+        contrast_ms = (time.perf_counter() - began) * 1000 / len(seen)
+        if recorded:
+            return self._classify_and_keep(seen, stimulus, rule, recorded, contrast_ms)
+        seeds = np.array(stimulus.seeds, np.uint64)
+        regular = stimulus.encoder == "regular"
+        values = self._engine.classify(seen, seeds, rule.max_steps, rule.confidence, self._scale, regular)
+        return self._outcomes(values, contrast_ms)
+
+    def _classify_and_keep(
+        self,
+        seen: NDArray[np.uint8],
+        stimulus: Stimulus,
+        rule: Rule,
+        recorded: Sequence[str],
+        contrast_ms: float,
+    ) -> list[Outcome]:
+        began = time.perf_counter()
+        shape = (len(seen), encoding.SIDE, encoding.SIDE)
+        trains, uniforms = encoding.encode(
+            seen.reshape(shape), stimulus.seeds, rule.max_steps, stimulus.encoder
+        )
+        spikes = np.ascontiguousarray(trains.reshape(rule.max_steps, len(seen), -1), np.uint8)
+        encode_ms = contrast_ms + (time.perf_counter() - began) * 1000 / len(seen)
+        values, kept = self.record(spikes, uniforms, rule)
+        kept["input"] = spikes.swapaxes(0, 1)
+        shapes = {layer.name: layer.shape for layer in self.card.layers}
+        outcomes = self._outcomes(values, encode_ms)
+        for i, outcome in enumerate(outcomes):
+            for name in recorded:
+                outcome.recorded[name] = kept[name][i, : outcome.steps].reshape(outcome.steps, *shapes[name])
+        return outcomes
+
+    def record(
+        self, spikes: NDArray[np.uint8], uniforms: NDArray[np.float32], rule: Rule
+    ) -> tuple[Any, dict[str, Any]]:
+        """Simulate given spike trains and keep everything. spikes {0, 1} [T, N, 784], uniforms [T, N, 10].
+
+        Returns what `_outcomes` takes, and arrays [N, T, ...]: the spikes of each hidden layer and of `output`,
+        `traces`, `potential`, `spike_probability` and `feedback`. Steps that were not run are 0.
+        """
+        values, kept = self._engine.record(spikes, uniforms, rule.max_steps, rule.confidence, self._scale)
+        return values, kept
+
+    def _outcomes(self, values: Any, encode_ms: float) -> list[Outcome]:
+        steps, sure, probabilities, output_counts, counts, accumulates, products, encoding_s, total_s = values
+        names = self._layers
+        return [
+            Outcome(
+                steps=used,
+                stopped_by="confidence" if confident else "max_steps",
+                probabilities=probabilities[i],
+                output_counts=output_counts[i],
+                counts=dict(zip(names, of_layers, strict=True)),
+                accumulates=added,
+                multiply_accumulates=multiplied,
+                encode_ms=encode_ms + 1000 * encoded,
+                simulate_ms=1000 * (all_of_it - encoded),
+            )
+            for i, (used, confident, of_layers, added, multiplied, encoded, all_of_it) in enumerate(
+                zip(
+                    steps.tolist(),
+                    sure.tolist(),
+                    counts.tolist(),
+                    accumulates.tolist(),
+                    products.tolist(),
+                    encoding_s.tolist(),
+                    total_s.tolist(),
+                    strict=True,
+                )
+            )
+        ]

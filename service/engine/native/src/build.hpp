@@ -1,0 +1,41 @@
+// From arrays of whole numbers to a Network: layout, bounds, accumulator types.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "network.hpp"
+
+namespace spikehead {
+
+// One set of synapses as it stands in the graph.
+struct SynapseArrays {
+  int kernel = 1, stride = 1, inputs = 0, outputs = 0;
+  std::vector<std::int8_t> weight;   // [tap][input][output]
+  std::vector<std::int32_t> bias;    // [output]
+};
+
+struct BlockArrays {
+  SynapseArrays query, key, value, projection, expand, contract;  // the first four: with attention alone
+  std::vector<std::int32_t> query_threshold, key_threshold, value_threshold, attention_threshold, hidden_threshold;
+};
+
+struct NetworkArrays {
+  int heads = 0;
+  int shift_input = 0, unit_input = 0, shift_membrane = 0, shift_readout = 0, shift_feedback = 0, unit_feedback = 0;
+  SynapseArrays stem1, stem2, stem3;
+  std::vector<std::int32_t> stem1_threshold, stem2_threshold, residual_threshold;
+  std::vector<BlockArrays> blocks;
+  std::vector<std::int8_t> readout;  // [token, channel][class]
+  std::vector<std::int32_t> feedback, gamma;
+  std::vector<float> sigmoid;
+  std::vector<std::string> names;                    // hidden layers, in order
+  std::vector<std::vector<std::int32_t>> fan_out;    // [hidden layer][position]
+  std::vector<std::int32_t> input_fan_out;           // [pixel]
+};
+
+// Throws std::invalid_argument where sizes do not fit each other or a value could leave 2^24.
+Network build(const NetworkArrays& arrays);
+
+}  // namespace spikehead

@@ -1,0 +1,31 @@
+// The retina and the rate encoder of `service.encoding`, to the bit.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "network.hpp"
+
+namespace spikehead {
+
+using Image = std::array<std::uint8_t, kPixels>;
+
+// Brightness to contrast (`service.encoding.contrast`). False where the margin is uneven: then the background has to
+// be guessed, which is left to Python, and `contrast` is untouched.
+bool see_contrast(const std::uint8_t* image, std::uint8_t* contrast);
+
+// Spike trains and uniform numbers of one image, a time step at a call.
+class Encoder {
+ public:
+  Encoder(const std::uint8_t* contrast, std::uint64_t seed, bool regular);
+  void step(std::uint8_t* spikes, float* uniforms);  // [784], [10]
+
+ private:
+  std::array<std::uint16_t, kPixels> rates_;  // in 1/256
+  std::uint64_t seed_;
+  std::uint64_t counter_ = 0;
+  std::int64_t time_ = 0;
+  bool regular_;
+};
+
+}  // namespace spikehead

@@ -1,0 +1,575 @@
+// One time step, computed only where there are spikes. Compiled once for each instruction set.
+//
+// A spike adds a row of weights to a row of accumulators; the row of an output neuron's place stays in registers
+// while the spikes that reach it are gone through, and its neurons leak, integrate and fire before it leaves them.
+#include <bit>
+
+#include "simulation.hpp"
+#include "vector.hpp"
+
+#ifndef SPIKEHEAD_KERNELS
+#error "SPIKEHEAD_KERNELS names the instruction set"
+#endif
+
+namespace spikehead {
+namespace {
+
+// Adds the rows of weights that start at `offsets` from `rows`.
+template <class T, int N>
+inline void add_rows(Vector<T> (&acc)[N], const std::int32_t* offsets, int count, const T* rows) {
+  for (int event = 0; event < count; ++event) {
+    const T* row = rows + offsets[event];
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) acc[i] += load(row + i * kLanes<T>);
+  }
+}
+
+// Adds the rows of all channels that spiked.
+template <class T, int N>
+inline void add_spikes(Vector<T> (&acc)[N], const std::uint64_t* spikes, int words, const T* rows, int padded) {
+  for (int word = 0; word < words; ++word) {
+    const T* base = rows + static_cast<std::ptrdiff_t>(word) * kWordBits * padded;
+    for (std::uint64_t left = spikes[word]; left; left &= left - 1) {
+      const T* row = base + static_cast<std::ptrdiff_t>(std::countr_zero(left)) * padded;
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) acc[i] += load(row + i * kLanes<T>);
+    }
+  }
+}
+
+inline void clear(std::uint64_t* spikes, int words) {
+  for (int word = 0; word < words; ++word) spikes[word] = 0;
+}
+
+// Leak, integrate, fire, reset for N vectors of neurons; their spikes go to bits from `offset` of `spikes`.
+template <class T, int N, bool First>
+inline void lif(Vector<T> (&current)[N], T* v, const T* threshold, int shift, std::uint64_t* spikes, int offset) {
+#pragma GCC unroll 8
+  for (int i = 0; i < N; ++i) {
+    Vector<T> x = current[i];
+    if constexpr (!First) {
+      const Vector<T> old = load(v + i * kLanes<T>);
+      x += old - (old >> shift);
+    }
+    const std::uint64_t fired = fire<T>(x, load(threshold + i * kLanes<T>));
+    store(v + i * kLanes<T>, x);
+    const int bit = offset + i * kLanes<T>;
+    spikes[bit / kWordBits] |= fired << (bit % kWordBits);
+  }
+}
+
+// Counts a layer's spikes, and what they cost by its fan-out.
+inline void account(const Network& network, Workspace& space, int index) {
+  const Neurons& layer = network.layers[index];
+  const std::uint64_t* spikes = space.layers[index].spikes.data();
+  std::int64_t total = 0, cost = 0;
+  for (int position = 0; position < layer.positions; ++position, spikes += layer.words) {
+    int here = std::popcount(spikes[0]);
+    for (int word = 1; word < layer.words; ++word) here += std::popcount(spikes[word]);
+    total += here;
+    cost += static_cast<std::int64_t>(here) * layer.fan_out[position];
+  }
+  space.counts[index + 1] = total;
+  space.accumulates += cost;
+}
+
+// Which bits of a word are set, in order. May write up to 64 bytes; returns how many there are.
+inline int list_bits(std::uint64_t bits, std::uint8_t* to) {
+#if defined(__AVX512VBMI2__)
+  alignas(64) static constexpr std::uint8_t kPlaces[64] = {
+      0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+      32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+  _mm512_store_si512(to, _mm512_maskz_compress_epi8(bits, _mm512_load_si512(kPlaces)));
+#else
+  for (std::uint64_t left = bits; left; left &= left - 1) *to++ = static_cast<std::uint8_t>(std::countr_zero(left));
+#endif
+  return std::popcount(bits);
+}
+
+// Lists the spikes of a map's position for the layer that looks at it.
+inline void list_spikes(LayerState& state, int position, int words) {
+  for (int word = position * words; word < (position + 1) * words; ++word) {
+    state.event_counts[word] = list_bits(state.spikes[word], state.events.data() + static_cast<std::ptrdiff_t>(word) * kWordBits);
+  }
+}
+
+// to[i] = (channels[i] + first) * padded, for eight.
+inline void offset_eight(const std::uint8_t* channels, std::int32_t first, std::int32_t padded, std::int32_t* to) {
+#if defined(__AVX2__)
+  const __m256i some = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(channels)));
+  const __m256i rows = _mm256_mullo_epi32(_mm256_add_epi32(some, _mm256_set1_epi32(first)), _mm256_set1_epi32(padded));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), rows);
+#else
+  for (int i = 0; i < 8; ++i) to[i] = (channels[i] + first) * padded;
+#endif
+}
+
+// Rows of weights that the spikes under a window drive: their offsets go to `space.window`; how many there are.
+inline int look_through(const Synapses& synapses, Workspace& space, const LayerState& state, int words, int side, int y,
+                        int x) {
+  const int kernel = synapses.kernel, padded = synapses.padded, inputs = synapses.inputs;
+  const int top = y * synapses.stride - (kernel - 1) / 2, left = x * synapses.stride - (kernel - 1) / 2;
+  const int first_y = top < 0 ? -top : 0, last_y = top + kernel > side ? side - top : kernel;
+  const int first_x = left < 0 ? -left : 0, last_x = left + kernel > side ? side - left : kernel;
+  std::int32_t* to = space.window.data();
+  for (int ky = first_y; ky < last_y; ++ky) {
+    int at = ((top + ky) * side + left + first_x) * words;
+    for (int kx = first_x; kx < last_x; ++kx) {
+      const std::int32_t tap = (ky * kernel + kx) * inputs;
+      for (int word = 0; word < words; ++word, ++at) {
+        const std::uint8_t* channels = state.events.data() + static_cast<std::ptrdiff_t>(at) * kWordBits;
+        const int count = state.event_counts[at];
+        const std::int32_t first = tap + word * kWordBits;
+        // Eight at once, wanted or not: most places have no more, and a loop's end would be guessed wrong.
+        offset_eight(channels, first, padded, to);
+        for (int event = 8; event < count; ++event) to[event] = (channels[event] + first) * padded;
+        to += count;
+      }
+    }
+  }
+  return static_cast<int>(to - space.window.data());
+}
+
+template <class T, int N>
+inline void start_from(Vector<T> (&acc)[N], const T* values) {
+#pragma GCC unroll 8
+  for (int i = 0; i < N; ++i) acc[i] = load(values + i * kLanes<T>);
+}
+
+// stem1: the one layer whose inputs are not spikes. Only pixels whose trace is not 0 count.
+template <class T, bool First>
+void stem1(const Network& network, Workspace& space) {
+  const Synapses& synapses = network.stem1;
+  const Neurons& layer = network.layers[0];
+  LayerState& state = space.layers[0];
+  const int side = kSide / synapses.stride, kernel = synapses.kernel, before = kBorder - (kernel - 1) / 2;
+  for (int y = 0; y < side; ++y) {
+    const std::uint64_t* lit = space.lit.data() + y * synapses.stride + before;
+    for (int x = 0; x < side; ++x) {
+      const int position = y * side + x, left = x * synapses.stride + before;
+      const std::int32_t* traces = space.traces.data() + (y * synapses.stride + before) * kRow + left;
+      // Products of the window's pixels, in one list: a loop for each of its rows would end unforeseen each time.
+      std::int32_t values[81], taps[81];
+      int found = 0;
+      for (int ky = 0; ky < kernel; ++ky) {
+        for (std::uint64_t row = lit[ky] >> left & ((1u << kernel) - 1); row; row &= row - 1) {
+          const int kx = std::countr_zero(row);
+          values[found] = traces[ky * kRow + kx];
+          taps[found++] = (ky * kernel + kx) * synapses.padded;
+        }
+      }
+      std::uint64_t* spikes = state.spikes.data() + static_cast<std::ptrdiff_t>(position) * layer.words;
+      clear(spikes, layer.words);
+      in_chunks(layer.padded / kLanes<T>, [&]<int N>(int at) {
+        Vector<T> acc[N];
+        start_from<T, N>(acc, synapses.start.as<T>() + at * kLanes<T>);
+        const T* rows = synapses.rows.as<T>() + at * kLanes<T>;
+        for (int pixel = 0; pixel < found; ++pixel) {
+          const Vector<T> trace = broadcast<T>(static_cast<T>(values[pixel]));
+#pragma GCC unroll 8
+          for (int i = 0; i < N; ++i) acc[i] += load(rows + taps[pixel] + i * kLanes<T>) * trace;
+        }
+        lif<T, N, First>(acc, state.v<T>() + static_cast<std::ptrdiff_t>(position) * layer.padded + at * kLanes<T>,
+                         layer.threshold.as<T>() + at * kLanes<T>, network.shift_membrane, spikes, at * kLanes<T>);
+      });
+      list_spikes(state, position, layer.words);
+    }
+  }
+}
+
+template <class T, bool First>
+void stem2(const Network& network, Workspace& space) {
+  const Synapses& synapses = network.stem2;
+  const Neurons& before = network.layers[0];
+  const Neurons& layer = network.layers[1];
+  LayerState& state = space.layers[1];
+  const int side = kSide / network.stem1.stride;
+  for (int y = 0; y < side; ++y) {
+    for (int x = 0; x < side; ++x) {
+      const int position = y * side + x;
+      std::uint64_t* spikes = state.spikes.data() + static_cast<std::ptrdiff_t>(position) * layer.words;
+      clear(spikes, layer.words);
+      const int events = look_through(synapses, space, space.layers[0], before.words, side, y, x);
+      in_chunks(layer.padded / kLanes<T>, [&]<int N>(int at) {
+        Vector<T> acc[N];
+        start_from<T, N>(acc, synapses.start.as<T>() + at * kLanes<T>);
+        add_rows<T, N>(acc, space.window.data(), events, synapses.rows.as<T>() + at * kLanes<T>);
+        lif<T, N, First>(acc, state.v<T>() + static_cast<std::ptrdiff_t>(position) * layer.padded + at * kLanes<T>,
+                         layer.threshold.as<T>() + at * kLanes<T>, network.shift_membrane, spikes, at * kLanes<T>);
+      });
+      list_spikes(state, position, layer.words);
+    }
+  }
+}
+
+// stem3 writes the residual potential of each token.
+template <class T>
+void stem3(const Network& network, Workspace& space) {
+  const Synapses& synapses = network.stem3;
+  const Neurons& before = network.layers[1];
+  const int side = kSide / network.stem1.stride, out = side / synapses.stride;
+  for (int token = 0; token < network.tokens; ++token) {
+    T* stream = space.stream<T>() + static_cast<std::ptrdiff_t>(token) * synapses.padded;
+    const int events = look_through(synapses, space, space.layers[1], before.words, side, token / out, token % out);
+    in_chunks(synapses.padded / kLanes<T>, [&]<int N>(int at) {
+      Vector<T> acc[N];
+      start_from<T, N>(acc, synapses.start.as<T>() + at * kLanes<T>);
+      add_rows<T, N>(acc, space.window.data(), events, synapses.rows.as<T>() + at * kLanes<T>);
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) store(stream + (at + i) * kLanes<T>, acc[i]);
+    });
+  }
+}
+
+// Matrices from one layer of token spikes to others, all of one width: its spikes are gone through once for all.
+template <class T, bool First, int Targets>
+void matrices(const Network& network, Workspace& space, const Synapses* const (&synapses)[Targets], int from,
+              const int (&to)[Targets]) {
+  const Neurons& before = network.layers[from];
+  const int padded = synapses[0]->padded;
+  for (int token = 0; token < before.positions; ++token) {
+    const std::uint64_t* incoming = space.layers[from].spikes.data() + static_cast<std::ptrdiff_t>(token) * before.words;
+    for (int target = 0; target < Targets; ++target) {
+      const int words = network.layers[to[target]].words;
+      clear(space.layers[to[target]].spikes.data() + static_cast<std::ptrdiff_t>(token) * words, words);
+    }
+    in_chunks(padded / kLanes<T>, [&]<int N>(int at) {
+      Vector<T> acc[Targets][N];
+      const T* rows[Targets];
+      for (int target = 0; target < Targets; ++target) {
+        start_from<T, N>(acc[target], synapses[target]->start.template as<T>() + at * kLanes<T>);
+        rows[target] = synapses[target]->rows.template as<T>() + at * kLanes<T>;
+      }
+      for (int word = 0; word < before.words; ++word) {
+        for (std::uint64_t left = incoming[word]; left; left &= left - 1) {
+          const std::ptrdiff_t row = static_cast<std::ptrdiff_t>(word * kWordBits + std::countr_zero(left)) * padded;
+#pragma GCC unroll 3
+          for (int target = 0; target < Targets; ++target) {
+#pragma GCC unroll 8
+            for (int i = 0; i < N; ++i) acc[target][i] += load(rows[target] + row + i * kLanes<T>);
+          }
+        }
+      }
+      for (int target = 0; target < Targets; ++target) {
+        const Neurons& layer = network.layers[to[target]];
+        LayerState& state = space.layers[to[target]];
+        lif<T, N, First>(acc[target], state.v<T>() + static_cast<std::ptrdiff_t>(token) * padded + at * kLanes<T>,
+                         layer.threshold.as<T>() + at * kLanes<T>, network.shift_membrane,
+                         state.spikes.data() + static_cast<std::ptrdiff_t>(token) * layer.words, at * kLanes<T>);
+      }
+    });
+  }
+}
+
+// A matrix that adds to the residual potential.
+template <class T>
+void add_to_stream(const Network& network, Workspace& space, const Synapses& synapses, int from) {
+  const Neurons& before = network.layers[from];
+  for (int token = 0; token < network.tokens; ++token) {
+    const std::uint64_t* incoming = space.layers[from].spikes.data() + static_cast<std::ptrdiff_t>(token) * before.words;
+    T* stream = space.stream<T>() + static_cast<std::ptrdiff_t>(token) * synapses.padded;
+    in_chunks(synapses.padded / kLanes<T>, [&]<int N>(int at) {
+      Vector<T> acc[N];
+      start_from<T, N>(acc, synapses.start.as<T>() + at * kLanes<T>);
+      add_spikes<T, N>(acc, incoming, before.words, synapses.rows.as<T>() + at * kLanes<T>, synapses.padded);
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) {
+        T* place = stream + (at + i) * kLanes<T>;
+        store<T>(place, load(place) + acc[i]);
+      }
+    });
+  }
+}
+
+// LIF neurons that are driven by a row of currents for each token; `row(token)` gives it.
+template <class T, bool First, class Row>
+void fire_tokens(const Network& network, Workspace& space, int to, Row&& row) {
+  const Neurons& layer = network.layers[to];
+  LayerState& state = space.layers[to];
+  for (int token = 0; token < layer.positions; ++token) {
+    const T* currents = row(token);
+    std::uint64_t* spikes = state.spikes.data() + static_cast<std::ptrdiff_t>(token) * layer.words;
+    clear(spikes, layer.words);
+    in_chunks(layer.padded / kLanes<T>, [&]<int N>(int at) {
+      Vector<T> acc[N];
+      start_from<T, N>(acc, currents + at * kLanes<T>);
+      lif<T, N, First>(acc, state.v<T>() + static_cast<std::ptrdiff_t>(token) * layer.padded + at * kLanes<T>,
+                       layer.threshold.as<T>() + at * kLanes<T>, network.shift_membrane, spikes, at * kLanes<T>);
+    });
+  }
+}
+
+template <bool First>
+void fire_stream(const Network& network, Workspace& space, int to) {
+  auto go = [&]<class T>(T) {
+    fire_tokens<T, First>(network, space, to, [&](int token) {
+      return space.stream<T>() + static_cast<std::ptrdiff_t>(token) * network.layers[to].padded;
+    });
+  };
+  if (network.wide_stream) go(std::int32_t{});
+  else go(std::int16_t{});
+}
+
+// `count` bits (at most 64) of a row of words, from bit `offset`.
+inline std::uint64_t bits_of(const std::uint64_t* words, int offset, int count) {
+  const int word = offset / kWordBits, bit = offset % kWordBits;
+  std::uint64_t value = words[word] >> bit;
+  if (bit + count > kWordBits) value |= words[word + 1] << (kWordBits - bit);
+  return count == kWordBits ? value : value & ((std::uint64_t{1} << count) - 1);
+}
+
+constexpr int kGroup = 16;  // columns of K^T V that are added at once
+typedef std::int16_t Group __attribute__((vector_size(kGroup * 2)));
+
+// 1 in each lane whose bit is set, else 0, negated: what is subtracted to add.
+inline Group minus_bits(std::uint64_t bits) {
+  const Group places = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, -32768};
+  return (((static_cast<std::int16_t>(bits) - Group{}) & places) == places);
+}
+
+// Q (K^T V) of all heads, for heads with at most as many channels as there are tokens.
+//
+// Every key spike adds its token's value spikes to its row of K^T V; every query spike adds a row to the counts.
+void coincide(const Network& network, Workspace& space, const Block& block, std::int16_t* counts, int padded) {
+  const int width = network.channels / network.heads, columns = round_up(width, kGroup);
+  const int words = network.layers[block.query_layer].words;
+  const std::uint64_t* query = space.layers[block.query_layer].spikes.data();
+  const std::uint64_t* key = space.layers[block.key_layer].spikes.data();
+  const std::uint64_t* value = space.layers[block.value_layer].spikes.data();
+  std::int16_t* table = space.coincidences.data();
+  std::memset(table, 0, sizeof(std::int16_t) * static_cast<std::size_t>(network.channels) * columns);
+  std::memset(counts, 0, sizeof(std::int16_t) * static_cast<std::size_t>(network.tokens) * padded);
+  for (int token = 0; token < network.tokens; ++token, key += words, value += words) {
+    for (int word = 0; word < words; ++word) {
+      for (std::uint64_t left = key[word]; left; left &= left - 1) {
+        const int channel = word * kWordBits + std::countr_zero(left);
+        const int offset = channel / width * width;
+        for (int column = 0; column < width; column += kGroup) {
+          const int group = width - column < kGroup ? width - column : kGroup;
+          std::int16_t* row = table + channel * columns + column;
+          Group sum;
+          std::memcpy(&sum, row, sizeof sum);
+          sum -= minus_bits(bits_of(value, offset + column, group));
+          std::memcpy(row, &sum, sizeof sum);
+        }
+      }
+    }
+  }
+  for (int token = 0; token < network.tokens; ++token, query += words, counts += padded) {
+    for (int word = 0; word < words; ++word) {
+      for (std::uint64_t left = query[word]; left; left &= left - 1) {
+        const int channel = word * kWordBits + std::countr_zero(left);
+        const int offset = channel / width * width;
+        for (int column = 0; column < width; column += kGroup) {
+          // Columns beyond the head's are 0: they add nothing to the next head's counts.
+          std::int16_t* to = counts + offset + column;
+          Group sum, row;
+          std::memcpy(&sum, to, sizeof sum);
+          std::memcpy(&row, table + channel * columns + column, sizeof row);
+          sum += row;
+          std::memcpy(to, &sum, sizeof sum);
+        }
+      }
+    }
+  }
+}
+
+// (Q K^T) V for one head, for heads with more channels than there are tokens. Any size of counts.
+template <class T>
+void attend(const Network& network, Workspace& space, const Block& block, int head, T* counts, int padded) {
+  const int width = network.channels / network.heads, offset = head * width;
+  const int words = network.layers[block.query_layer].words;
+  const std::uint64_t* query = space.layers[block.query_layer].spikes.data();
+  const std::uint64_t* key = space.layers[block.key_layer].spikes.data();
+  const std::uint64_t* value = space.layers[block.value_layer].spikes.data();
+  for (int token = 0; token < network.tokens; ++token) {
+    T* to = counts + static_cast<std::ptrdiff_t>(token) * padded + offset;
+    for (int channel = 0; channel < width; ++channel) to[channel] = 0;
+    for (int other = 0; other < network.tokens; ++other) {
+      int weight = 0;
+      for (int part = 0; part < width; part += kWordBits) {
+        const int size = width - part < kWordBits ? width - part : kWordBits;
+        weight += std::popcount(bits_of(query + static_cast<std::ptrdiff_t>(token) * words, offset + part, size) &
+                                bits_of(key + static_cast<std::ptrdiff_t>(other) * words, offset + part, size));
+      }
+      if (!weight) continue;
+      for (int part = 0; part < width; part += kWordBits) {
+        const int size = width - part < kWordBits ? width - part : kWordBits;
+        for (std::uint64_t left = bits_of(value + static_cast<std::ptrdiff_t>(other) * words, offset + part, size); left;
+             left &= left - 1) {
+          T& count = to[part + std::countr_zero(left)];
+          count = static_cast<T>(count + weight);
+        }
+      }
+    }
+  }
+}
+
+// Key spikes times value spikes, for each token and head: the additions in K^T V.
+inline std::int64_t pairs(const Network& network, const Workspace& space, const Block& block) {
+  const int width = network.channels / network.heads, words = network.layers[block.key_layer].words;
+  const std::uint64_t* key = space.layers[block.key_layer].spikes.data();
+  const std::uint64_t* value = space.layers[block.value_layer].spikes.data();
+  std::int64_t total = 0;
+  for (int token = 0; token < network.tokens; ++token, key += words, value += words) {
+    for (int head = 0; head < network.heads; ++head) {
+      int keys = 0, values = 0;
+      for (int part = 0; part < width; part += kWordBits) {
+        const int size = width - part < kWordBits ? width - part : kWordBits;
+        keys += std::popcount(bits_of(key, head * width + part, size));
+        values += std::popcount(bits_of(value, head * width + part, size));
+      }
+      total += static_cast<std::int64_t>(keys) * values;
+    }
+  }
+  return total;
+}
+
+template <class T, bool First>
+void attention(const Network& network, Workspace& space, const Block& block) {
+  const Neurons& layer = network.layers[block.attention_layer];
+  T* counts;
+  if constexpr (sizeof(T) == 2) counts = space.counts16.data();
+  else counts = space.counts32.data();
+  bool done = false;
+  if constexpr (sizeof(T) == 2) {
+    if (network.channels / network.heads <= network.tokens) {
+      coincide(network, space, block, counts, layer.padded);
+      done = true;
+    }
+  }
+  for (int head = 0; head < network.heads && !done; ++head) attend<T>(network, space, block, head, counts, layer.padded);
+  fire_tokens<T, First>(network, space, block.attention_layer, [&](int token) {
+    return counts + static_cast<std::ptrdiff_t>(token) * layer.padded;
+  });
+}
+
+// Kernel A: a = leak(a) + unit * x. Notes which pixels are not 0, and what their products cost.
+template <bool First>
+void filter_input(const Network& network, Workspace& space) {
+  std::int32_t spikes = 0, products = 0;
+  for (int y = 0; y < kSide; ++y) {
+    std::int32_t* traces = space.traces.data() + (y + kBorder) * kRow;
+    const std::uint8_t* row = space.spikes.data() + y * kSide;
+    const std::int32_t* fan_out = network.input_fan_out.data() + y * kSide;
+    for (int x = 0; x < kSide; ++x) {
+      std::int32_t trace = network.unit_input * row[x];
+      if constexpr (!First) trace += traces[kBorder + x] - (traces[kBorder + x] >> network.shift_input);
+      traces[kBorder + x] = trace;
+      spikes += row[x];
+      products += trace != 0 ? fan_out[x] : 0;
+    }
+    std::uint64_t lit = 0;
+    for (int x = 0; x < kRow; x += kLanes<std::int32_t>) {
+      Vector<std::int32_t> values = load(traces + x);  // never negative: a trace that is not 0 is at least 1
+      lit |= std::uint64_t{fire<std::int32_t>(values, broadcast<std::int32_t>(1))} << x;
+    }
+    space.lit[y + kBorder] = lit;
+  }
+  space.counts[0] = spikes;
+  space.multiply_accumulates = products;
+}
+
+// GLM output neurons: u = filtered drive + feedback + gamma, y ~ Bernoulli(sigmoid(u)), kernel B.
+template <bool First>
+void read_out(const Network& network, Workspace& space, const float* uniforms) {
+  const Neurons& tokens = network.layers[network.tokens_layer];
+  typedef std::int16_t Row __attribute__((vector_size(kClassLanes * 2)));
+  typedef std::int32_t Drive __attribute__((vector_size(kClassLanes * 4)));
+  const std::uint64_t* spikes = space.layers[network.tokens_layer].spikes.data();
+  Drive drive{};
+  for (int token = 0; token < tokens.positions; ++token) {
+    const std::int16_t* rows = network.readout.data() + static_cast<std::ptrdiff_t>(token) * tokens.channels * kClassLanes;
+    for (int word = 0; word < tokens.words; ++word, ++spikes) {
+      for (std::uint64_t left = *spikes; left; left &= left - 1) {
+        Row row;
+        std::memcpy(&row, rows + (word * kWordBits + std::countr_zero(left)) * kClassLanes, sizeof row);
+        drive += __builtin_convertvector(row, Drive);
+      }
+    }
+  }
+  const std::int32_t half = static_cast<std::int32_t>(network.sigmoid.size() / 2);
+  std::int64_t fired = 0;
+  for (int k = 0; k < kClasses; ++k) {
+    const std::int32_t old = First ? 0 : space.filtered[k];
+    const std::int32_t trace = First ? 0 : space.feedback[k];
+    space.filtered[k] = old - (old >> network.shift_readout) + drive[k];
+    const std::int32_t u = space.filtered[k] + network.feedback[k] * trace + network.gamma[k];
+    const std::int32_t clipped = u < -half ? -half : u > half ? half : u;
+    space.potential[k] = u;
+    space.probability[k] = network.sigmoid[static_cast<std::size_t>(clipped + half)];
+    space.output[k] = uniforms[k] < space.probability[k];
+    space.feedback[k] = trace - (trace >> network.shift_feedback) - network.unit_feedback * space.output[k];
+    fired += space.output[k];
+  }
+  space.counts.back() = fired;
+}
+
+template <bool First>
+void run_step(const Network& network, Workspace& space, const float* uniforms) {
+  auto typed = [](bool wide, auto&& f) {
+    if (wide) f(std::int32_t{});
+    else f(std::int16_t{});
+  };
+  auto forward = [&]<int Targets>(const Synapses* const (&synapses)[Targets], int from, const int (&to)[Targets]) {
+    bool alike = true;
+    for (const int index : to) alike = alike && network.layers[index].wide == network.layers[to[0]].wide;
+    if (alike) {
+      typed(network.layers[to[0]].wide, [&]<class T>(T) { matrices<T, First, Targets>(network, space, synapses, from, to); });
+    } else {
+      for (int i = 0; i < Targets; ++i) {
+        const Synapses* const one[] = {synapses[i]};
+        const int target[] = {to[i]};
+        typed(network.layers[to[i]].wide, [&]<class T>(T) { matrices<T, First, 1>(network, space, one, from, target); });
+      }
+    }
+    for (const int index : to) account(network, space, index);
+  };
+  auto onto_stream = [&](const Synapses& synapses, int from) {
+    typed(network.wide_stream, [&]<class T>(T) { add_to_stream<T>(network, space, synapses, from); });
+  };
+  auto fire_residual = [&](int to) {
+    fire_stream<First>(network, space, to);
+    account(network, space, to);
+  };
+
+  space.accumulates = 0;
+  filter_input<First>(network, space);
+  typed(network.layers[0].wide, [&]<class T>(T) { stem1<T, First>(network, space); });
+  account(network, space, 0);
+  typed(network.layers[1].wide, [&]<class T>(T) { stem2<T, First>(network, space); });
+  account(network, space, 1);
+  typed(network.wide_stream, [&]<class T>(T) { stem3<T>(network, space); });
+  for (const Block& block : network.blocks) {
+    if (network.heads) {
+      fire_residual(block.attention_in_layer);
+      forward({&block.query, &block.key, &block.value}, block.attention_in_layer,
+              {block.query_layer, block.key_layer, block.value_layer});
+      typed(network.layers[block.attention_layer].wide,
+            [&]<class T>(T) { attention<T, First>(network, space, block); });
+      account(network, space, block.attention_layer);
+      space.accumulates += pairs(network, space, block);
+      onto_stream(block.projection, block.attention_layer);
+    }
+    fire_residual(block.mlp_in_layer);
+    forward({&block.expand}, block.mlp_in_layer, {block.mlp_hidden_layer});
+    onto_stream(block.contract, block.mlp_hidden_layer);
+  }
+  fire_residual(network.tokens_layer);
+  read_out<First>(network, space, uniforms);
+}
+
+void step(const Network& network, Workspace& space, const float* uniforms, bool first) {
+  if (first) run_step<true>(network, space, uniforms);
+  else run_step<false>(network, space, uniforms);
+}
+
+#define SPIKEHEAD_TEXT(x) #x
+#define SPIKEHEAD_NAME(x) SPIKEHEAD_TEXT(x)
+
+}  // namespace
+
+extern const Kernels SPIKEHEAD_KERNELS;
+const Kernels SPIKEHEAD_KERNELS = {SPIKEHEAD_NAME(SPIKEHEAD_KERNELS), step};
+
+}  // namespace spikehead

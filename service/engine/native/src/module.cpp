@@ -1,0 +1,371 @@
+// The Python module: arrays in, arrays out. Nothing here computes; the GIL is released while the engine does.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "build.hpp"
+#include "encoder.hpp"
+#include "run.hpp"
+
+namespace nb = nanobind;
+
+namespace spikehead {
+
+extern const Kernels baseline;
+#ifdef SPIKEHEAD_X86
+extern const Kernels avx2;
+extern const Kernels avx512;
+#endif
+
+namespace {
+
+// Kernels that this machine can run, fastest first.
+std::vector<const Kernels*> available() {
+  std::vector<const Kernels*> found;
+#ifdef SPIKEHEAD_X86
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("bmi2")) {
+    found.push_back(&avx512);
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt")) {
+    found.push_back(&avx2);
+  }
+#endif
+  found.push_back(&baseline);
+  return found;
+}
+
+const Kernels& kernels_named(const std::string& name) {
+  std::string names;
+  for (const Kernels* kernels : available()) {
+    if (name == "auto" || name == kernels->name) return *kernels;
+    names += std::string(names.empty() ? "" : ", ") + kernels->name;
+  }
+  throw std::invalid_argument("expected auto or an instruction set of this machine (" + names + "), got " + name);
+}
+
+template <class T>
+using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
+
+template <class T>
+std::vector<T> list(const nb::handle& value) {
+  const auto array = nb::cast<In<T>>(value);
+  return {array.data(), array.data() + array.size()};
+}
+
+SynapseArrays synapses(const nb::dict& from) {
+  SynapseArrays result;
+  result.kernel = nb::cast<int>(from["kernel"]);
+  result.stride = nb::cast<int>(from["stride"]);
+  result.inputs = nb::cast<int>(from["inputs"]);
+  result.outputs = nb::cast<int>(from["outputs"]);
+  result.weight = list<std::int8_t>(from["weight"]);
+  result.bias = list<std::int32_t>(from["bias"]);
+  return result;
+}
+
+NetworkArrays arrays_of(const nb::dict& from) {
+  NetworkArrays result;
+  auto whole = [&](const char* name) { return nb::cast<int>(from[name]); };
+  auto part = [&](const char* name) { return synapses(nb::cast<nb::dict>(from[name])); };
+  result.heads = whole("heads");
+  result.shift_input = whole("shift_input");
+  result.unit_input = whole("unit_input");
+  result.shift_membrane = whole("shift_membrane");
+  result.shift_readout = whole("shift_readout");
+  result.shift_feedback = whole("shift_feedback");
+  result.unit_feedback = whole("unit_feedback");
+  result.stem1 = part("stem1");
+  result.stem2 = part("stem2");
+  result.stem3 = part("stem3");
+  result.stem1_threshold = list<std::int32_t>(from["stem1_threshold"]);
+  result.stem2_threshold = list<std::int32_t>(from["stem2_threshold"]);
+  result.residual_threshold = list<std::int32_t>(from["residual_threshold"]);
+  for (const nb::handle item : nb::cast<nb::list>(from["blocks"])) {
+    const auto block = nb::cast<nb::dict>(item);
+    BlockArrays arrays;
+    if (result.heads) {
+      arrays.query = synapses(nb::cast<nb::dict>(block["query"]));
+      arrays.key = synapses(nb::cast<nb::dict>(block["key"]));
+      arrays.value = synapses(nb::cast<nb::dict>(block["value"]));
+      arrays.projection = synapses(nb::cast<nb::dict>(block["projection"]));
+      arrays.query_threshold = list<std::int32_t>(block["query_threshold"]);
+      arrays.key_threshold = list<std::int32_t>(block["key_threshold"]);
+      arrays.value_threshold = list<std::int32_t>(block["value_threshold"]);
+      arrays.attention_threshold = list<std::int32_t>(block["attention_threshold"]);
+    }
+    arrays.expand = synapses(nb::cast<nb::dict>(block["expand"]));
+    arrays.contract = synapses(nb::cast<nb::dict>(block["contract"]));
+    arrays.hidden_threshold = list<std::int32_t>(block["hidden_threshold"]);
+    result.blocks.push_back(std::move(arrays));
+  }
+  result.readout = list<std::int8_t>(from["readout"]);
+  result.feedback = list<std::int32_t>(from["feedback"]);
+  result.gamma = list<std::int32_t>(from["gamma"]);
+  result.sigmoid = list<float>(from["sigmoid"]);
+  result.names = nb::cast<std::vector<std::string>>(from["names"]);
+  for (const nb::handle item : nb::cast<nb::list>(from["fan_out"])) result.fan_out.push_back(list<std::int32_t>(item));
+  result.input_fan_out = list<std::int32_t>(from["input_fan_out"]);
+  return result;
+}
+
+// A numpy array of its own memory. Zeros.
+template <class T>
+struct Out {
+  explicit Out(std::vector<std::size_t> shape) : shape(std::move(shape)) {
+    std::size_t size = 1;
+    for (const std::size_t n : this->shape) size *= n;
+    data = new T[size]();
+    owner = nb::capsule(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  }
+  nb::object array() const {
+    return nb::cast(nb::ndarray<nb::numpy, T>(data, shape.size(), shape.data(), owner));
+  }
+  std::vector<std::size_t> shape;
+  T* data = nullptr;
+  nb::capsule owner;
+};
+
+// What a batch of simulations gives, an array for each kind of value.
+struct Outcomes {
+  Outcomes(std::size_t images, std::size_t layers)
+      : steps({images}), sure({images}), probabilities({images, kClasses}), output_counts({images, kClasses}),
+        counts({images, layers}), accumulates({images}), multiply_accumulates({images}), encoding({images}),
+        total({images}) {}
+  void set(std::size_t i, const Outcome& outcome) {
+    steps.data[i] = outcome.steps;
+    sure.data[i] = outcome.sure;
+    std::copy(outcome.probabilities.begin(), outcome.probabilities.end(), probabilities.data + i * kClasses);
+    std::copy(outcome.output_counts.begin(), outcome.output_counts.end(), output_counts.data + i * kClasses);
+    std::copy(outcome.counts.begin(), outcome.counts.end(), counts.data + i * counts.shape[1]);
+    accumulates.data[i] = outcome.accumulates;
+    multiply_accumulates.data[i] = outcome.multiply_accumulates;
+  }
+  nb::tuple tuple() const {
+    return nb::make_tuple(steps.array(), sure.array(), probabilities.array(), output_counts.array(), counts.array(),
+                          accumulates.array(), multiply_accumulates.array(), encoding.array(), total.array());
+  }
+  Out<std::int32_t> steps;
+  Out<bool> sure;
+  Out<double> probabilities;
+  Out<std::int64_t> output_counts, counts, accumulates, multiply_accumulates;
+  Out<double> encoding, total;  // seconds
+};
+
+double seconds_since(std::chrono::steady_clock::time_point began) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+class Engine {
+ public:
+  Engine(const nb::dict& arrays, const std::string& simd)
+      : network_(build(arrays_of(arrays))), kernels_(kernels_named(simd)) {}
+
+  const char* simd() const { return kernels_.name; }
+
+  nb::dict bounds() const {
+    nb::dict result;
+    for (const Neurons& layer : network_.layers) {
+      result[layer.name.c_str()] = nb::make_tuple(layer.bound.low, layer.bound.high, layer.wide ? 32 : 16);
+    }
+    return result;
+  }
+
+  // Encodes and simulates: contrast uint8 [N, 784], seeds uint64 [N].
+  nb::tuple classify(In<std::uint8_t> contrast, In<std::uint64_t> seeds, int max_steps, double confidence,
+                     In<double> scale, bool regular) {
+    const std::size_t images = seeds.size();
+    check(contrast.size() == images * kPixels, "784 pixels an image");
+    const Rule rule = rule_of(max_steps, confidence, scale);
+    Outcomes outcomes(images, network_.layers.size() + 2);
+    {
+      nb::gil_scoped_release released;
+      Lease lease(*this);
+      Outcome outcome;
+      for (std::size_t i = 0; i < images; ++i) {
+        const auto began = std::chrono::steady_clock::now();
+        double encoding = 0.0;
+        Encoder encoder(contrast.data() + i * kPixels, seeds.data()[i], regular);
+        auto input = [&](int, std::uint8_t* spikes, float* uniforms) {
+          const auto asked = std::chrono::steady_clock::now();
+          encoder.step(spikes, uniforms);
+          encoding += seconds_since(asked);
+        };
+        simulate(network_, kernels_, *lease.space, rule, outcome, input, [](int) {});
+        outcomes.set(i, outcome);
+        outcomes.encoding.data[i] = encoding;
+        outcomes.total.data[i] = seconds_since(began);
+      }
+    }
+    return outcomes.tuple();
+  }
+
+  // Simulates given spikes uint8 [T, N, 784] with uniforms float32 [T, N, 10], and keeps everything: the outcomes, and
+  // a dictionary with an array [N, T, ...] for each hidden layer (uint8, in the graph's order of neurons), `traces`,
+  // `potential`, `spike_probability`, `output` and `feedback`. Steps that were not run stay 0.
+  nb::tuple record(In<std::uint8_t> spikes, In<float> uniforms, int max_steps, double confidence, In<double> scale) {
+    check(spikes.ndim() == 3 && uniforms.ndim() == 3 && spikes.shape(2) == kPixels && uniforms.shape(2) == kClasses,
+          "spikes [T, N, 784] and uniforms [T, N, 10]");
+    const std::size_t steps = spikes.shape(0), images = spikes.shape(1);
+    check(static_cast<std::size_t>(max_steps) <= steps && uniforms.shape(0) == steps && uniforms.shape(1) == images,
+          "input for each time step and image");
+    const Rule rule = rule_of(max_steps, confidence, scale);
+    const auto length = static_cast<std::size_t>(max_steps);
+    Outcomes outcomes(images, network_.layers.size() + 2);
+    std::vector<Out<std::uint8_t>> rasters;
+    for (const Neurons& layer : network_.layers) {
+      rasters.emplace_back(std::vector<std::size_t>{
+          images, length, static_cast<std::size_t>(layer.positions) * static_cast<std::size_t>(layer.channels)});
+    }
+    Out<std::int32_t> traces({images, length, kPixels}), potential({images, length, kClasses});
+    Out<std::int32_t> feedback({images, length, kClasses});
+    Out<float> probability({images, length, kClasses});
+    Out<std::uint8_t> output({images, length, kClasses});
+    {
+      nb::gil_scoped_release released;
+      Lease lease(*this);
+      Workspace& space = *lease.space;
+      Outcome outcome;
+      for (std::size_t i = 0; i < images; ++i) {
+        const auto began = std::chrono::steady_clock::now();
+        auto input = [&](int t, std::uint8_t* to, float* random) {
+          const std::size_t at = static_cast<std::size_t>(t) * images + i;
+          std::copy_n(spikes.data() + at * kPixels, kPixels, to);
+          std::copy_n(uniforms.data() + at * kClasses, kClasses, random);
+        };
+        auto seen = [&](int t) {
+          const std::size_t at = i * length + static_cast<std::size_t>(t);
+          for (std::size_t layer = 0; layer < rasters.size(); ++layer) {
+            unpack(static_cast<int>(layer), space, rasters[layer].data + at * rasters[layer].shape[2]);
+          }
+          for (int pixel = 0; pixel < kPixels; ++pixel) {
+            traces.data[at * kPixels + pixel] = space.traces[(pixel / kSide + kBorder) * kRow + kBorder + pixel % kSide];
+          }
+          std::copy(space.potential.begin(), space.potential.end(), potential.data + at * kClasses);
+          std::copy(space.feedback.begin(), space.feedback.end(), feedback.data + at * kClasses);
+          std::copy(space.probability.begin(), space.probability.end(), probability.data + at * kClasses);
+          std::copy(space.output.begin(), space.output.end(), output.data + at * kClasses);
+        };
+        simulate(network_, kernels_, space, rule, outcome, input, seen);
+        outcomes.set(i, outcome);
+        outcomes.total.data[i] = seconds_since(began);
+      }
+    }
+    nb::dict recorded;
+    for (std::size_t layer = 0; layer < rasters.size(); ++layer) {
+      recorded[network_.layers[layer].name.c_str()] = rasters[layer].array();
+    }
+    recorded["traces"] = traces.array();
+    recorded["potential"] = potential.array();
+    recorded["spike_probability"] = probability.array();
+    recorded["output"] = output.array();
+    recorded["feedback"] = feedback.array();
+    return nb::make_tuple(outcomes.tuple(), recorded);
+  }
+
+ private:
+  // A workspace for one call: taken from those that earlier calls left, given back afterwards.
+  struct Lease {
+    explicit Lease(Engine& engine) : engine(engine) {
+      const std::lock_guard lock(engine.mutex_);
+      if (!engine.spare_.empty()) {
+        space = std::move(engine.spare_.back());
+        engine.spare_.pop_back();
+      } else {
+        space = std::make_unique<Workspace>(engine.network_);
+      }
+    }
+    ~Lease() {
+      const std::lock_guard lock(engine.mutex_);
+      engine.spare_.push_back(std::move(space));
+    }
+    Engine& engine;
+    std::unique_ptr<Workspace> space;
+  };
+
+  static void check(bool holds, const char* what) {
+    if (!holds) throw std::invalid_argument(std::string("expected ") + what);
+  }
+
+  Rule rule_of(int max_steps, double confidence, const In<double>& scale) const {
+    check(max_steps >= 1 && static_cast<std::size_t>(max_steps) <= scale.size(), "a scale for each time step");
+    return {max_steps, confidence, scale.data()};
+  }
+
+  // Bit masks [position][channel] to bytes in the graph's order: maps are [channel][position], tokens as they are.
+  void unpack(int index, Workspace& space, std::uint8_t* to) const {
+    const Neurons& layer = network_.layers[index];
+    const std::uint64_t* spikes = space.layers[index].spikes.data();
+    const bool map = index < kMapLayers;
+    for (int position = 0; position < layer.positions; ++position, spikes += layer.words) {
+      for (int channel = 0; channel < layer.channels; ++channel) {
+        const bool fired = spikes[channel / kWordBits] >> (channel % kWordBits) & 1;
+        to[map ? channel * layer.positions + position : position * layer.channels + channel] = fired;
+      }
+    }
+  }
+
+  Network network_;
+  const Kernels& kernels_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Workspace>> spare_;
+};
+
+// Contrast of images uint8 [N, 784]: (contrast [N, 784], seen bool [N]). Where `seen` is false, the margin is uneven.
+nb::tuple contrast(In<std::uint8_t> images) {
+  if (images.size() % kPixels) throw std::invalid_argument("expected 784 pixels an image");
+  const std::size_t count = images.size() / kPixels;
+  Out<std::uint8_t> result({count, kPixels});
+  Out<bool> seen({count});
+  {
+    nb::gil_scoped_release released;
+    for (std::size_t i = 0; i < count; ++i) {
+      seen.data[i] = see_contrast(images.data() + i * kPixels, result.data + i * kPixels);
+    }
+  }
+  return nb::make_tuple(result.array(), seen.array());
+}
+
+// Everything random of one image: spikes uint8 [T, 784], uniforms float32 [T, 10].
+nb::tuple encode(In<std::uint8_t> contrast, std::uint64_t seed, int steps, bool regular) {
+  if (contrast.size() != kPixels || steps < 0) throw std::invalid_argument("expected 784 pixels and steps from 0");
+  Out<std::uint8_t> spikes({static_cast<std::size_t>(steps), kPixels});
+  Out<float> uniforms({static_cast<std::size_t>(steps), kClasses});
+  Encoder encoder(contrast.data(), seed, regular);
+  for (int t = 0; t < steps; ++t) encoder.step(spikes.data + t * kPixels, uniforms.data + t * kClasses);
+  return nb::make_tuple(spikes.array(), uniforms.array());
+}
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (const Kernels* kernels : available()) names.emplace_back(kernels->name);
+  return names;
+}
+
+}  // namespace
+}  // namespace spikehead
+
+NB_MODULE(_core, module) {
+  using spikehead::Engine;
+  nb::class_<Engine>(module, "Engine")
+      .def(nb::init<const nb::dict&, const std::string&>(), nb::arg("arrays"), nb::arg("simd") = "auto")
+      .def_prop_ro("simd", &Engine::simd)
+      .def("bounds", &Engine::bounds)
+      .def("classify", &Engine::classify, nb::arg("contrast"), nb::arg("seeds"), nb::arg("max_steps"),
+           nb::arg("confidence"), nb::arg("scale"), nb::arg("regular") = false)
+      .def("record", &Engine::record, nb::arg("spikes"), nb::arg("uniforms"), nb::arg("max_steps"),
+           nb::arg("confidence"), nb::arg("scale"));
+  module.def("contrast", &spikehead::contrast, nb::arg("images"));
+  module.def("encode", &spikehead::encode, nb::arg("contrast"), nb::arg("seed"), nb::arg("steps"),
+             nb::arg("regular") = false);
+  module.def("instruction_sets", &spikehead::instruction_sets);
+}

@@ -1,0 +1,126 @@
+"""A run of a stepping engine: images share its steps until they are sure enough, and leave it then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.decision import class_probabilities
+from service.encoding import CLASSES, contrast, encode
+from service.engine.base import Array, Outcome, Rule, SteppingEngine, Stimulus
+from service.operations import SynapticOperations
+
+
+@dataclass
+class _Tally:
+    """What has been counted for N images so far."""
+
+    evidence: NDArray[np.int64]  # [N, 10] sum of membrane potentials
+    output_counts: NDArray[np.int64]  # [N, 10]
+    counts: dict[str, NDArray[np.int64]]  # layer -> [N] spikes
+    accumulates: NDArray[np.int64]  # [N] additions
+    multiply_accumulates: NDArray[np.int64]  # [N] products
+    recorded: dict[str, list[list[Array]]]  # layer -> image -> spikes of each step
+
+
+def classify(
+    engine: SteppingEngine,
+    operations: SynapticOperations,
+    stimulus: Stimulus,
+    rule: Rule,
+    recorded: Sequence[str] = (),
+) -> list[Outcome]:
+    """`Engine.classify` for an engine that steps. Times are shared evenly among the images."""
+    began = time.perf_counter()
+    seen = contrast(stimulus.images)
+    spikes, uniforms = encode(seen, stimulus.seeds, rule.max_steps, stimulus.encoder)
+    encode_ms = (time.perf_counter() - began) * 1000 / len(seen)
+    return simulate(engine, operations, spikes, uniforms, rule, recorded, encode_ms)
+
+
+def simulate(
+    engine: SteppingEngine,
+    operations: SynapticOperations,
+    all_spikes: NDArray[np.float32],
+    all_uniforms: NDArray[np.float32],
+    rule: Rule,
+    recorded: Sequence[str] = (),
+    encode_ms: float = 0.0,
+) -> list[Outcome]:
+    """Outcomes of given spike trains. spikes float32 {0, 1} [T, N, 1, 28, 28], uniforms float32 [T, N, 10]."""
+    began = time.perf_counter()
+    card, count = engine.card, all_spikes.shape[1]
+    tally = _tally(card.layer_names, count, recorded)
+    stopped: dict[int, tuple[int, str, NDArray[np.float64]]] = {}
+    active = np.arange(count)
+    state = engine.initial_state(count)
+    for t in range(rule.max_steps):
+        everyone = len(active) == count
+        trains = all_spikes[t] if everyone else all_spikes[t, active]  # [n, 1, 28, 28]
+        uniforms = all_uniforms[t] if everyone else all_uniforms[t, active]  # [n, 10]
+        step = engine.step(state, trains, uniforms)
+        tally.evidence[active] += step.potential.astype(np.int64)
+        tally.output_counts[active] += step.output_spikes.astype(np.int64)
+        layers = {"input": trains, **step.spikes, "output": step.output_spikes}
+        for name, spikes in layers.items():
+            # float32 sums are exact: no layer has 2**24 neurons
+            tally.counts[name][active] += spikes.reshape(len(spikes), -1).sum(axis=1).astype(np.int64)
+        accumulates, products = operations.step(step.spikes, step.state["state.input"])
+        tally.accumulates[active] += accumulates
+        tally.multiply_accumulates[active] += products
+        for name, kept in tally.recorded.items():
+            for image, spikes in zip(active.tolist(), layers[name], strict=True):
+                kept[image].append(spikes != 0)
+        probabilities = class_probabilities(card, tally.evidence[active], t)  # [n, 10]
+        sure = probabilities.max(axis=1) >= rule.confidence
+        stopping = sure if t + 1 < rule.max_steps else np.ones_like(sure)
+        if not stopping.any():
+            state = step.state
+            continue
+        for position in np.flatnonzero(stopping).tolist():
+            reason = "confidence" if sure[position] else "max_steps"
+            stopped[int(active[position])] = t + 1, reason, probabilities[position]
+        active = active[~stopping]
+        if not len(active):
+            break
+        state = {name: values[~stopping] for name, values in step.state.items()}
+    simulate_ms = (time.perf_counter() - began) * 1000 / count
+    return [_outcome(tally, image, *stopped[image], encode_ms, simulate_ms) for image in range(count)]
+
+
+def _tally(layers: Sequence[str], count: int, recorded: Sequence[str]) -> _Tally:
+    return _Tally(
+        evidence=np.zeros((count, CLASSES), np.int64),
+        output_counts=np.zeros((count, CLASSES), np.int64),
+        counts={name: np.zeros(count, np.int64) for name in layers},
+        accumulates=np.zeros(count, np.int64),
+        multiply_accumulates=np.zeros(count, np.int64),
+        recorded={name: [[] for _ in range(count)] for name in recorded},
+    )
+
+
+def _outcome(
+    tally: _Tally,
+    image: int,
+    steps: int,
+    stopped_by: str,
+    probabilities: NDArray[np.float64],
+    encode_ms: float,
+    simulate_ms: float,
+) -> Outcome:
+    return Outcome(
+        steps=steps,
+        stopped_by=stopped_by,
+        probabilities=probabilities,
+        output_counts=tally.output_counts[image].copy(),
+        counts={name: int(values[image]) for name, values in tally.counts.items()},
+        accumulates=int(tally.accumulates[image]),
+        multiply_accumulates=int(tally.multiply_accumulates[image]),
+        encode_ms=encode_ms,
+        simulate_ms=simulate_ms,
+        recorded={name: np.stack(images[image]) for name, images in tally.recorded.items()},
+    )

@@ -1,0 +1,448 @@
+"""The native engine against onnxruntime: the same spikes, steps, counts and probabilities, to the last bit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service import encoding
+from service.card import Card, ModelError
+from service.decision import class_probabilities, exponential
+from service.engine import load_engine, native
+from service.engine.base import Outcome, Rule, Stimulus
+from service.engine.native.graph import arrays_of
+from service.engine.native.onnx_file import GraphError
+from service.engine.onnxruntime import OnnxruntimeEngine
+from service.engine.stepping import simulate
+from service.images import prepare
+from service.operations import SynapticOperations
+from service.settings import Settings
+from service.simulation import Simulator
+from tests.service.drawings import drawing
+from training.export import _draft_card, write
+from training.graph import ExportError, build
+from training.network import NetworkConfig, SpikingTransformer
+
+STEPS = 4
+
+
+def test_the_engine_is_built_in_ci() -> None:
+    """Elsewhere a missing compiler skips what follows; there it must not."""
+    if not os.environ.get("CI"):
+        pytest.skip("is asked in CI alone")
+    assert native.available()
+
+
+needs_native = pytest.mark.skipif(
+    not native.available(), reason="needs the native engine: install a C++ compiler, then `pip install -e .`"
+)
+
+
+def instruction_sets() -> list[str]:
+    return native._core.instruction_sets() if native.available() else []
+
+
+def random_network(config: NetworkConfig, seed: int, liveliness: float = 1.0) -> SpikingTransformer:
+    """Random weights in integer arithmetic; `liveliness` scales the currents, and so the spikes."""
+    torch.manual_seed(seed)
+    network = SpikingTransformer(config)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.mul_(torch.rand_like(parameter) * liveliness * 2)
+            elif name.endswith("norm.bias"):
+                parameter.copy_(torch.randn_like(parameter) * 0.3 * liveliness)
+    network.integer = True
+    return network.eval()
+
+
+def exported(network: SpikingTransformer, folder: Path) -> Path:
+    """A model folder of the network, uncalibrated."""
+    graph = build(network, folder.name).SerializeToString()
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder, graph, _draft_card(network, folder.name, "1.0.0", graph, STEPS))
+    return folder
+
+
+SMALL = NetworkConfig(stem=(4, 6), channels=8, blocks=1, heads=2)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(random_network(SMALL, 1), tmp_path_factory.mktemp("models") / "small")
+
+
+def compare(folder: Path, spikes: np.ndarray, uniforms: np.ndarray, rule: Rule, simd: str) -> list[Outcome]:
+    """Both engines on the same spike trains [T, N, 784]; every value of every step has to agree."""
+    reference, engine = OnnxruntimeEngine(folder), native.NativeEngine(folder, simd)
+    steps, count = len(spikes), spikes.shape[1]
+    values, kept = engine.record(spikes, uniforms, rule)
+    found = engine._outcomes(values, 0.0)
+    trains = spikes.reshape(steps, count, 1, 28, 28).astype(np.float32)
+    layers = reference.card.layer_names[1:]
+    expected = simulate(
+        reference, SynapticOperations(reference.card), trains, uniforms, rule, recorded=layers
+    )
+    for image, (one, other) in enumerate(zip(found, expected, strict=True)):
+        same(one, other)
+        for name in layers:
+            recorded = other.recorded[name].reshape(other.steps, -1)
+            assert np.array_equal(kept[name][image, : other.steps], recorded), (simd, name, image)
+    state = reference.initial_state(count)
+    everyone = min(outcome.steps for outcome in expected)
+    for t in range(everyone):
+        step = reference.step(state, trains[t], uniforms[t])
+        state = step.state
+        assert np.array_equal(kept["potential"][:, t], step.potential)
+        assert np.array_equal(kept["spike_probability"][:, t], step.spike_probability)
+        assert np.array_equal(kept["feedback"][:, t], state["state.feedback"])
+        assert np.array_equal(kept["traces"][:, t], state["state.input"].reshape(count, -1))
+    return expected
+
+
+def same(one: Outcome, other: Outcome) -> None:
+    """Two outcomes agree in everything but their timings."""
+    assert (one.steps, one.stopped_by, one.counts) == (other.steps, other.stopped_by, other.counts)
+    assert (one.accumulates, one.multiply_accumulates) == (other.accumulates, other.multiply_accumulates)
+    assert one.probabilities.tolist() == other.probabilities.tolist()
+    assert one.output_counts.tolist() == other.output_counts.tolist()
+
+
+configs = st.builds(
+    NetworkConfig,
+    stem=st.tuples(st.sampled_from([1, 4, 33]), st.sampled_from([2, 5, 32])),
+    channels=st.sampled_from([4, 12, 24, 64, 72]),
+    blocks=st.integers(0, 2),
+    heads=st.sampled_from([1, 2, 4]),
+    mlp_ratio=st.integers(1, 3),
+    attention=st.booleans(),
+    bits=st.sampled_from([3, 4, 8]),
+    shift_input=st.integers(1, 3),
+    shift_membrane=st.integers(1, 3),
+    shift_readout=st.integers(1, 3),
+    shift_feedback=st.integers(1, 2),
+)
+
+
+@needs_native
+@settings(max_examples=25, deadline=None)
+@given(
+    config=configs,
+    seed=st.integers(0, 2**32),
+    liveliness=st.sampled_from([0.3, 1.0, 4.0]),
+    density=st.sampled_from([0.0, 0.02, 0.3, 1.0]),
+    steps=st.integers(1, STEPS),
+    confidence=st.sampled_from([0.2, 0.9, 1.0]),
+)
+def test_any_network_gives_the_same_on_every_instruction_set(
+    tmp_path_factory: pytest.TempPathFactory,
+    config: NetworkConfig,
+    seed: int,
+    liveliness: float,
+    density: float,
+    steps: int,
+    confidence: float,
+) -> None:
+    try:
+        folder = exported(random_network(config, seed, liveliness), tmp_path_factory.mktemp("any") / "any")
+    except ExportError:
+        return  # its values could leave the exact whole numbers: there is nothing to run
+    random = np.random.default_rng(seed)
+    spikes = (random.random((steps, 3, 784)) < density).astype(np.uint8)
+    uniforms = random.random((steps, 3, 10), np.float32)
+    for simd in instruction_sets():
+        compare(folder, spikes, uniforms, Rule(steps, confidence), simd)
+
+
+@needs_native
+@pytest.mark.parametrize("simd", instruction_sets())
+@pytest.mark.parametrize("level", [0, 1])
+def test_no_spikes_and_all_spikes(small: Path, simd: str, level: int) -> None:
+    spikes = np.full((STEPS, 2, 784), level, np.uint8)
+    uniforms = np.linspace(0, 1, STEPS * 20, endpoint=False, dtype=np.float32).reshape(STEPS, 2, 10)
+    compare(small, spikes, uniforms, Rule(STEPS, 1.0), simd)
+
+
+@needs_native
+@pytest.mark.parametrize("simd", instruction_sets())
+@pytest.mark.parametrize(("bias", "fires"), [(0, True), (-1, False)])
+def test_a_potential_exactly_at_the_threshold_fires(
+    tmp_path: Path, simd: str, bias: int, fires: bool
+) -> None:
+    """stem1 with one weight of 1 for the middle pixel: a trace of 16 against a threshold of 16, or of 16 - 1."""
+    network = random_network(SMALL, 3)
+    synapses = network.stem1
+    with torch.no_grad():
+        synapses.weight.zero_()
+        synapses.weight[:, 0, 2, 2] = 1.0
+        synapses.norm.weight.fill_(16.0 * np.sqrt(1 + synapses.norm.eps))  # undoes the unit of the traces
+        synapses.norm.bias.fill_(bias / 127 / 16)
+    folder = exported(network, tmp_path / "edge")
+    arrays = arrays_of((folder / "model.onnx").read_bytes(), OnnxruntimeEngine(folder).card)
+    weight = int(arrays["stem1"]["weight"].max())
+    threshold = int(arrays["stem1_threshold"][0])
+    # One spike leaves a trace of 16: the current is 16 weights. The bias makes it meet the threshold, or miss it by 1.
+    arrays["stem1"]["bias"] = np.full(4, threshold - 16 * weight + bias, np.int32)
+    engine = native._core.Engine(arrays, simd)
+    spikes = np.zeros((1, 1, 784), np.uint8)
+    spikes[0, 0, 2 * 28 + 2] = 1  # the middle of the window of place (1, 1)
+    _, kept = engine.record(spikes, np.ones((1, 1, 10), np.float32), 1, 1.0, np.ones(1))
+    place = kept["stem1"].reshape(4, 14, 14)[:, 1, 1]
+    assert place.tolist() == [int(fires)] * 4
+
+
+@needs_native
+def test_accumulators_are_as_wide_as_the_bound_asks() -> None:
+    """A network whose currents outgrow 16 bits: the bound says so, and the spikes are right."""
+    config = NetworkConfig(stem=(4, 40), channels=72, blocks=1, heads=1)
+    network = random_network(config, 5, 3.0)
+    with torch.no_grad():
+        for synapses in (network.stem1, network.stem3):
+            synapses.weight.abs_()  # all excitatory and alike: the largest sums there are
+            synapses.weight.fill_(1.0)
+    folder = exported(network, Path(os.environ.get("TMPDIR", "/tmp")) / f"spikehead-wide-{os.getpid()}")
+    try:
+        bounds = native.NativeEngine(folder).bounds
+        for name, (low, high, bits) in bounds.items():
+            assert bits == (16 if low >= -32767 and high <= 32766 else 32) or name.endswith(
+                ("attention_in", "mlp_in", "tokens")
+            )
+        assert {bits for _, _, bits in bounds.values()} == {16, 32}
+        spikes = np.ones((STEPS, 1, 784), np.uint8)
+        for simd in instruction_sets():
+            compare(folder, spikes, np.zeros((STEPS, 1, 10), np.float32), Rule(STEPS, 1.0), simd)
+    finally:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+
+@needs_native
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_the_retina_sees_the_same(data: st.DataObject) -> None:
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    level, spread = data.draw(st.integers(0, 255)), data.draw(st.sampled_from([0, 3, 24, 25, 200]))
+    image = np.clip(level + random.integers(0, spread + 1, (28, 28)), 0, 255).astype(np.uint8)
+    if data.draw(st.booleans()):
+        y, x = random.integers(0, 22, 2)
+        image[y : y + 6, x : x + 5] = random.integers(0, 256, (6, 5))
+    assert np.array_equal(native.contrast(image[None])[0], encoding.contrast(image).reshape(-1))
+
+
+@needs_native
+@pytest.mark.parametrize("encoder", encoding.ENCODERS)
+@pytest.mark.parametrize("seed", [0, 7, 2**63, 2**64 - 1])
+def test_the_encoder_draws_the_same(encoder: encoding.Encoder, seed: int) -> None:
+    image = np.arange(784, dtype=np.uint16).reshape(28, 28).astype(np.uint8)
+    spikes, uniforms = native._core.encode(image.reshape(-1), seed, 9, encoder == "regular")
+    assert np.array_equal(spikes, encoding.input_spikes(image, seed, 9, encoder).reshape(9, -1))
+    assert np.array_equal(uniforms, encoding.output_uniforms(seed, 9))
+
+
+def pictures(count: int) -> np.ndarray:
+    return np.stack([prepare(drawing(seed).data, max_pixels=16_000_000) for seed in range(count)])
+
+
+@needs_native
+def test_whole_requests_are_the_same(small: Path) -> None:
+    images = pictures(12)
+    images[3] = np.clip(images[3].astype(int) // 2 + np.arange(28) * 4, 0, 255)  # an uneven margin
+    stimulus = Stimulus(images, [2**64 - 1, *range(11)])
+    for rule in (Rule(STEPS, 1.0), Rule(STEPS, 0.3), Rule(1, 0.1)):
+        expected = OnnxruntimeEngine(small).classify(stimulus, rule, ["input", "stem1", "tokens", "output"])
+        for simd in instruction_sets():
+            engine = native.NativeEngine(small, simd)
+            for one, kept, other in zip(
+                engine.classify(stimulus, rule),
+                engine.classify(stimulus, rule, ["input", "stem1", "tokens", "output"]),
+                expected,
+                strict=True,
+            ):
+                same(one, other)
+                same(kept, other)
+                assert set(kept.recorded) == set(other.recorded)
+                for name, spikes in other.recorded.items():
+                    assert kept.recorded[name].shape == spikes.shape
+                    assert np.array_equal(kept.recorded[name], spikes)
+
+
+@needs_native
+def test_threads_do_not_mix(small: Path) -> None:
+    engine = native.NativeEngine(small)
+    images = pictures(40)
+    rule = Rule(STEPS, 0.3)
+    alone = [engine.classify(Stimulus(images[i : i + 1], [i]), rule)[0] for i in range(len(images))]
+
+    def one(i: int) -> Outcome:
+        return engine.classify(Stimulus(images[i : i + 1], [i]), rule)[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for found, expected in zip(pool.map(one, range(len(images))), alone, strict=True):
+                same(found, expected)
+
+
+@needs_native
+def test_probabilities_are_those_of_the_decision(small: Path) -> None:
+    engine = native.NativeEngine(small)
+    spikes = np.random.default_rng(0).integers(0, 2, (STEPS, 5, 784)).astype(np.uint8)
+    uniforms = np.zeros((STEPS, 5, 10), np.float32)
+    values, kept = engine.record(spikes, uniforms, Rule(STEPS, 1.0))
+    evidence = kept["potential"].astype(np.int64).sum(1)
+    expected = class_probabilities(engine.card, evidence, STEPS - 1)
+    assert [outcome.probabilities.tolist() for outcome in engine._outcomes(values, 0)] == expected.tolist()
+
+
+def test_the_exponential_is_one() -> None:
+    x = -np.concatenate([np.linspace(0, 40, 20_001), [1e-300, 300, 699.9]])
+    assert np.abs(exponential(x) / np.exp(x) - 1).max() < 4e-16
+    assert exponential(np.array([0.0, -700.0, -1e9])).tolist() == [1.0, *[exponential(np.array(-700.0))] * 2]
+
+
+# ------------------------------------------------------------------------------------------ what is refused
+
+
+def card_of(folder: Path) -> Card:
+    return Card.model_validate_json((folder / "card.json").read_bytes())
+
+
+@needs_native
+@pytest.mark.slow
+def test_thousands_of_mutated_graphs_are_refused_or_run(small: Path) -> None:
+    """Never a crash: what is not refused has to be a network that runs."""
+    graph, card = (small / "model.onnx").read_bytes(), card_of(small)
+    random = np.random.default_rng(0)
+    image = np.full((1, 784), 128, np.uint8)
+    refused = 0
+    for number in range(4000):
+        broken = bytearray(graph)
+        kind = number % 4
+        if kind == 0:
+            broken = broken[: random.integers(len(graph))]
+        elif kind == 1:
+            for place in random.integers(0, len(graph), random.integers(1, 6)):
+                broken[place] = random.integers(256)
+        elif kind == 2:
+            start, size = random.integers(len(graph)), random.integers(1, 200)
+            del broken[start : start + size]
+        else:
+            start, size = random.integers(len(graph)), random.integers(1, 200)
+            broken[start:start] = broken[start : start + size]
+        try:
+            engine = native._core.Engine(arrays_of(bytes(broken), card), "auto")
+        except (GraphError, ValueError):
+            refused += 1
+            continue
+        engine.classify(image, np.zeros(1, np.uint64), STEPS, 1.0, np.ones(STEPS))
+    assert 2000 < refused < 4000  # most are refused; a changed weight is a network too
+
+
+@cache
+def foreign() -> dict[str, Callable[[Any], None]]:
+    """Changes of a graph that leave it valid, but another network than the export writes."""
+
+    def operator(model: Any) -> None:
+        next(node for node in model.graph.node if node.op_type == "GreaterOrEqual").op_type = "Greater"
+
+    def swapped(model: Any) -> None:
+        node = next(node for node in model.graph.node if node.op_type == "Sub")
+        node.input[0], node.input[1] = node.input[1], node.input[0]
+
+    def extra(model: Any) -> None:
+        model.graph.node.add(op_type="Identity", input=["potential"], output=["copy"])
+
+    def strides(model: Any) -> None:
+        node = next(node for node in model.graph.node if node.op_type == "Conv")
+        next(a for a in node.attribute if a.name == "strides").ints[0] = 1
+
+    def opset(model: Any) -> None:
+        model.opset_import[0].version = 18
+
+    return {
+        "GreaterOrEqual": operator, "Sub": swapped, "end after": extra, "strides": strides, "opset 17": opset,
+    }  # fmt: skip
+
+
+@needs_native
+@pytest.mark.parametrize("what", foreign())
+def test_foreign_graphs_are_refused(small: Path, what: str) -> None:
+    import onnx
+
+    model = onnx.load(small / "model.onnx")
+    foreign()[what](model)
+    with pytest.raises(GraphError, match=what):
+        arrays_of(model.SerializeToString(), card_of(small))
+
+
+@pytest.mark.parametrize("data", [b"", b"no graph", b"\x3a\x05abc", b"\xff" * 40])
+def test_what_is_no_graph_is_refused(small: Path, data: bytes) -> None:
+    with pytest.raises(GraphError, match="expected"):
+        arrays_of(data, card_of(small))
+
+
+# ---------------------------------------------------------------------------------------- which engine runs
+
+
+@needs_native
+def test_auto_takes_the_native_engine(small: Path) -> None:
+    assert load_engine(small, Settings(engine="auto")).name == "native"
+    engine = load_engine(small, Settings(engine="native", simd="baseline"))
+    assert isinstance(engine, native.NativeEngine) and engine.simd == "baseline"
+
+
+def test_without_a_compiler_onnxruntime_runs(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_core", None)
+    assert load_engine(small, Settings(engine="auto")).name == "onnxruntime"
+    with pytest.raises(ModelError, match="expected the native engine, found that it was not built"):
+        load_engine(small, Settings(engine="native"))
+
+
+@needs_native
+def test_a_graph_that_the_native_engine_refuses_runs_on_onnxruntime(
+    models_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load_engine(models_folder / "tiny", Settings(engine="auto")).name == "onnxruntime"
+    assert "the native engine refuses" in caplog.text
+    with pytest.raises(ModelError, match="expected a graph that the native engine can run"):
+        load_engine(models_folder / "tiny", Settings(engine="native"))
+
+
+@needs_native
+def test_unknown_instruction_set(small: Path) -> None:
+    with pytest.raises(ModelError, match=r"expected auto or an instruction set of this machine .*, got mmx"):
+        native.NativeEngine(small, "mmx")
+
+
+# ------------------------------------------------------------------------------------------ the shipped model
+
+
+@needs_native
+@pytest.mark.slow
+def test_all_test_images_are_the_same_on_every_engine(shipped: Simulator) -> None:
+    from training import data
+
+    root = data.data_folder()
+    if not (root / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file():
+        pytest.skip("needs MNIST: set SPIKEHEAD_DATA to the folder that holds MNIST/raw")
+    images, _ = data.load("test")
+    folder = Path(__file__).resolve().parents[1] / "models" / shipped.card.name
+    rule = Rule(shipped.card.max_steps, shipped.card.calibration.confidence)
+    reference = OnnxruntimeEngine(folder, threads=2)
+    engines = [native.NativeEngine(folder, simd) for simd in instruction_sets()]
+    for start in range(0, len(images), 500):
+        stimulus = Stimulus(images[start : start + 500], range(start, start + 500))
+        expected = reference.classify(stimulus, rule)
+        for engine in engines:
+            for one, other in zip(engine.classify(stimulus, rule), expected, strict=True):
+                same(one, other)
