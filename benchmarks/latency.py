@@ -12,7 +12,6 @@ import http.client
 import io
 import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -20,29 +19,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.machine import processor, today
 from training import data
 
 START_LIMIT = 60.0  # seconds
-
-
-def processor() -> str:
-    """Name and number of the cores that this process may use."""
-    names = [line for line in _read("/proc/cpuinfo") if line.startswith("model name")]
-    name = names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores"
-
-
-def _read(path: str) -> list[str]:
-    file = Path(path)
-    return file.read_text().splitlines() if file.is_file() else []
 
 
 def _free_port() -> int:
@@ -116,7 +101,7 @@ def measure(count: int) -> dict[str, Any]:
                 samples[name].setdefault("steps", []).append(answer["steps_used"])
     return {
         "machine": processor(),
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": today(),
         "engine": answer["engine"],
         "images": count,
         "milliseconds": {

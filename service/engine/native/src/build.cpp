@@ -39,7 +39,7 @@ Values padded_row(const std::vector<std::int32_t>& values, int padded, std::int3
 Synapses synapses_of(const SynapseArrays& arrays, std::int64_t peak, const std::string& name) {
   const int taps = arrays.kernel * arrays.kernel;
   expect(arrays.inputs > 0 && arrays.outputs > 0 && arrays.kernel % 2 == 1, "weights of " + name);
-  expect(arrays.kernel <= 9 && arrays.stride >= 1, "a window of at most 9 of " + name);
+  expect(arrays.kernel <= 7 && arrays.stride >= 1, "a window of at most 7 of " + name);
   expect(arrays.weight.size() == static_cast<std::size_t>(taps) * arrays.inputs * arrays.outputs,
          "as many weights of " + name + " as its shape says");
   expect(arrays.bias.size() == static_cast<std::size_t>(arrays.outputs), "a bias for each output of " + name);

@@ -1,6 +1,9 @@
 #include "encoder.hpp"
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
 
 namespace spikehead {
 namespace {
@@ -66,40 +69,136 @@ void despeckle(const std::uint8_t* image, std::uint8_t* clean) {
   }
 }
 
-// Median of the frame, or -1 where it is uneven.
-int even_margin(const std::uint8_t* clean) {
-  std::uint8_t low = 255, high = 0;
-  auto visit = [&](auto&& see) {
+// Median of the frame, and whether it is uneven.
+struct Frame {
+  int median = 0;
+  bool uneven = false;
+};
+
+Frame frame_of(const std::uint8_t* clean) {
+  int counts[256] = {}, total = 0;
+  for (int y = 0; y < kSide; ++y) {
+    const std::uint8_t* row = clean + y * kSide;
+    const bool whole = y < kMargin || y >= kSide - kMargin;
+    for (int x = 0; x < kSide; ++x) {
+      if (whole || x < kMargin || x >= kSide - kMargin) ++counts[row[x]], ++total;
+    }
+  }
+  int low = 0, high = 255, level = 0;
+  while (!counts[low]) ++low;
+  while (!counts[high]) --high;
+  for (int seen = 0; seen + counts[level] <= total / 2; ++level) seen += counts[level];  // the value at total / 2
+  return {level, high - low > kEven};
+}
+
+using Line = std::array<int, kSide>;
+using Surface = std::array<int, kPixels>;
+
+// Median over three lines and five pixels along them; `at(depth, place)` reads a pixel.
+template <class At>
+Line edge(At&& at) {
+  constexpr int kHalf = 2, kSize = 3 * (2 * kHalf + 1);
+  Line result{};
+  for (int place = 0; place < kSide; ++place) {
+    std::uint8_t window[kSize];
+    int size = 0;
+    for (int depth = 0; depth < kMargin; ++depth) {
+      for (int step = -kHalf; step <= kHalf; ++step) window[size++] = at(depth, std::clamp(place + step, 0, kSide - 1));
+    }
+    std::nth_element(window, window + kSize / 2, window + kSize);
+    result[place] = window[kSize / 2];
+  }
+  return result;
+}
+
+// The margin continued inwards: the Coons patch of the four edges.
+Surface continued_margin(const std::uint8_t* clean) {
+  constexpr int kLast = kSide - 1;
+  const Line top = edge([&](int depth, int place) { return clean[depth * kSide + place]; });
+  const Line bottom = edge([&](int depth, int place) { return clean[(kSide - kMargin + depth) * kSide + place]; });
+  const Line left = edge([&](int depth, int place) { return clean[place * kSide + depth]; });
+  const Line right = edge([&](int depth, int place) { return clean[place * kSide + kSide - kMargin + depth]; });
+  const int corner[] = {(top[0] + left[0]) / 2, (top[kLast] + right[0]) / 2, (bottom[0] + left[kLast]) / 2,
+                        (bottom[kLast] + right[kLast]) / 2};
+  Surface result{};
+  for (int y = 0; y < kSide; ++y) {
+    for (int x = 0; x < kSide; ++x) {
+      const int rows = (kLast - y) * top[x] + y * bottom[x];
+      const int columns = (kLast - x) * left[y] + x * right[y];
+      const int corners = (kLast - y) * ((kLast - x) * corner[0] + x * corner[1]) +
+                          y * ((kLast - x) * corner[2] + x * corner[3]);
+      // Rounded towards 0 where Python rounds down: alike, since what is negative becomes 0.
+      result[y * kSide + x] = std::clamp((kLast * (rows + columns) - corners) / (kLast * kLast), 0, 255);
+    }
+  }
+  return result;
+}
+
+// Median over 17 x 17 pixels (edges repeated), in steps of 16 grey levels, by threshold decomposition.
+Surface local_median(const std::uint8_t* clean) {
+  constexpr int kRadius = 8, kStep = 16, kArea = (2 * kRadius + 1) * (2 * kRadius + 1);
+  Surface result{};
+  for (int level = kStep / 2; level < 256; level += kStep) {
+    Surface along{};  // lit pixels of each row's window
     for (int y = 0; y < kSide; ++y) {
       const std::uint8_t* row = clean + y * kSide;
-      if (y < kMargin || y >= kSide - kMargin) {
-        for (int x = 0; x < kSide; ++x) see(row[x]);
-      } else {
-        for (int x = 0; x < kMargin; ++x) see(row[x]), see(row[kSide - 1 - x]);
+      auto lit = [&](int x) { return row[std::clamp(x, 0, kSide - 1)] >= level; };
+      int sum = 0;
+      for (int x = -kRadius; x <= kRadius; ++x) sum += lit(x);
+      for (int x = 0; x < kSide; ++x) {
+        along[y * kSide + x] = sum;
+        sum += lit(x + kRadius + 1) - lit(x - kRadius);
       }
     }
+    bool any = false;
+    for (int x = 0; x < kSide; ++x) {
+      auto row = [&](int y) { return along[std::clamp(y, 0, kSide - 1) * kSide + x]; };
+      int sum = 0;
+      for (int y = -kRadius; y <= kRadius; ++y) sum += row(y);
+      for (int y = 0; y < kSide; ++y) {
+        const bool majority = 2 * sum > kArea;
+        result[y * kSide + x] += kStep * majority;
+        any |= majority;
+        sum += row(y + kRadius + 1) - row(y - kRadius);
+      }
+    }
+    if (!any) break;
+  }
+  for (int& value : result) value = std::min(value, 255);
+  return result;
+}
+
+// What the picture would be without ink: the margin's median, or, where that is uneven, the guess that leaves least.
+Surface background(const std::uint8_t* clean) {
+  const Frame frame = frame_of(clean);
+  Surface best;
+  best.fill(frame.median);
+  if (!frame.uneven) return best;
+  auto ink = [&](const Surface& guess) {
+    int total = 0;
+    for (int i = 0; i < kPixels; ++i) total += clean[i] > guess[i] ? clean[i] - guess[i] : guess[i] - clean[i];
+    return total;
   };
-  visit([&](std::uint8_t level) { low = std::min(low, level), high = std::max(high, level); });
-  if (high - low > kEven) return -1;
-  if (high == low) return low;
-  int counts[kEven + 1] = {}, total = 0;
-  visit([&](std::uint8_t level) { ++counts[level - low], ++total; });
-  int seen = 0, level = 0;
-  while (seen + counts[level] <= total / 2) seen += counts[level++];  // the value at index total / 2
-  return low + level;
+  int least = 4 * ink(best);
+  auto consider = [&](const Surface& guess, int weight) {
+    if (weight * ink(guess) >= least) return;
+    least = weight * ink(guess);
+    best = guess;
+  };
+  consider(continued_margin(clean), 5);
+  consider(local_median(clean), 6);
+  return best;
 }
 
 }  // namespace
 
-bool see_contrast(const std::uint8_t* image, std::uint8_t* contrast) {
-  std::uint8_t clean[kPixels];
+void see_contrast(const std::uint8_t* image, std::uint8_t* contrast) {
+  std::uint8_t clean[kPixels], distance[kPixels];
   despeckle(image, clean);
-  const int background = even_margin(clean);
-  if (background < 0) return false;
-  std::uint8_t distance[kPixels];
+  const Surface paper = background(clean);
   int peak = 0;
   for (int i = 0; i < kPixels; ++i) {
-    distance[i] = static_cast<std::uint8_t>(clean[i] > background ? clean[i] - background : background - clean[i]);
+    distance[i] = static_cast<std::uint8_t>(clean[i] > paper[i] ? clean[i] - paper[i] : paper[i] - clean[i]);
     peak = std::max<int>(peak, distance[i]);
   }
   // floor(distance * 255 / peak): half a unit more keeps the rounded quotient on the right side of every integer
@@ -108,11 +207,14 @@ bool see_contrast(const std::uint8_t* image, std::uint8_t* contrast) {
     const int kept = distance[i] * kFloorDivisor >= peak ? distance[i] : 0;
     contrast[i] = static_cast<std::uint8_t>((static_cast<float>(kept * 255) + 0.5f) * inverse);
   }
-  return true;
 }
 
 Encoder::Encoder(const std::uint8_t* contrast, std::uint64_t seed, bool regular) : seed_(seed), regular_(regular) {
-  for (int i = 0; i < kPixels; ++i) rates_[i] = static_cast<std::uint16_t>(contrast[i] + (contrast[i] >> 7));
+  for (int i = 0; i < kPixels; ++i) {
+    rates_[i] = static_cast<std::uint16_t>(contrast[i] + (contrast[i] >> 7));
+    lit_[i] = contrast[i] != 0;
+    last_[i] = static_cast<std::uint8_t>(rates_[i] - lit_[i]);
+  }
 }
 
 void Encoder::step(std::uint8_t* spikes, float* uniforms) {
@@ -124,10 +226,14 @@ void Encoder::step(std::uint8_t* spikes, float* uniforms) {
       spikes[i] = static_cast<std::uint8_t>(((time_ + 1) * rates_[i] + 128) / 256 - due);
     }
   } else {
-    for (int i = 0; i < kPixels; ++i) {
-      const auto draw = static_cast<std::uint8_t>(words[i / 8] >> (8 * (i % 8)));
-      spikes[i] = draw < rates_[i];
+    std::uint8_t draws[kPixels];
+    if constexpr (std::endian::native == std::endian::little) {
+      std::memcpy(draws, words, kPixels);
+    } else {
+      for (int i = 0; i < kPixels; ++i) draws[i] = static_cast<std::uint8_t>(words[i / 8] >> (8 * (i % 8)));
     }
+    // draw < rate, on bytes: a rate of 0 never fires, and one of 256 stands as 255 in `last_`
+    for (int i = 0; i < kPixels; ++i) spikes[i] = (draws[i] <= last_[i]) & lit_[i];
   }
   for (int k = 0; k < kClasses; ++k) {
     const auto half = static_cast<std::uint32_t>(words[kPixelWords + k / 2] >> (32 * (k % 2)));

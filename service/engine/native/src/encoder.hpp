@@ -8,11 +8,8 @@
 
 namespace spikehead {
 
-using Image = std::array<std::uint8_t, kPixels>;
-
-// Brightness to contrast (`service.encoding.contrast`). False where the margin is uneven: then the background has to
-// be guessed, which is left to Python, and `contrast` is untouched.
-bool see_contrast(const std::uint8_t* image, std::uint8_t* contrast);
+// Brightness to contrast (`service.encoding.contrast`). [784] -> [784].
+void see_contrast(const std::uint8_t* image, std::uint8_t* contrast);
 
 // Spike trains and uniform numbers of one image, a time step at a call.
 class Encoder {
@@ -22,6 +19,7 @@ class Encoder {
 
  private:
   std::array<std::uint16_t, kPixels> rates_;  // in 1/256
+  std::array<std::uint8_t, kPixels> last_, lit_;  // the last byte that fires, and whether any does
   std::uint64_t seed_;
   std::uint64_t counter_ = 0;
   std::int64_t time_ = 0;

@@ -37,13 +37,13 @@ inline void add_spikes(Vector<T> (&acc)[N], const std::uint64_t* spikes, int wor
   }
 }
 
-inline void clear(std::uint64_t* spikes, int words) {
-  for (int word = 0; word < words; ++word) spikes[word] = 0;
-}
-
-// Leak, integrate, fire, reset for N vectors of neurons; their spikes go to bits from `offset` of `spikes`.
+// Leak, integrate, fire, reset for N vectors of neurons. Their spikes become bits from `offset` of `spikes`, where
+// chunks come in order: the first one of a word sets it.
 template <class T, int N, bool First>
 inline void lif(Vector<T> (&current)[N], T* v, const T* threshold, int shift, std::uint64_t* spikes, int offset) {
+  constexpr int kBits = N * kLanes<T>;
+  constexpr int kWords = (kBits + kWordBits - 1) / kWordBits;
+  std::uint64_t fired[kWords] = {};
 #pragma GCC unroll 8
   for (int i = 0; i < N; ++i) {
     Vector<T> x = current[i];
@@ -51,10 +51,17 @@ inline void lif(Vector<T> (&current)[N], T* v, const T* threshold, int shift, st
       const Vector<T> old = load(v + i * kLanes<T>);
       x += old - (old >> shift);
     }
-    const std::uint64_t fired = fire<T>(x, load(threshold + i * kLanes<T>));
+    const std::uint64_t bits = fire<T>(x, load(threshold + i * kLanes<T>));
     store(v + i * kLanes<T>, x);
-    const int bit = offset + i * kLanes<T>;
-    spikes[bit / kWordBits] |= fired << (bit % kWordBits);
+    fired[i * kLanes<T> / kWordBits] |= bits << (i * kLanes<T> % kWordBits);
+  }
+  const int place = offset % kWordBits;
+  std::uint64_t* to = spikes + offset / kWordBits;
+  if (place == 0) {
+    for (int word = 0; word < kWords; ++word) to[word] = fired[word];
+  } else {
+    // Chunks get smaller, and each is a power of two: what starts within a word ends within it.
+    *to |= fired[0] << place;
   }
 }
 
@@ -105,24 +112,29 @@ inline void offset_eight(const std::uint8_t* channels, std::int32_t first, std::
 }
 
 // Rows of weights that the spikes under a window drive: their offsets go to `space.window`; how many there are.
+template <bool OneWord>
 inline int look_through(const Synapses& synapses, Workspace& space, const LayerState& state, int words, int side, int y,
                         int x) {
   const int kernel = synapses.kernel, padded = synapses.padded, inputs = synapses.inputs;
   const int top = y * synapses.stride - (kernel - 1) / 2, left = x * synapses.stride - (kernel - 1) / 2;
   const int first_y = top < 0 ? -top : 0, last_y = top + kernel > side ? side - top : kernel;
   const int first_x = left < 0 ? -left : 0, last_x = left + kernel > side ? side - left : kernel;
+  const std::uint8_t* events = state.events.data();
+  const std::int32_t* counts = state.event_counts.data();
   std::int32_t* to = space.window.data();
   for (int ky = first_y; ky < last_y; ++ky) {
     int at = ((top + ky) * side + left + first_x) * words;
     for (int kx = first_x; kx < last_x; ++kx) {
       const std::int32_t tap = (ky * kernel + kx) * inputs;
-      for (int word = 0; word < words; ++word, ++at) {
-        const std::uint8_t* channels = state.events.data() + static_cast<std::ptrdiff_t>(at) * kWordBits;
-        const int count = state.event_counts[at];
+      for (int word = 0; word < (OneWord ? 1 : words); ++word, ++at) {
+        const std::uint8_t* channels = events + static_cast<std::ptrdiff_t>(at) * kWordBits;
+        const int count = counts[at];
         const std::int32_t first = tap + word * kWordBits;
         // Eight at once, wanted or not: most places have no more, and a loop's end would be guessed wrong.
         offset_eight(channels, first, padded, to);
-        for (int event = 8; event < count; ++event) to[event] = (channels[event] + first) * padded;
+        if (__builtin_expect(count > 8, 0)) {
+          for (int event = 8; event < count; ++event) to[event] = (channels[event] + first) * padded;
+        }
         to += count;
       }
     }
@@ -143,31 +155,29 @@ void stem1(const Network& network, Workspace& space) {
   const Neurons& layer = network.layers[0];
   LayerState& state = space.layers[0];
   const int side = kSide / synapses.stride, kernel = synapses.kernel, before = kBorder - (kernel - 1) / 2;
+  const std::uint64_t row_bits = (std::uint64_t{1} << kernel) - 1;
+  std::int32_t trace_at[kWordBits], row_at[kWordBits];  // of each place in the window: its trace, its weights
+  for (int tap = 0; tap < kernel * kernel; ++tap) {
+    trace_at[tap] = tap / kernel * kRow + tap % kernel;
+    row_at[tap] = tap * synapses.padded;
+  }
   for (int y = 0; y < side; ++y) {
     const std::uint64_t* lit = space.lit.data() + y * synapses.stride + before;
     for (int x = 0; x < side; ++x) {
       const int position = y * side + x, left = x * synapses.stride + before;
       const std::int32_t* traces = space.traces.data() + (y * synapses.stride + before) * kRow + left;
-      // Products of the window's pixels, in one list: a loop for each of its rows would end unforeseen each time.
-      std::int32_t values[81], taps[81];
-      int found = 0;
-      for (int ky = 0; ky < kernel; ++ky) {
-        for (std::uint64_t row = lit[ky] >> left & ((1u << kernel) - 1); row; row &= row - 1) {
-          const int kx = std::countr_zero(row);
-          values[found] = traces[ky * kRow + kx];
-          taps[found++] = (ky * kernel + kx) * synapses.padded;
-        }
-      }
+      std::uint64_t window = 0;  // a bit for each place: one loop over all, where one a row would end unforeseen
+      for (int ky = 0; ky < kernel; ++ky) window |= (lit[ky] >> left & row_bits) << (ky * kernel);
       std::uint64_t* spikes = state.spikes.data() + static_cast<std::ptrdiff_t>(position) * layer.words;
-      clear(spikes, layer.words);
       in_chunks(layer.padded / kLanes<T>, [&]<int N>(int at) {
         Vector<T> acc[N];
         start_from<T, N>(acc, synapses.start.as<T>() + at * kLanes<T>);
         const T* rows = synapses.rows.as<T>() + at * kLanes<T>;
-        for (int pixel = 0; pixel < found; ++pixel) {
-          const Vector<T> trace = broadcast<T>(static_cast<T>(values[pixel]));
+        for (std::uint64_t pixels = window; pixels; pixels &= pixels - 1) {
+          const int tap = std::countr_zero(pixels);
+          const Vector<T> trace = broadcast<T>(static_cast<T>(traces[trace_at[tap]]));
 #pragma GCC unroll 8
-          for (int i = 0; i < N; ++i) acc[i] += load(rows + taps[pixel] + i * kLanes<T>) * trace;
+          for (int i = 0; i < N; ++i) acc[i] += load(rows + row_at[tap] + i * kLanes<T>) * trace;
         }
         lif<T, N, First>(acc, state.v<T>() + static_cast<std::ptrdiff_t>(position) * layer.padded + at * kLanes<T>,
                          layer.threshold.as<T>() + at * kLanes<T>, network.shift_membrane, spikes, at * kLanes<T>);
@@ -188,8 +198,9 @@ void stem2(const Network& network, Workspace& space) {
     for (int x = 0; x < side; ++x) {
       const int position = y * side + x;
       std::uint64_t* spikes = state.spikes.data() + static_cast<std::ptrdiff_t>(position) * layer.words;
-      clear(spikes, layer.words);
-      const int events = look_through(synapses, space, space.layers[0], before.words, side, y, x);
+      const int events = before.words == 1
+                             ? look_through<true>(synapses, space, space.layers[0], 1, side, y, x)
+                             : look_through<false>(synapses, space, space.layers[0], before.words, side, y, x);
       in_chunks(layer.padded / kLanes<T>, [&]<int N>(int at) {
         Vector<T> acc[N];
         start_from<T, N>(acc, synapses.start.as<T>() + at * kLanes<T>);
@@ -210,7 +221,10 @@ void stem3(const Network& network, Workspace& space) {
   const int side = kSide / network.stem1.stride, out = side / synapses.stride;
   for (int token = 0; token < network.tokens; ++token) {
     T* stream = space.stream<T>() + static_cast<std::ptrdiff_t>(token) * synapses.padded;
-    const int events = look_through(synapses, space, space.layers[1], before.words, side, token / out, token % out);
+    const int events =
+        before.words == 1
+            ? look_through<true>(synapses, space, space.layers[1], 1, side, token / out, token % out)
+            : look_through<false>(synapses, space, space.layers[1], before.words, side, token / out, token % out);
     in_chunks(synapses.padded / kLanes<T>, [&]<int N>(int at) {
       Vector<T> acc[N];
       start_from<T, N>(acc, synapses.start.as<T>() + at * kLanes<T>);
@@ -229,10 +243,6 @@ void matrices(const Network& network, Workspace& space, const Synapses* const (&
   const int padded = synapses[0]->padded;
   for (int token = 0; token < before.positions; ++token) {
     const std::uint64_t* incoming = space.layers[from].spikes.data() + static_cast<std::ptrdiff_t>(token) * before.words;
-    for (int target = 0; target < Targets; ++target) {
-      const int words = network.layers[to[target]].words;
-      clear(space.layers[to[target]].spikes.data() + static_cast<std::ptrdiff_t>(token) * words, words);
-    }
     in_chunks(padded / kLanes<T>, [&]<int N>(int at) {
       Vector<T> acc[Targets][N];
       const T* rows[Targets];
@@ -289,7 +299,6 @@ void fire_tokens(const Network& network, Workspace& space, int to, Row&& row) {
   for (int token = 0; token < layer.positions; ++token) {
     const T* currents = row(token);
     std::uint64_t* spikes = state.spikes.data() + static_cast<std::ptrdiff_t>(token) * layer.words;
-    clear(spikes, layer.words);
     in_chunks(layer.padded / kLanes<T>, [&]<int N>(int at) {
       Vector<T> acc[N];
       start_from<T, N>(acc, currents + at * kLanes<T>);
@@ -331,6 +340,7 @@ inline Group minus_bits(std::uint64_t bits) {
 //
 // Every key spike adds its token's value spikes to its row of K^T V; every query spike adds a row to the counts.
 void coincide(const Network& network, Workspace& space, const Block& block, std::int16_t* counts, int padded) {
+  std::int64_t pairs = 0;  // of a key and a value spike: the additions in K^T V
   const int width = network.channels / network.heads, columns = round_up(width, kGroup);
   const int words = network.layers[block.query_layer].words;
   const std::uint64_t* query = space.layers[block.query_layer].spikes.data();
@@ -347,14 +357,17 @@ void coincide(const Network& network, Workspace& space, const Block& block, std:
         for (int column = 0; column < width; column += kGroup) {
           const int group = width - column < kGroup ? width - column : kGroup;
           std::int16_t* row = table + channel * columns + column;
+          const std::uint64_t values = bits_of(value, offset + column, group);
+          pairs += std::popcount(values);
           Group sum;
           std::memcpy(&sum, row, sizeof sum);
-          sum -= minus_bits(bits_of(value, offset + column, group));
+          sum -= minus_bits(values);
           std::memcpy(row, &sum, sizeof sum);
         }
       }
     }
   }
+  space.accumulates += pairs;
   for (int token = 0; token < network.tokens; ++token, query += words, counts += padded) {
     for (int word = 0; word < words; ++word) {
       for (std::uint64_t left = query[word]; left; left &= left - 1) {
@@ -438,7 +451,10 @@ void attention(const Network& network, Workspace& space, const Block& block) {
       done = true;
     }
   }
-  for (int head = 0; head < network.heads && !done; ++head) attend<T>(network, space, block, head, counts, layer.padded);
+  if (!done) {
+    for (int head = 0; head < network.heads; ++head) attend<T>(network, space, block, head, counts, layer.padded);
+    space.accumulates += pairs(network, space, block);
+  }
   fire_tokens<T, First>(network, space, block.attention_layer, [&](int token) {
     return counts + static_cast<std::ptrdiff_t>(token) * layer.padded;
   });
@@ -548,7 +564,6 @@ void run_step(const Network& network, Workspace& space, const float* uniforms) {
       typed(network.layers[block.attention_layer].wide,
             [&]<class T>(T) { attention<T, First>(network, space, block); });
       account(network, space, block.attention_layer);
-      space.accumulates += pairs(network, space, block);
       onto_stream(block.projection, block.attention_layer);
     }
     fire_residual(block.mlp_in_layer);

@@ -11,7 +11,7 @@ namespace spikehead {
 
 constexpr int kMapLayers = 2;  // the first two hidden layers are maps, all others tokens
 constexpr int kRow = 48;       // pixels of a row, with room for windows that reach over its ends
-constexpr int kBorder = 4;     // rows and columns of it before the first: half a window of 9
+constexpr int kBorder = 4;     // rows and columns of it before the first: more than half a window of 7
 
 // State and spikes of one hidden layer. Potentials in the layer's accumulator type.
 struct LayerState {
