@@ -188,6 +188,7 @@ def spiking_library(steps: int) -> tuple[str, Run] | None:
 
             def fire(current: torch.Tensor) -> torch.Tensor:
                 nonlocal number
+                spikes: torch.Tensor
                 spikes, state[number] = self.neurons[number](current, state[number])
                 number += 1
                 return spikes

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from pydantic_core import to_json
 
-from service import bodies
+from service import bodies, images
 from service.bodies import Source
+from service.encoding import PIXELS
 from service.errors import Problem
 from service.images import ImageError, Pixels
 from service.options import Options, collect, model_name, parse
@@ -67,6 +68,15 @@ class Classifier:
         picture = self._decode(parsed.sources[0], None, began)
         answers = simulator.classify(picture.pixels[None], [options.seed], options, [picture.decode_ms])
         return self._remember([self._ids.new()], [picture], answers)[0]
+
+    def is_light(self, content_type: str, data: bytes) -> bool:
+        """Whether `classify` takes less time than handing the request to another thread would.
+
+        That is so for pixels and tiny PNG files, by the size in their header, where every model is on the native
+        engine.
+        """
+        pixels = len(data) == PIXELS and content_type == bodies.RAW
+        return (pixels or images.is_tiny_png(data)) and all(s.engine.name == "native" for s in self.models)
 
     def open_batch(self, content_type: str, query: Query, data: bytes) -> Batch:
         """Pictures still to be decoded, and options. Raises Problem."""

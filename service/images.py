@@ -113,12 +113,13 @@ def _with_ink(pixels: Pixels) -> Pixels:
 
 def prepare(data: bytes, *, max_pixels: int) -> Pixels:
     """An encoded picture (PNG, JPEG, WebP, BMP or GIF) in MNIST's form. -> uint8 [28, 28]. Raises ImageError."""
-    picture = decode(data, max_pixels)
+    picture, turn = _opened(data, max_pixels)
     if picture.size == (SIDE, SIDE):
-        small = np.asarray(picture.convert("L"))
+        grey = picture if picture.mode == "L" and turn is None and not picture.info else None
+        small = np.asarray(grey or _upright(picture, turn).convert("L"))
         if is_mnist_form(small):
             return small
-    return normalise(picture)
+    return normalise(_upright(picture, turn))
 
 
 def warm_up() -> None:
@@ -147,6 +148,14 @@ def looks_encoded(data: bytes) -> bool:
     return any(map(data.startswith, known)) or _looks_like_bmp(data) or data[4:8] == b"ftyp"
 
 
+def is_tiny_png(data: bytes) -> bool:
+    """Whether the bytes begin like a PNG of at most 64 x 64 pixels, and are no more than such a one needs."""
+    if len(data) > 8192 or not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return False
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    return width <= 64 and height <= 64
+
+
 def _looks_like_bmp(data: bytes) -> bool:
     """Whether the bytes begin like a BMP file: two letters, and after them its true length."""
     return data.startswith(b"BM") and int.from_bytes(data[2:6], "little") == len(data)
@@ -157,6 +166,11 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
 
     The size is checked before anything is decompressed. Raises ImageError.
     """
+    return _upright(*_opened(data, max_pixels))
+
+
+def _opened(data: bytes, max_pixels: int) -> tuple[Image.Image, Image.Transpose | None]:
+    """The picture, decompressed, and how it has to be turned. Raises ImageError."""
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -174,13 +188,20 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
             raise ImageError("animated-image", "a still picture", f"an animation of {frames} frames")
         picture.draft(None, (_KEPT_SIDE // 2, _KEPT_SIDE // 2))  # a JPEG can be decoded at 1/2, 1/4 or 1/8
         picture.load()
-        turn = _turn(picture)
-        upright = _flattened(_reduced(_plain(picture), _KEPT_SIDE))
-        return upright if turn is None else upright.transpose(turn)
+        return picture, _turn(picture)
     except ImageError:
         raise
     except Exception as error:  # likewise, for truncated or damaged data
         raise _broken(error) from error
+
+
+def _upright(picture: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    """RGB without transparency, turned, no side longer than 2048 pixels. Raises ImageError."""
+    try:
+        upright = _flattened(_reduced(_plain(picture), _KEPT_SIDE))
+    except Exception as error:  # damaged palettes, say
+        raise _broken(error) from error
+    return upright if turn is None else upright.transpose(turn)
 
 
 def _broken(error: Exception) -> ImageError:
@@ -275,15 +296,26 @@ def is_mnist_form(small: Pixels) -> bool:
     Brightness does not matter: the retina (`service.encoding.contrast`) takes care of that. Size is looked
     at only where the margin is clean, since noise and stripes have none. uint8 [28, 28].
     """
-    seen = small if not _frame_of(small).any() else contrast(small)
-    if not seen.any():
+    seen = small if not _has_frame(small) else contrast(small)
+    rows, columns = seen.sum(axis=1, dtype=np.int64), seen.sum(axis=0, dtype=np.int64)
+    total = int(rows.sum())
+    if not total:
         return False
-    if np.abs(_centre_of_mass(seen.astype(np.float32)) - (SIDE - 1) / 2).max() > _CENTRED:
-        return False
-    if _frame_of(seen).any():
+    for sums in (rows, columns):
+        if abs(int(sums @ _PLACES) / total - (SIDE - 1) / 2) > _CENTRED:
+            return False
+    if _has_frame(seen):
         return True
     left, top, right, bottom = _box(seen > int(seen.max()) // 4)
     return _SMALLEST <= max(right - left, bottom - top) <= _LARGEST
+
+
+_PLACES = np.arange(SIDE)
+
+
+def _has_frame(values: Pixels) -> bool:
+    """Whether any of the outermost pixels is set."""
+    return bool(values[0].any() or values[-1].any() or values[:, 0].any() or values[:, -1].any())
 
 
 def _frame_of(values: NDArray[Any]) -> NDArray[Any]:

@@ -88,9 +88,10 @@ async def classify(request: Request) -> Response:
     classifier = service.classifier
     data = await _body(request, service.settings.max_body)
     content_type = request.headers.get("content-type", "")
-    return Response(
-        await service.work(classifier.classify, content_type, _query(request), data), media_type=JSON
-    )
+    query = _query(request)
+    if classifier.is_light(content_type, data):
+        return Response(classifier.classify(content_type, query, data), media_type=JSON)
+    return Response(await service.work(classifier.classify, content_type, query, data), media_type=JSON)
 
 
 @router.post(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,13 +25,34 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from training.train import EpochReport
 
+
+class Commands(TyperGroup):
+    """Errors that say what was expected and what came need no traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (RuntimeError, OSError, ValueError) as error:
+            from service.card import ModelError
+            from service.images import ImageError
+            from training.data import DataError
+            from training.graph import ExportError
+
+            if not isinstance(error, DataError | ExportError | ImageError | ModelError):
+                raise
+            console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}")
+            raise typer.Exit(1) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Train, evaluate, export and draw the spiking network.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -67,9 +89,11 @@ def train(
     run: Annotated[Path, typer.Option(help="run folder: settings, metrics and checkpoints")] = Path(
         "runs/spiking-mha"
     ),
-    epochs: Annotated[int, typer.Option(min=1)] = 24,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="24; with --resume, as many as the run began with")
+    ] = None,
     integer_epochs: Annotated[
-        int, typer.Option(min=0, help="so many, at the end, in integer arithmetic")
+        int, typer.Option(min=1, help="so many, at the end, in integer arithmetic")
     ] = 6,
     time_steps: Annotated[int, typer.Option(min=1, help="steps simulated in the first epochs")] = 2,
     final_time_steps: Annotated[int, typer.Option(min=1, help="steps simulated in the last epochs")] = 4,
@@ -97,10 +121,10 @@ def train(
 ) -> None:
     """Train a network. A checkpoint an epoch; Ctrl-C stops after saving one."""
     from training.network import NetworkConfig
-    from training.train import SETTINGS, Trainer, TrainingSettings, choose_device
+    from training.train import CHECKPOINT, SETTINGS, Trainer, TrainingSettings, choose_device
 
     settings = TrainingSettings(
-        epochs=epochs,
+        epochs=epochs or TrainingSettings.epochs,
         integer_epochs=integer_epochs,
         time_steps=time_steps,
         final_time_steps=final_time_steps,
@@ -113,13 +137,18 @@ def train(
         limit=limit,
         network=NetworkConfig(bits=bits, attention=attention),
     )
-    if integer_epochs > epochs:
-        raise typer.BadParameter(f"expected at most {epochs} integer epochs, got {integer_epochs}")
+    if not resume and (run / CHECKPOINT).exists():
+        raise typer.BadParameter(f"expected a new folder, found a run in {run}: go on with it by --resume")
     if resume:
         stored = run / SETTINGS
         if not stored.is_file():
             raise typer.BadParameter(f"expected a run to resume in {run}, found no {SETTINGS} there")
-        settings = replace(TrainingSettings.from_dict(json.loads(stored.read_text())), epochs=epochs)
+        settings = TrainingSettings.from_dict(json.loads(stored.read_text()))
+        settings = replace(settings, epochs=epochs or settings.epochs)
+    if settings.integer_epochs > settings.epochs:
+        raise typer.BadParameter(
+            f"expected at most {settings.epochs} integer epochs, got {settings.integer_epochs}"
+        )
     if settings.teacher and not Path(settings.teacher).is_file():
         raise typer.BadParameter(
             f"expected a teacher's checkpoint (see `teacher`), found no file {settings.teacher}"
@@ -200,6 +229,8 @@ def export(
     from training.export import SELF_CHECK_IMAGES
     from training.export import export as export_model
 
+    if not checkpoint.is_file():
+        raise typer.BadParameter(f"expected a checkpoint of a run, found no file {checkpoint}")
     validation = mnist.load("validation", data)
     stored = checkpoint.parent / "command.txt"
     command = stored.read_text().strip() if stored.is_file() else ""

@@ -44,7 +44,7 @@ def load(split: Split, folder: Path | None = None) -> tuple[NDArray[np.uint8], N
     mnist = _torchvision_mnist()
     root = data_folder(folder)
     try:
-        dataset = mnist(str(root), train=split != "test", download=not (root / "MNIST" / "raw").is_dir())
+        dataset = mnist(str(root), train=split != "test", download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"expected MNIST under {root / 'MNIST' / 'raw'} (set {DATA_VARIABLE}) or a network to download it: {error}"

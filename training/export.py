@@ -218,5 +218,9 @@ def _calibrated(draft: Card, trial: Trial, labels: NDArray[np.int64]) -> Card:
 
 def _commit() -> str:
     """The commit that the code stands at, `unknown` outside a checkout."""
-    result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git
+        return "unknown"
     return result.stdout.strip() or "unknown"

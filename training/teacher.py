@@ -84,7 +84,7 @@ def train_teacher(
     )
     batches = math.ceil(len(images) / settings.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.epochs * batches, pct_start=0.1
+        optimizer, settings.learning_rate, total_steps=max(11, settings.epochs * batches), pct_start=0.1
     )
     folder.mkdir(parents=True, exist_ok=True)
     for epoch in range(settings.epochs):

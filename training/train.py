@@ -276,7 +276,8 @@ class Trainer:
     def _validation(self, whole: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The validation images; while nothing is chosen by them, a fifth is enough to watch."""
         images, labels = self.validation
-        return (images, labels) if whole else (images[: len(images) // 5], labels[: len(images) // 5])
+        few = math.ceil(len(images) / 5)
+        return (images, labels) if whole else (images[:few], labels[:few])
 
     def _set_learning_rate(self, epoch: float) -> None:
         """A warm-up of half an epoch, then half a cosine down to 1 % at the end of the run."""

@@ -1,0 +1,456 @@
+"""The commands: their defaults, the way from data to figures, and what they say when something is missing."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner, Result
+
+from service.card import load_card
+from tests.service.pictures import png
+from tests.training.conftest import SMALL, Exported, Mnist, write_checkpoint
+from training.__main__ import app
+from training.data import _torchvision_mnist
+from training.network import NetworkConfig
+from training.teacher import TeacherSettings
+from training.train import Trainer, TrainingSettings, load_network
+
+Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def succeed(*arguments: object) -> Result:
+    result = run(*arguments)
+    if result.exception is not None:
+        raise AssertionError(result.output) from result.exception
+    return result
+
+
+def said(text: str) -> str:
+    """Without colours, frames and line breaks, which depend on the terminal. No spaces: a path may be broken."""
+    return re.sub(r"[\s│╭╮╰╯─]", "", re.sub(r"\x1b\[[0-9;]*m", "", text))
+
+
+def assert_refused(message: str, *arguments: object) -> None:
+    """It fails, and says so: on the terminal where the usage was wrong, else in the error that ends it."""
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert said(message) in said(result.output) + said(str(result.exception))
+
+
+# Settings
+
+
+class Stopped(BaseException):
+    """Raised where training would begin."""
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """The arguments with which `train` or `teacher` would begin, in a folder that has no runs yet."""
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+
+    def begin(*arguments: Any) -> None:
+        found["arguments"] = arguments
+        raise Stopped
+
+    monkeypatch.setattr("training.train.Trainer", begin)
+    monkeypatch.setattr("training.teacher.train_teacher", begin)
+    return found
+
+
+def begun(captured: dict[str, Any], *arguments: object) -> Sequence[Any]:
+    """What the command would begin with."""
+    with pytest.raises(Stopped):
+        run(*arguments)
+    return captured["arguments"]  # type: ignore[no-any-return]
+
+
+def test_defaults_of_train_are_those_of_the_settings(captured: dict[str, Any]) -> None:
+    settings, folder, _, data, compiled = begun(captured, "train")
+    assert settings == TrainingSettings()
+    assert (folder, data, compiled) == (Path("runs/spiking-mha"), None, False)
+
+
+def test_defaults_of_teacher_are_those_of_the_settings(captured: dict[str, Any]) -> None:
+    settings, folder, _, data, *_ = begun(captured, "teacher")
+    assert settings == TeacherSettings()
+    assert (folder, data) == (Path("runs/teacher"), None)
+
+
+def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher.pt"
+    teacher.touch()
+    options = {
+        "run": tmp_path, "epochs": 9, "integer-epochs": 3, "time-steps": 5, "final-time-steps": 7,
+        "batch-size": 11, "learning-rate": 0.5, "activity-target": 0.25, "activity-price": 4.5, "bits": 4,
+        "teacher": teacher, "seed": 13, "limit": 17, "device": "cpu", "data": tmp_path / "data",
+    }  # fmt: skip
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    settings, folder, device, data, compiled = begun(captured, "train", "--no-attention", "--compile", *given)
+    assert settings == TrainingSettings(
+        epochs=9,
+        integer_epochs=3,
+        time_steps=5,
+        final_time_steps=7,
+        batch_size=11,
+        learning_rate=0.5,
+        activity_target=0.25,
+        activity_price=4.5,
+        teacher=str(teacher),
+        seed=13,
+        limit=17,
+        network=NetworkConfig(bits=4, attention=False),
+    )
+    assert (folder, device.type, data, compiled) == (tmp_path, "cpu", tmp_path / "data", True)
+
+
+def test_every_option_of_teacher_arrives(captured: dict[str, Any], tmp_path: Path) -> None:
+    given = ("--run", tmp_path, "--epochs", 3, "--seed", 5, "--limit", 7, "--device", "cpu", "--data", "here")
+    settings, folder, device, data, *_ = begun(captured, "teacher", *given)
+    assert settings == TeacherSettings(epochs=3, seed=5, limit=7)
+    assert (folder, device.type, data) == (tmp_path, "cpu", Path("here"))
+
+
+def test_help_names_every_command() -> None:
+    text = succeed("--help").output
+    for command in ("train", "teacher", "export", "evaluate", "figures"):
+        assert re.search(rf"\b{command}\b", text)
+        assert succeed(command, "--help").exit_code == 0
+
+
+# From data to figures
+
+
+@pytest.mark.slow
+def test_the_whole_way(tiny_mnist: Mnist, drawn: Drawn, tmp_path: Path, few_held_out: int) -> None:
+    """train, export, evaluate and figures, each with what the one before left."""
+    data = ("--data", tiny_mnist.folder)
+    folder, model = tmp_path / "run", tmp_path / "models" / "tiny"
+
+    short = ("--epochs", 2, "--integer-epochs", 1, "--time-steps", 1, "--final-time-steps", 2, "--limit", 24)
+    result = succeed("train", "--run", folder, *short, "--batch-size", 12, "--device", "cpu", *data)
+    assert {path.name for path in folder.iterdir()} == {
+        "settings.json", "metrics.jsonl", "last.pt", "best.pt", "command.txt"
+    }  # fmt: skip
+    assert "epoch1/2floatT=1loss" in said(result.stderr) and "epoch2/2integerT=2loss" in said(result.stderr)
+    assert result.stdout == ""
+
+    command = "python -m training train --epochs 2"
+    (folder / "command.txt").write_text(command + "\n")
+    result = succeed(
+        "export", folder / "best.pt", "--model", model, "--max-steps", 2, "--version", "0.0.1", *data
+    )
+    card = load_card(model)
+    assert (card.name, card.version, card.max_steps) == ("tiny", "0.0.1", 2)
+    assert card.training["command"] == command
+    assert card.accuracy["validation"]["images"] == few_held_out
+    assert said(f"wrote {model}: validation") in said(result.stderr)
+
+    result = succeed("evaluate", model, "--json", "--limit", 6, "--seeds", 2, *data)
+    figures = json.loads(result.stdout)
+    assert (figures["model"], figures["images"], figures["seeds"], figures["set"]) == ("tiny", 6, 2, "test")
+    assert np.sum(figures["confusion"], axis=1).tolist() == [
+        2 * n for n in np.bincount(tiny_mnist.test_labels[:6], minlength=10)
+    ]
+
+    pictures = [tmp_path / "one.png", tmp_path / "two.png"]
+    for path, image in zip(pictures, drawn[0], strict=False):
+        path.write_bytes(png(image))
+    out = tmp_path / "figures"
+    result = succeed("figures", pictures[0], "--sample", pictures[1], "--model", model, "--out", out)
+    assert len(list(out.glob("*.png"))) == 9
+    assert all(said(str(path)) in said(result.stderr) for path in out.glob("*.png"))
+
+
+def test_a_teacher_is_trained_and_learned_from(
+    tiny_mnist: Mnist, tmp_path: Path, few_held_out: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ("--device", "cpu", "--data", tiny_mnist.folder)
+    result = succeed("teacher", "--run", tmp_path / "teacher", "--epochs", 1, "--limit", 16, *data)
+    checkpoint = tmp_path / "teacher" / "teacher.pt"
+    assert said(f"wrote {checkpoint}") in said(result.stderr)
+    monkeypatch.setattr("training.network.NetworkConfig", lambda **changed: SMALL)
+    short = ("--epochs", 1, "--integer-epochs", 1, "--limit", 16)
+    succeed("train", "--run", tmp_path / "run", "--teacher", checkpoint, *short, *data)
+    assert load_network(tmp_path / "run" / "best.pt")[1].teacher == str(checkpoint)
+
+
+def test_evaluation_as_a_table(exported: Exported, tiny_mnist: Mnist, few_held_out: int) -> None:
+    arguments = (exported.folder, "--limit", 5, "--seeds", 1, "--data", tiny_mnist.folder)
+    text = said(succeed("evaluate", *arguments, "--validation").stdout)
+    assert "small1.0.0:5validationimages,1seeds" in text
+    for part in ("timesteps", "firingrate%", "block1.query", "confusion", "synapticoperationsanimage:"):
+        assert part in text
+    assert "small1.0.0:5testimages,1seeds" in said(succeed("evaluate", *arguments).stdout)
+
+
+@pytest.mark.parametrize(("flag", "first"), [((), 0), (("--validation",), 1)])
+def test_evaluation_reads_the_set_asked_for(
+    flag: tuple[str, ...], first: int, exported: Exported, tiny_mnist: Mnist, few_held_out: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seen: list[Any] = []
+
+    def measure(
+        engine: object, images: object, labels: object, seeds: int, progress: object
+    ) -> dict[str, Any]:
+        seen.extend([images, labels, seeds])
+        return {}
+
+    monkeypatch.setattr("training.evaluate.evaluate", measure)
+    result = succeed("evaluate", exported.folder, "--json", *flag, "--data", tiny_mnist.folder)
+    held_out = tiny_mnist.images[-few_held_out:], tiny_mnist.labels[-few_held_out:]
+    images, labels = [(tiny_mnist.test_images, tiny_mnist.test_labels), held_out][first]
+    assert np.array_equal(seen[0], images) and np.array_equal(seen[1], labels) and seen[2] == 5
+    assert json.loads(result.stdout) == {"set": ["test", "validation"][first]}
+
+
+# Stopping and going on
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`train` makes the small network."""
+    monkeypatch.setattr("training.network.NetworkConfig", lambda **changed: SMALL)
+
+
+SHORT = ("--epochs", 2, "--integer-epochs", 1, "--limit", 32, "--batch-size", 16, "--device", "cpu")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_stopped_run_is_gone_on_with(
+    tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the second epoch; resumed, it has the weights of a run that nobody stopped."""
+    data = ("--data", tiny_mnist.folder)
+    succeed("train", "--run", tmp_path / "whole", *SHORT, *data)
+    train_epoch = Trainer.train_epoch
+
+    def interrupted(self: Trainer, progress: Any) -> Any:
+        if self.epoch == 1:
+            raise KeyboardInterrupt
+        return train_epoch(self, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", interrupted)
+        result = run("train", "--run", tmp_path / "run", *SHORT, *data)
+    assert result.exit_code == 130
+    assert said(f"stopped in epoch 2; go on with: train --run {tmp_path / 'run'} --resume") in said(
+        result.stderr
+    )
+    succeed("train", "--run", tmp_path / "run", "--resume", "--epochs", 2, "--integer-epochs", 1, *data)
+    whole, resumed = (load_network(tmp_path / name / "last.pt") for name in ("whole", "run"))
+    assert resumed[2]["epoch"] == 2 and resumed[1] == whole[1]
+    for name, values in whole[0].state_dict().items():
+        assert np.array_equal(values.numpy(), resumed[0].state_dict()[name].numpy()), name
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_stopped_in_its_first_epoch_leaves_a_checkpoint(
+    tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Trainer, progress: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "train_epoch", interrupted)
+    result = run("train", "--run", tmp_path, *SHORT, "--data", tiny_mnist.folder)
+    assert result.exit_code == 130 and "stoppedinepoch1;" in said(result.stderr)
+    assert load_network(tmp_path / "last.pt")[2]["epoch"] == 0
+
+
+def stored_run(folder: Path, epochs: int = 2, integer_epochs: int = 1) -> TrainingSettings:
+    """A run folder with nothing but its settings."""
+    settings = TrainingSettings(
+        epochs=epochs, integer_epochs=integer_epochs, learning_rate=0.5, network=SMALL
+    )
+    (folder / "settings.json").write_text(json.dumps(settings.as_dict()))
+    return settings
+
+
+def test_a_resumed_run_has_the_settings_that_it_began_with(captured: dict[str, Any], tmp_path: Path) -> None:
+    settings = stored_run(tmp_path, epochs=12, integer_epochs=3)
+    assert begun(captured, "train", "--run", tmp_path, "--resume", "--epochs", 12)[0] == settings
+
+
+def test_resuming_as_the_message_says_keeps_the_number_of_epochs(
+    captured: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = stored_run(tmp_path)
+    assert begun(captured, "train", "--run", tmp_path, "--resume")[0] == settings
+
+
+def test_a_short_run_is_resumed_without_naming_its_integer_epochs(
+    captured: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = stored_run(tmp_path)
+    assert begun(captured, "train", "--run", tmp_path, "--resume", "--epochs", 2)[0] == settings
+
+
+@pytest.mark.usefixtures("small")
+def test_a_resumed_run_still_says_how_it_was_begun(
+    tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ("--data", tiny_mnist.folder)
+    monkeypatch.setattr("sys.argv", ["training", "train", "--limit", "32"])
+    succeed("train", "--run", tmp_path, *SHORT, *data)
+    assert (tmp_path / "command.txt").read_text() == "python -m training train --limit 32\n"
+    monkeypatch.setattr("sys.argv", ["training", "train", "--resume"])
+    succeed("train", "--run", tmp_path, "--resume", "--epochs", 2, "--integer-epochs", 1, *data)
+    assert "python -m training train --limit 32\n" in (tmp_path / "command.txt").read_text()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_new_run_does_not_mix_with_an_old_one(
+    tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --resume, a folder that holds a run is refused, and stays as it is."""
+    data = ("--data", tiny_mnist.folder)
+    succeed("train", "--run", tmp_path, *SHORT, *data)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert_refused(str(tmp_path), "train", "--run", tmp_path, *SHORT, "--seed", 2, *data)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+# What is missing or wrong
+
+
+def test_resume_without_a_run(tmp_path: Path) -> None:
+    assert_refused(
+        f"expected a run to resume in {tmp_path}, found no settings.json there",
+        "train",
+        "--run",
+        tmp_path,
+        "--resume",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_integer_epochs_than_epochs(tmp_path: Path) -> None:
+    assert_refused(
+        "expected at most 3 integer epochs, got 4",
+        "train", "--run", tmp_path / "run", "--epochs", 3, "--integer-epochs", 4,
+    )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_is_not_there(tmp_path: Path) -> None:
+    absent = tmp_path / "absent.pt"
+    assert_refused(
+        f"expected a teacher's checkpoint (see `teacher`), found no file {absent}",
+        "train", "--run", tmp_path / "run", "--teacher", absent,
+    )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--epochs", "0"), ("train", "--bits", "9"), ("train", "--bits", "1"), ("train", "--limit", "0"),
+        ("train", "--seed", "-1"), ("teacher", "--epochs", "0"), ("export", "--max-steps", "11"),
+        ("evaluate", "model", "--seeds", "0"), ("figures", "image", "--steps", "0"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_numbers_out_of_range(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert f"Invalidvaluefor'{arguments[-2]}'" in said(result.output)
+
+
+def test_data_that_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    monkeypatch.setattr(_torchvision_mnist(), "mirrors", [(tmp_path / "no mirror").as_uri() + "/"])
+    assert_refused(
+        f"expected MNIST under {tmp_path / 'MNIST' / 'raw'} (set SPIKEHEAD_DATA)",
+        "train", "--run", tmp_path / "run", "--data", tmp_path,
+    )  # fmt: skip
+
+
+def test_a_checkpoint_that_is_not_there(tiny_mnist: Mnist, tmp_path: Path) -> None:
+    absent = tmp_path / "absent.pt"
+    assert_refused(str(absent), "export", absent, "--model", tmp_path / "model", "--data", tiny_mnist.folder)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_model_that_is_not_there(tiny_mnist: Mnist, drawn: Drawn, tmp_path: Path) -> None:
+    (tmp_path / "digit.png").write_bytes(png(drawn[0][0]))
+    message = f"expected a model card at {tmp_path / 'absent' / 'card.json'}"
+    assert_refused(message, "evaluate", tmp_path / "absent", "--data", tiny_mnist.folder)
+    assert_refused(
+        message, "figures", tmp_path / "digit.png", "--model", tmp_path / "absent", "--out", tmp_path / "out"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_is_not_there(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:
+    picture, absent = tmp_path / "digit.png", tmp_path / "absent.png"
+    picture.write_bytes(png(drawn[0][0]))
+    rest = ("--model", exported.folder, "--out", tmp_path / "out")
+    message = f"expected a picture, found no file {absent}"
+    assert_refused(message, "figures", absent, *rest)
+    assert_refused(message, "figures", picture, "--sample", absent, *rest)
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_steps_than_the_model_has(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:
+    (tmp_path / "digit.png").write_bytes(png(drawn[0][0]))
+    assert_refused(
+        "expected at most 4 steps, got 5",
+        "figures", tmp_path / "digit.png", "--model", exported.folder, "--steps", 5, "--out", tmp_path / "out",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", ["checkpoint", "model", "picture"])
+def test_what_cannot_be_used_is_told_without_a_traceback(
+    missing: str, exported: Exported, tiny_mnist: Mnist, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    arguments: dict[str, tuple[object, ...]] = {
+        "checkpoint": (
+            "export",
+            tmp_path / "absent.pt",
+            "--model",
+            tmp_path / "out",
+            "--data",
+            tiny_mnist.folder,
+        ),
+        "model": ("evaluate", tmp_path / "absent", "--data", tiny_mnist.folder),
+        "picture": (
+            "figures",
+            tmp_path / "broken.png",
+            "--model",
+            exported.folder,
+            "--out",
+            tmp_path / "out",
+        ),
+    }
+    result = run(*arguments[missing])
+    assert isinstance(result.exception, SystemExit)
+    assert "expected" in result.stderr
+
+
+def test_a_refused_export_says_where_the_engines_differ(
+    tiny_mnist: Mnist, exported: Exported, tmp_path: Path, few_held_out: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*arguments: object) -> None:
+        from training.graph import ExportError
+
+        raise ExportError("expected the same tokens from torch and onnxruntime, got 1 differences")
+
+    monkeypatch.setattr("training.export.check_parity", wrong)
+    checkpoint = write_checkpoint(tmp_path / "best.pt", exported.network)
+    assert_refused(
+        "expected the same tokens from torch and onnxruntime",
+        "export", checkpoint, "--model", tmp_path / "model", "--data", tiny_mnist.folder,
+    )  # fmt: skip
+    assert not (tmp_path / "model").exists()

@@ -1,0 +1,243 @@
+"""Evaluation: what is measured on an exported model agrees with the service and with counting by hand."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.card import Card
+from service.engine.base import Array, SimulationState, Step
+from service.options import Options
+from service.simulation import Simulator
+from tests.training.conftest import EXPORT_STEPS, Exported
+from training.evaluate import SEED_STRIDE, Trial, _spread, evaluate, simulate
+
+Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+def same(one: Trial, other: Trial) -> bool:
+    return (
+        np.array_equal(one.potentials, other.potentials)
+        and all(np.array_equal(one.spikes[name], other.spikes[name]) for name in one.spikes)
+        and np.array_equal(one.accumulates, other.accumulates)
+        and np.array_equal(one.multiply_accumulates, other.multiply_accumulates)
+    )
+
+
+def test_shapes_and_layers(exported: Exported, drawn: Drawn) -> None:
+    trial = simulate(exported.engine, drawn[0][:7], 0, 3)
+    assert trial.potentials.shape == (3, 7, 10) and trial.potentials.dtype == np.int64
+    assert list(trial.spikes) == exported.card.layer_names
+    assert {counts.shape for counts in trial.spikes.values()} == {(3, 7)}
+    assert trial.accumulates.shape == trial.multiply_accumulates.shape == (3, 7)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 7])
+def test_chunks_do_not_change_an_image(
+    chunk: int, exported: Exported, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = simulate(exported.engine, drawn[0][:7], 3, 3)
+    done: list[int] = []
+    monkeypatch.setattr("training.evaluate.CHUNK", chunk)
+    assert same(simulate(exported.engine, drawn[0][:7], 3, 3, progress=done.append), whole)
+    assert done == [*range(chunk, 7, chunk), 7]
+
+
+def test_images_and_steps_that_come_later_change_nothing(exported: Exported, drawn: Drawn) -> None:
+    whole, part = simulate(exported.engine, drawn[0][:9], 3, 4), simulate(exported.engine, drawn[0][:5], 3, 2)
+    assert np.array_equal(whole.potentials[:2, :5], part.potentials)
+    assert np.array_equal(whole.accumulates[:2, :5], part.accumulates)
+
+
+def test_every_image_and_every_seed_has_spike_trains_of_its_own(exported: Exported, drawn: Drawn) -> None:
+    twins = np.repeat(drawn[0][:1], 3, axis=0)
+    one, other = (simulate(exported.engine, twins, seed, 2) for seed in (0, 1))
+    runs = [tuple(trial.potentials[:, i].ravel().tolist()) for trial in (one, other) for i in range(3)]
+    assert len(set(runs)) == 6
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 0, 3, 1]])
+def test_image_i_runs_as_the_service_runs_it_with_its_seed(
+    order: list[int], exported: Exported, drawn: Drawn
+) -> None:
+    """Seed s * 1,000,000 + i, in any order and company."""
+    assert SEED_STRIDE == 1_000_000
+    trial = simulate(exported.engine, drawn[0][:4], 2, EXPORT_STEPS)
+    options = Options(EXPORT_STEPS, confidence=2.0, seed=0)  # never sure enough
+    seeds = [2_000_000 + i for i in order]
+    answers = Simulator(exported.engine).classify(drawn[0][order], seeds, options, [0.0] * 4)
+    for i, answer in zip(order, answers, strict=True):
+        counts = {name: int(spikes[:, i].sum()) for name, spikes in trial.spikes.items()}
+        found = answer["spike_counts"]
+        assert {"input": found["input"], **found["layers"], "output": sum(found["output"])} == counts
+        assert answer["synaptic_operations_by_kind"] == {
+            "accumulates": trial.accumulates[:, i].sum(),
+            "multiply_accumulates": trial.multiply_accumulates[:, i].sum(),
+        }
+        assert answer["class_probabilities"] == trial.probabilities(exported.card)[-1, i].tolist()
+
+
+def test_regular_spike_trains_are_the_same_for_every_seed(exported: Exported, drawn: Drawn) -> None:
+    one, other = (simulate(exported.engine, drawn[0][:3], seed, 3, encoder="regular") for seed in (0, 1))
+    assert np.array_equal(one.spikes["input"], other.spikes["input"])
+    assert np.array_equal(one.spikes["stem1"], other.spikes["stem1"])
+
+
+# Figures, from potentials given by hand
+
+
+class Scripted:
+    """The part of an engine that evaluation uses, with potentials [images, T, 10] that are written down.
+
+    Each step, image i puts i + 1 spikes into `hidden`. `state.input` counts the steps in its first pixel.
+    """
+
+    name = "scripted"
+
+    def __init__(self, card: Card, potentials: NDArray[np.int64]) -> None:
+        self.card, self.potentials = card, potentials
+
+    def initial_state(self, count: int) -> SimulationState:
+        return {"state.input": np.zeros((count, 1, 28, 28), np.float32)}
+
+    def step(self, state: SimulationState, spikes: Array, uniforms: Array) -> Step:
+        traces = state["state.input"].copy()
+        t = int(traces[0, 0, 0, 0])
+        traces[:, 0, 0, 0] += 1
+        hidden = np.zeros((len(traces), 4), np.float32)
+        for i in range(len(traces)):
+            hidden[i, : i + 1] = 1
+        zero = np.zeros((len(traces), 10), np.float32)
+        return Step(self.potentials[:, t], zero, zero, {"hidden": hidden}, {"state.input": traces})
+
+
+def scripted_card(exported: Exported, confidence: float, steps: int) -> Card:
+    """Input of 784, four hidden neurons with a fan-out of 5, ten outputs; one unit is one logit."""
+    layers = [
+        {"name": "input", "shape": [1, 28, 28], "fan_out": {"targets": 2}},
+        {"name": "hidden", "shape": [4], "fan_out": {"targets": 5}},
+        {"name": "output", "shape": [10], "fan_out": {"targets": 1}},
+    ]
+    calibration = {"scale": [1.0] * steps, "confidence": confidence}
+    changed = {
+        "layers": layers, "calibration": calibration, "max_steps": steps, "potential_scale": 1.0
+    }  # fmt: skip
+    return Card.model_validate({**exported.card.model_dump(), **changed})
+
+
+@pytest.fixture
+def scripted(exported: Exported) -> Callable[[float], Any]:
+    """Three images, two steps: image 0 is sure of 3 at once, image 1 says 5, then 4, image 2 says 8 twice."""
+    potentials = np.zeros((3, 2, 10), np.int64)
+    potentials[0, :, 3] = 9
+    potentials[1, 0, 5], potentials[1, 1, 4] = 1, 3
+    potentials[2, :, 8] = 3
+    return lambda confidence: Scripted(scripted_card(exported, confidence, 2), potentials)
+
+
+LABELS = np.array([3, 4, 0])
+BLANK = np.zeros((3, 28, 28), np.uint8)
+
+
+def test_accuracy_by_step_by_hand(scripted: Callable[[float], Any]) -> None:
+    """Right: image 0 after one step, images 0 and 1 after two. Image 2 never is."""
+    result = evaluate(scripted(1.0), BLANK, LABELS, seeds=2)
+    assert result["accuracy_by_step"] == [
+        {"steps": 1, "mean": pytest.approx(1 / 3), "std": 0.0},
+        {"steps": 2, "mean": pytest.approx(2 / 3), "std": 0.0},
+    ]
+
+
+def test_evidence_is_summed_over_the_steps(exported: Exported) -> None:
+    """The last potential says 1, their sum says 0."""
+    potentials = np.zeros((1, 2, 10), np.int64)
+    potentials[0, 0, 0], potentials[0, 1, 1] = 5, 2
+    engine: Any = Scripted(scripted_card(exported, 1.0, 2), potentials)
+    result = evaluate(engine, BLANK[:1], np.array([0]), seeds=1)
+    assert [row["mean"] for row in result["accuracy_by_step"]] == [1.0, 1.0]
+
+
+def test_stopping_by_hand(scripted: Callable[[float], Any]) -> None:
+    """At 0.6, image 0 (e^9 to 9) and image 2 (e^3 to 9: 0.69) stop after one step, image 1 (e to 9) does not."""
+    result = evaluate(scripted(0.6), BLANK, LABELS, seeds=3)
+    assert result["stopping"]["confidence"] == 0.6
+    assert result["stopping"]["steps"] == {"mean": pytest.approx(4 / 3), "std": pytest.approx(0.0)}
+    assert result["stopping"]["accuracy"]["mean"] == pytest.approx(2 / 3)
+    surely, wrongly = np.exp(9) / (np.exp(9) + 9), np.exp(3) / (np.exp(3) + 9)
+    late = np.exp(3) / (np.exp(3) + np.exp(1) + 8)
+    gaps = (1 - surely) + (1 - late) + wrongly  # three confidences, in three bins
+    assert result["stopping"]["expected_calibration_error"]["mean"] == pytest.approx(gaps / 3)
+
+
+def test_only_the_steps_that_ran_are_counted(scripted: Callable[[float], Any]) -> None:
+    """Images 0 and 2 run one step with 1 and 3 hidden spikes, image 1 two steps with 2 each: 8 spikes in 4 steps."""
+    result = evaluate(scripted(0.6), BLANK, LABELS, seeds=1)
+    assert result["firing_rate"] == {"input": 0.0, "hidden": pytest.approx(8 / 4 / 4), "output": 0.0}
+    assert result["mean_firing_rate"] == {
+        "over_layers": pytest.approx(0.5), "over_neurons": pytest.approx(0.5)
+    }  # fmt: skip
+    assert result["synaptic_operations"] == {
+        "accumulates": pytest.approx(8 * 5 / 3), "multiply_accumulates": pytest.approx(4 * 2 / 3)
+    }  # fmt: skip
+
+
+def test_confusion_has_true_digits_as_rows(scripted: Callable[[float], Any]) -> None:
+    result = evaluate(scripted(0.6), BLANK, LABELS, seeds=2)
+    expected = np.zeros((10, 10), int)
+    expected[3, 3], expected[4, 4], expected[0, 8] = 2, 2, 2
+    assert result["confusion"] == expected.tolist()
+
+
+# Figures of a real network
+
+
+def test_figures_of_an_exported_model(exported: Exported, drawn: Drawn) -> None:
+    done: list[int] = []
+    result = evaluate(exported.engine, drawn[0][:12], drawn[1][:12], seeds=3, progress=done.append)
+    assert json.loads(json.dumps(result)) == result
+    assert (result["model"], result["version"]) == ("small", "1.0.0")
+    assert (result["images"], result["seeds"]) == (12, 3)
+    assert [row["steps"] for row in result["accuracy_by_step"]] == [1, 2, 3, 4]
+    assert list(result["firing_rate"]) == exported.card.layer_names
+    assert all(0.0 <= rate <= 1.0 for rate in result["firing_rate"].values())
+    assert 1.0 <= result["stopping"]["steps"]["mean"] <= 4.0
+    assert int(np.sum(result["confusion"])) == 3 * 12
+    assert np.sum(result["confusion"], axis=1).tolist() == [
+        3 * n for n in np.bincount(drawn[1][:12], minlength=10)
+    ]
+    assert done == [12, 24, 36]
+
+
+def test_mean_rates_weigh_layers_and_neurons(exported: Exported, drawn: Drawn) -> None:
+    result = evaluate(exported.engine, drawn[0][:6], drawn[1][:6], seeds=1)
+    inner = exported.card.layers[1:-1]
+    rates = np.array([result["firing_rate"][layer.name] for layer in inner])
+    neurons = np.array([np.prod(layer.shape) for layer in inner])
+    assert result["mean_firing_rate"]["over_layers"] == pytest.approx(rates.mean())
+    assert result["mean_firing_rate"]["over_neurons"] == pytest.approx(
+        (rates * neurons).sum() / neurons.sum()
+    )
+    assert rates.mean() != pytest.approx((rates * neurons).sum() / neurons.sum(), rel=1e-3)
+
+
+def test_accuracy_and_steps_follow_from_the_trials(exported: Exported, drawn: Drawn) -> None:
+    """As the service would answer: seeds s * 1,000,000 + i, stopping at the card's confidence."""
+    images, labels = drawn[0][:10], drawn[1][:10]
+    result = evaluate(exported.engine, images, labels, seeds=2)
+    steps, right = [], []
+    options = Options(EXPORT_STEPS, exported.card.calibration.confidence, seed=0)
+    for seed in range(2):
+        seeds = [seed * 1_000_000 + i for i in range(10)]
+        answers = list(Simulator(exported.engine).classify(images, seeds, options, [0.0] * 10))
+        steps.append([answer["steps_used"] for answer in answers])
+        right.append([answer["prediction"] == label for answer, label in zip(answers, labels, strict=True)])
+    assert result["stopping"]["steps"]["mean"] == pytest.approx(np.mean(steps))
+    assert result["stopping"]["accuracy"]["mean"] == pytest.approx(np.mean(right))
+
+
+def test_spread_is_that_of_a_sample() -> None:
+    assert _spread(np.array([1.0, 2.0, 3.0])) == {"mean": 2.0, "std": 1.0}
+    assert _spread(np.array([0.5])) == {"mean": 0.5, "std": 0.0}

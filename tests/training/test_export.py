@@ -1,0 +1,286 @@
+"""Export: a checkpoint becomes a folder that the service accepts, or nothing."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from service.card import Card, load_card
+from service.encoding import contrast, encode
+from service.engine.onnxruntime import OnnxruntimeEngine
+from tests.training.conftest import EXPORT_STEPS, SMALL, Exported, make_network, write_checkpoint
+from training import export as module
+from training.evaluate import simulate
+from training.export import CALIBRATION_SEED, check_parity, export, v_thresholds
+from training.graph import ExportError, build
+from training.network import NetworkConfig, SpikingTransformer, layer_shapes
+from training.neurons import tau_of_shift
+from training.train import TrainingSettings
+
+Change = Callable[[NDArray[Any]], NDArray[Any]]
+Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+def same(one: Card, other: Card) -> bool:
+    """As JSON, which has no tuples."""
+    return one.model_dump(mode="json") == other.model_dump(mode="json")
+
+
+def test_the_service_accepts_what_export_wrote(exported: Exported) -> None:
+    assert {path.name for path in exported.folder.iterdir()} == {"model.onnx", "card.json"}
+    card = load_card(exported.folder)
+    graph = (exported.folder / "model.onnx").read_bytes()
+    assert card.graph.file == "model.onnx"
+    assert card.graph.sha256 == hashlib.sha256(graph).hexdigest()
+    assert graph == build(exported.network, "small").SerializeToString()
+
+
+def test_card_describes_the_network(exported: Exported) -> None:
+    card = exported.card
+    assert (card.name, card.version, card.max_steps, card.bits) == ("small", "1.0.0", EXPORT_STEPS, 8)
+    assert {layer.name: layer.shape for layer in card.layers} == layer_shapes(SMALL)
+    assert card.parameters == sum(p.numel() for p in exported.network.parameters())
+    assert card.potential_scale == exported.network.readout_parameters()[3]
+    kernels = {name: (kernel.shift, kernel.unit) for name, kernel in card.kernels.items()}
+    assert kernels == {"A": (1, 16), "B": (1, -16), "membrane": (1, 1), "readout": (2, 1)}
+    assert all(kernel.tau == tau_of_shift(kernel.shift) for kernel in card.kernels.values())
+
+
+def test_hidden_layers_have_time_constant_and_thresholds_of_each_channel(exported: Exported) -> None:
+    for layer in exported.card.layers:
+        if layer.name in ("input", "output"):
+            assert layer.tau is None and layer.v_threshold is None
+            continue
+        channels = layer.shape[0] if layer.name.startswith("stem") else layer.shape[-1]
+        assert layer.tau == tau_of_shift(SMALL.shift_membrane)
+        assert layer.v_threshold is not None and len(layer.v_threshold) == channels
+        assert min(layer.v_threshold) >= 1
+
+
+def test_card_quotes_the_thresholds_of_the_graph(exported: Exported) -> None:
+    graph = onnx.load(exported.folder / "model.onnx").graph
+    stored = {tensor.name: numpy_helper.to_array(tensor).ravel().tolist() for tensor in graph.initializer}
+    thresholds = v_thresholds(exported.network)
+    assert len(thresholds) == 10
+    for layer, values in thresholds.items():
+        assert values == stored[f"{layer}.v_threshold"], layer
+        assert exported.card.layer(layer).v_threshold == values
+
+
+def test_states_are_the_inputs_of_the_graph(exported: Exported) -> None:
+    graph = onnx.load(exported.folder / "model.onnx").graph
+    inputs = {
+        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim][1:] for value in graph.input
+    }
+    states = {state.name: state.shape for state in exported.card.states}
+    assert inputs == {"spikes": [1, 28, 28], "uniforms": [10], **states}
+
+
+def test_card_holds_calibration_rates_and_accuracy_on_the_validation_set(
+    exported: Exported, drawn: Drawn
+) -> None:
+    """All from one simulation of the images that export was given."""
+    card, labels = exported.card, drawn[1]
+    trial = simulate(exported.engine, drawn[0], CALIBRATION_SEED, EXPORT_STEPS)
+    for layer in card.layers:
+        rate = trial.spikes[layer.name].mean(0) / np.prod(layer.shape)
+        assert layer.normal_rate == pytest.approx(rate.mean(), abs=1e-6)
+        assert layer.normal_rate_std == pytest.approx(rate.std(), abs=1e-6)
+    scales = card.calibration.scale
+    assert len(scales) == EXPORT_STEPS and scales != [1.0 / (t + 1) for t in range(EXPORT_STEPS)]
+    assert 0 < card.calibration.confidence <= 1
+    assert card.calibration.expected_calibration_error is not None
+    validation = card.accuracy["validation"]
+    by_step = (trial.probabilities(card).argmax(-1) == labels).mean(1)
+    assert validation["by_step"] == pytest.approx(by_step.tolist(), abs=1e-6)
+    assert validation["images"] == 40
+    assert validation["stopping"] >= validation["by_step"][-1] - 0.0002
+    assert 1 <= validation["average_steps"] <= EXPORT_STEPS
+
+
+def test_calibration_makes_the_labels_likeliest(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:
+    """With labels that the network half knows, no scale near the fitted one is better, at any step."""
+    labels = simulate(exported.engine, drawn[0], 5, EXPORT_STEPS).potentials.sum(0).argmax(-1)
+    labels[::4] = drawn[1][::4]
+    checkpoint = exported.folder.parent / "best.pt"
+    card = export(checkpoint, tmp_path / "small", (drawn[0], labels), drawn[0][:1], max_steps=EXPORT_STEPS)
+    trial = simulate(exported.engine, drawn[0], CALIBRATION_SEED, EXPORT_STEPS)
+    evidence = trial.potentials.cumsum(0) * card.potential_scale
+
+    def loss(t: int, scale: float) -> float:
+        logits = evidence[t] * scale
+        own = logits[np.arange(len(labels)), labels]
+        return float((np.log(np.exp(logits).sum(-1)) - own).mean())
+
+    for t, scale in enumerate(card.calibration.scale):
+        assert loss(t, scale) < min(loss(t, scale * 1.05), loss(t, scale / 1.05))
+
+
+def test_card_says_how_the_network_was_trained(drawn: Drawn, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "best.pt", make_network())
+    done: list[int] = []
+    card = export(
+        checkpoint,
+        tmp_path / "named",
+        drawn,
+        drawn[0][:2],
+        max_steps=2,
+        version="2.3.4",
+        command="python -m training train",
+        progress=done.append,
+    )
+    assert same(load_card(tmp_path / "named"), card)
+    assert (card.name, card.version, card.max_steps) == ("named", "2.3.4", 2)
+    trained = card.training
+    assert trained["command"] == "python -m training train"
+    assert TrainingSettings.from_dict(trained["settings"]).network == SMALL
+    assert (trained["epochs_done"], trained["data_sha256"]) == (3, "0" * 64)
+    assert trained["torch"] == torch.__version__
+    assert done == [40]
+
+
+def test_the_same_checkpoint_gives_the_same_files(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:
+    checkpoint = exported.folder.parent / "best.pt"
+    export(checkpoint, tmp_path / "small", drawn, drawn[0][:10], max_steps=EXPORT_STEPS)
+    for name in ("model.onnx", "card.json"):
+        assert (tmp_path / "small" / name).read_bytes() == (exported.folder / name).read_bytes()
+
+
+def test_card_leaves_out_what_it_does_not_know(exported: Exported) -> None:
+    stored = json.loads((exported.folder / "card.json").read_text())
+    assert set(stored["layers"][0]) == {"name", "shape", "fan_out", "normal_rate", "normal_rate_std"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        NetworkConfig(stem=(4, 8), channels=8, blocks=2, heads=2, attention=False),
+        NetworkConfig(stem=(4, 4), channels=16, blocks=1, heads=4, bits=4, mlp_ratio=1),
+    ],
+    ids=["no attention", "4 bits"],
+)
+def test_other_networks_export_too(config: NetworkConfig, drawn: Drawn, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "best.pt", make_network(config))
+    card = export(checkpoint, tmp_path / "model", drawn, drawn[0][:2], max_steps=2)
+    assert same(load_card(tmp_path / "model"), card)
+    assert card.bits == config.bits
+    assert any(layer.name.endswith(".query") for layer in card.layers) == config.attention
+
+
+def spoiled(tensor: str, change: Change) -> Callable[[SpikingTransformer, str], onnx.ModelProto]:
+    """`build`, with a mistake in one tensor."""
+
+    def build_wrongly(network: SpikingTransformer, name: str) -> onnx.ModelProto:
+        proto = build(network, name)
+        (found,) = [initializer for initializer in proto.graph.initializer if initializer.name == tensor]
+        values = numpy_helper.to_array(found).copy()
+        found.CopyFrom(numpy_helper.from_array(change(values), tensor))
+        return proto
+
+    return build_wrongly
+
+
+def one_weight(values: NDArray[Any]) -> NDArray[Any]:
+    """One unit off, from the neuron of `tokens` that spikes most, to class 0. [L C, 10]."""
+    trains = (torch.rand(1, 40, 1, 28, 28, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    with torch.no_grad():
+        tokens = make_network(seed=4)(trains, torch.rand(1, 40, 10)).layers["tokens"]
+    busiest = int(tokens[0].flatten(1).sum(0).argmax())
+    values[busiest, 0] += 1 if values[busiest, 0] < 127 else -1
+    return values
+
+
+def one_bias(values: NDArray[Any]) -> NDArray[Any]:
+    values[3] += 1
+    return values
+
+
+def halved(values: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(values / 2, values.dtype)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "change", "where"),
+    [
+        ("readout.weight.int8", one_weight, "potential"),
+        ("readout.gamma", one_bias, "potential"),
+        ("stem1.v_threshold", halved, "stem1"),
+        ("sigmoid", halved, "spike_probability"),
+    ],
+)
+def test_a_graph_that_disagrees_is_refused_and_nothing_is_written(
+    tensor: str, change: Change, where: str, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "best.pt", make_network(seed=4))
+    monkeypatch.setattr(module, "build", spoiled(tensor, change))
+    said = rf"^expected the same {where} from torch and onnxruntime, got \d+ differences at step \d in images 0 to 39$"
+    with pytest.raises(ExportError, match=said):
+        export(checkpoint, tmp_path / "model", drawn, drawn[0], max_steps=3)
+    assert {path.name for path in tmp_path.iterdir()} == {"best.pt"}
+
+
+def test_a_model_that_stood_there_survives_a_refused_export(
+    exported: Exported, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "best.pt", make_network(seed=4))
+    folder = tmp_path / "model"
+    card = export(checkpoint, folder, drawn, drawn[0][:2], max_steps=2)
+    monkeypatch.setattr(module, "build", spoiled("readout.gamma", one_bias))
+    with pytest.raises(ExportError):
+        export(checkpoint, folder, drawn, drawn[0][:10], max_steps=2)
+    assert same(load_card(folder), card)
+
+
+def test_parity_is_checked_in_every_image_and_step(exported: Exported, drawn: Drawn) -> None:
+    """An engine that is wrong in the last step of the last image alone is found out, and the message says where."""
+
+    class Wrong(OnnxruntimeEngine):
+        def __init__(self) -> None:
+            super().__init__(exported.folder)
+            self.steps = 0
+
+        def step(self, state, spikes, uniforms):  # type: ignore[no-untyped-def]
+            result = super().step(state, spikes, uniforms)
+            self.steps += 1
+            if self.steps == 6:
+                result.spikes["tokens"][-1, -1, -1] = 1 - result.spikes["tokens"][-1, -1, -1]
+            return result
+
+    images = np.concatenate([drawn[0]] * 3)[:103]  # a hundred at once, then three
+    check_parity(exported.network, exported.engine, images, 3)
+    message = "expected the same tokens from torch and onnxruntime, got 1 differences at step 3 in images 100 to 102"
+    with pytest.raises(ExportError, match=message):
+        check_parity(exported.network, Wrong(), images, 3)
+
+
+def test_exported_potentials_are_those_of_torch(exported: Exported, drawn: Drawn) -> None:
+    """Not by way of export's own check: potentials of the trained network, step by step."""
+    trains, uniforms = encode(contrast(drawn[0][:3]), [5, 6, 7], 3)
+    with torch.no_grad():
+        run = exported.network(torch.from_numpy(trains), torch.from_numpy(uniforms))
+    state = exported.engine.initial_state(3)
+    for t in range(3):
+        step = exported.engine.step(state, trains[t], uniforms[t])
+        state = step.state
+        assert step.potential.tolist() == run.integer_potentials[t].tolist()
+
+
+def test_commit_is_unknown_where_there_is_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert module._commit() == "unknown"
+
+
+def test_commit_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = module._commit()
+    if here == "unknown":
+        pytest.skip("needs a checkout")
+    monkeypatch.chdir(tmp_path)
+    assert module._commit() == here

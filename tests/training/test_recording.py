@@ -1,0 +1,151 @@
+"""Recording: the same run as the engine's and the service's, and where the heads look."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.card import Card, FanOut, Layer
+from service.decision import class_probabilities
+from service.diagnostics import raster
+from service.encoding import Encoder, contrast, encode
+from service.options import Options
+from service.simulation import Simulator
+from tests.training.conftest import EXPORT_STEPS, SMALL, Exported
+from training.recording import Recording, attention_maps, record
+
+Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
+SEED = 12
+
+
+@pytest.fixture
+def recording(exported: Exported, drawn: Drawn) -> Recording:
+    return record(exported.engine, drawn[0][3], SEED, EXPORT_STEPS)
+
+
+def test_every_stage_has_its_shape(recording: Recording, exported: Exported) -> None:
+    steps = EXPORT_STEPS
+    assert recording.steps == steps
+    shapes = {name: list(spikes.shape) for name, spikes in recording.spikes.items()}
+    assert shapes == {layer.name: [steps, *layer.shape] for layer in exported.card.layers}
+    assert {spikes.dtype for spikes in recording.spikes.values()} == {np.dtype(np.uint8)}
+    assert recording.filtered.shape == (steps, 28, 28)
+    for values in (
+        recording.potentials, recording.spike_probabilities, recording.feedback, recording.class_probabilities
+    ):  # fmt: skip
+        assert values.shape == (steps, 10)
+
+
+@pytest.mark.parametrize("encoder", ["bernoulli", "regular"])
+def test_recording_is_what_the_engine_did(encoder: Encoder, exported: Exported, drawn: Drawn) -> None:
+    engine, card, image = exported.engine, exported.card, drawn[0][3]
+    recording = record(engine, image, SEED, 3, encoder)
+    assert np.array_equal(recording.image, image)
+    assert np.array_equal(recording.contrast, contrast(image[None])[0])
+    trains, uniforms = encode(contrast(image[None]), [SEED], 3, encoder)
+    assert np.array_equal(recording.spikes["input"], trains[:, 0])
+    state, evidence = engine.initial_state(1), np.zeros(10, np.int64)
+    for t in range(3):
+        step = engine.step(state, trains[t], uniforms[t])
+        state = step.state
+        evidence += step.potential[0].astype(np.int64)
+        for name, spikes in step.spikes.items():
+            assert np.array_equal(recording.spikes[name][t], spikes[0])
+        assert np.array_equal(recording.spikes["output"][t], step.output_spikes[0])
+        assert np.array_equal(recording.potentials[t], step.potential[0].astype(float) * card.potential_scale)
+        assert np.array_equal(recording.spike_probabilities[t], step.spike_probability[0])
+        assert np.array_equal(recording.filtered[t], state["state.input"][0, 0] / 16)
+        assert np.array_equal(recording.feedback[t], state["state.feedback"][0] / 16)
+        assert np.array_equal(recording.class_probabilities[t], class_probabilities(card, evidence, t))
+    assert recording.prediction == recording.class_probabilities[2].argmax()
+
+
+def test_recording_is_what_the_service_answers(
+    recording: Recording, exported: Exported, drawn: Drawn
+) -> None:
+    """Same seed: the same events in every layer, and the same probabilities, to the bit."""
+    names = tuple(exported.card.layer_names)
+    never = Options(EXPORT_STEPS, confidence=2.0, seed=SEED, raster=names)
+    (answer,) = Simulator(exported.engine).classify(drawn[0][3:4], [SEED], never, [0.0])
+    for layer in exported.card.layers:
+        assert answer["raster"][layer.name] == raster(layer, recording.spikes[layer.name])
+    assert answer["class_probabilities"] == recording.class_probabilities[-1].tolist()
+    assert answer["prediction"] == recording.prediction
+    assert answer["spike_counts"]["output"] == recording.spikes["output"].sum(0).tolist()
+
+
+def test_filtered_trains_follow_from_the_spike_trains(recording: Recording) -> None:
+    """Kernel A in sixteenths of a spike: a <- a - floor(a / 2) + 16 x."""
+    trace = np.zeros((28, 28), int)
+    for t in range(EXPORT_STEPS):
+        trace = trace - (trace >> 1) + 16 * recording.spikes["input"][t, 0]
+        assert np.array_equal(recording.filtered[t], trace / 16)
+    assert recording.filtered.max() > 1  # pixels that spiked twice add up
+
+
+def test_feedback_follows_from_the_output_spikes(recording: Recording) -> None:
+    """Kernel B, negative: b <- b - floor(b / 2) - 16 y."""
+    trace = np.zeros(10, int)
+    for t in range(EXPORT_STEPS):
+        trace = trace - (trace >> 1) - 16 * recording.spikes["output"][t].astype(int)
+        assert np.array_equal(recording.feedback[t], trace / 16)
+    assert recording.feedback.min() <= -1
+
+
+def test_probabilities_are_the_sigmoid_of_the_potentials(recording: Recording) -> None:
+    expected = 1 / (1 + np.exp(-recording.potentials))
+    assert np.abs(recording.spike_probabilities - expected).max() <= 2**-17 + 1e-6
+
+
+def test_another_seed_is_another_run(recording: Recording, exported: Exported, drawn: Drawn) -> None:
+    again, other = (record(exported.engine, drawn[0][3], seed, EXPORT_STEPS) for seed in (SEED, SEED + 1))
+    assert np.array_equal(again.potentials, recording.potentials)
+    assert not np.array_equal(other.spikes["input"], recording.spikes["input"])
+
+
+def layer(name: str, shape: list[int], targets: int) -> Layer:
+    return Layer(name=name, shape=shape, fan_out=FanOut(targets=targets))
+
+
+def of_layers(card: Card, *layers: Layer) -> Card:
+    return card.model_copy(update={"layers": list(layers)})
+
+
+def test_attention_by_hand(recording: Recording, exported: Exported) -> None:
+    """Two steps, two tokens, two heads of two channels each.
+
+    Head 1, step 1: queries 11 and 10, keys 11 and 01, so token 1 receives 2 + 1 and token 2 receives 1 + 0.
+    Step 2: queries 00 and 11, keys 10 and 11, so 0 + 1 and 0 + 2. Head 2 spikes in step 1 alone: query 10 of
+    token 2, key 11 of token 1.
+    """
+    query = np.array([[[1, 1, 0, 0], [1, 0, 1, 0]], [[0, 0, 0, 0], [1, 1, 0, 0]]], np.uint8)
+    key = np.array([[[1, 1, 1, 1], [0, 1, 0, 0]], [[1, 0, 0, 0], [1, 1, 0, 0]]], np.uint8)
+    card = of_layers(
+        exported.card,
+        layer("block1.query", [2, 4], 2),
+        layer("block1.key", [2, 4], 0),
+        layer("tokens", [2, 4], 10),
+    )
+    spikes = {"block1.query": query, "block1.key": key, "tokens": key}
+    two_steps = dataclasses.replace(recording, spikes=spikes, potentials=recording.potentials[:2])
+    maps = attention_maps(card, two_steps)
+    assert list(maps) == ["block1"]
+    assert maps["block1"].tolist() == [[3 + 1, 1 + 2], [1, 0]]
+
+
+def test_attention_of_a_network_without_it(recording: Recording, exported: Exported) -> None:
+    card = of_layers(exported.card, layer("block1.mlp_in", [49, 8], 16), layer("tokens", [49, 8], 10))
+    assert attention_maps(card, recording) == {}
+
+
+def test_attention_of_a_run_counts_its_coincidences(recording: Recording, exported: Exported) -> None:
+    """Summed over tokens: for each head, channel by channel, query spikes times key spikes of each step."""
+    maps = attention_maps(exported.card, recording)
+    assert {block: values.shape for block, values in maps.items()} == {"block1": (SMALL.heads, 49)}
+    query, key = (
+        recording.spikes[f"block1.{part}"].sum(1).astype(int) for part in ("query", "key")
+    )  # [T, C]
+    expected = (query * key).reshape(EXPORT_STEPS, SMALL.heads, -1).sum((0, 2))
+    assert maps["block1"].sum(1).tolist() == expected.tolist()
+    assert expected.min() > 0
