@@ -69,10 +69,12 @@ void lay_out(Synapses& synapses, bool wide) {
   synapses.start = padded_row(synapses.bias, synapses.padded, 0, wide);
   if (wide) synapses.rows.wide.assign(rows * synapses.padded, 0);
   else synapses.rows.narrow.assign(rows * synapses.padded, 0);
-  for (std::size_t row = 0; row < rows; ++row) {
+  const std::size_t taps = rows / synapses.inputs;
+  for (std::size_t row = 0; row < rows; ++row) {  // [tap][input], as they stand in the graph
+    const std::size_t to = row % synapses.inputs * taps + row / synapses.inputs;
     for (int output = 0; output < synapses.outputs; ++output) {
       const std::int8_t w = synapses.weight[row * synapses.outputs + output];
-      const std::size_t place = row * synapses.padded + output;
+      const std::size_t place = to * synapses.padded + output;
       if (wide) synapses.rows.wide[place] = w;
       else synapses.rows.narrow[place] = w;
     }
@@ -159,6 +161,7 @@ Network build(const NetworkArrays& arrays) {
              arrays.stem3.inputs == arrays.stem2.outputs,
          "each convolution of the stem to take what the one before gives");
   expect(arrays.stem1.stride == 2 && arrays.stem2.stride == 1 && arrays.stem3.stride == 2, "strides 2, 1, 2 of the stem");
+  expect(arrays.stem1.kernel == 5 && arrays.stem2.kernel == 3 && arrays.stem3.kernel == 3, "windows 5, 3, 3 of the stem");
   const int half = kSide / 2, quarter = kSide / 4;
   network.tokens = quarter * quarter;
   network.channels = arrays.stem3.outputs;

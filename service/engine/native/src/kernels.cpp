@@ -14,16 +14,6 @@
 namespace spikehead {
 namespace {
 
-// Adds the rows of weights that start at `offsets` from `rows`.
-template <class T, int N>
-inline void add_rows(Vector<T> (&acc)[N], const std::int32_t* offsets, int count, const T* rows) {
-  for (int event = 0; event < count; ++event) {
-    const T* row = rows + offsets[event];
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) acc[i] += load(row + i * kLanes<T>);
-  }
-}
-
 // Adds the rows of all channels that spiked.
 template <class T, int N>
 inline void add_spikes(Vector<T> (&acc)[N], const std::uint64_t* spikes, int words, const T* rows, int padded) {
@@ -80,158 +70,170 @@ inline void account(const Network& network, Workspace& space, int index) {
   space.accumulates += cost;
 }
 
-// Which bits of a word are set, in order. May write up to 64 bytes; returns how many there are.
-inline int list_bits(std::uint64_t bits, std::uint8_t* to) {
-#if defined(__AVX512VBMI2__)
-  alignas(64) static constexpr std::uint8_t kPlaces[64] = {
-      0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
-      32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
-  _mm512_store_si512(to, _mm512_maskz_compress_epi8(bits, _mm512_load_si512(kPlaces)));
-#else
-  for (std::uint64_t left = bits; left; left &= left - 1) *to++ = static_cast<std::uint8_t>(std::countr_zero(left));
-#endif
-  return std::popcount(bits);
-}
-
-// Lists the spikes of a map's position for the layer that looks at it.
-inline void list_spikes(LayerState& state, int position, int words) {
-  for (int word = position * words; word < (position + 1) * words; ++word) {
-    state.event_counts[word] = list_bits(state.spikes[word], state.events.data() + static_cast<std::ptrdiff_t>(word) * kWordBits);
-  }
-}
-
-// to[i] = (channels[i] + first) * padded, for eight.
-inline void offset_eight(const std::uint8_t* channels, std::int32_t first, std::int32_t padded, std::int32_t* to) {
-#if defined(__AVX2__)
-  const __m256i some = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(channels)));
-  const __m256i rows = _mm256_mullo_epi32(_mm256_add_epi32(some, _mm256_set1_epi32(first)), _mm256_set1_epi32(padded));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), rows);
-#else
-  for (int i = 0; i < 8; ++i) to[i] = (channels[i] + first) * padded;
-#endif
-}
-
-// Rows of weights that the spikes under a window drive: their offsets go to `space.window`; how many there are.
-template <bool OneWord>
-inline int look_through(const Synapses& synapses, Workspace& space, const LayerState& state, int words, int side, int y,
-                        int x) {
-  const int kernel = synapses.kernel, padded = synapses.padded, inputs = synapses.inputs;
-  const int top = y * synapses.stride - (kernel - 1) / 2, left = x * synapses.stride - (kernel - 1) / 2;
-  const int first_y = top < 0 ? -top : 0, last_y = top + kernel > side ? side - top : kernel;
-  const int first_x = left < 0 ? -left : 0, last_x = left + kernel > side ? side - left : kernel;
-  const std::uint8_t* events = state.events.data();
-  const std::int32_t* counts = state.event_counts.data();
-  std::int32_t* to = space.window.data();
-  for (int ky = first_y; ky < last_y; ++ky) {
-    int at = ((top + ky) * side + left + first_x) * words;
-    for (int kx = first_x; kx < last_x; ++kx) {
-      const std::int32_t tap = (ky * kernel + kx) * inputs;
-      for (int word = 0; word < (OneWord ? 1 : words); ++word, ++at) {
-        const std::uint8_t* channels = events + static_cast<std::ptrdiff_t>(at) * kWordBits;
-        const int count = counts[at];
-        const std::int32_t first = tap + word * kWordBits;
-        // Eight at once, wanted or not: most places have no more, and a loop's end would be guessed wrong.
-        offset_eight(channels, first, padded, to);
-        if (__builtin_expect(count > 8, 0)) {
-          for (int event = 8; event < count; ++event) to[event] = (channels[event] + first) * padded;
-        }
-        to += count;
-      }
-    }
-  }
-  return static_cast<int>(to - space.window.data());
-}
-
 template <class T, int N>
 inline void start_from(Vector<T> (&acc)[N], const T* values) {
 #pragma GCC unroll 8
   for (int i = 0; i < N; ++i) acc[i] = load(values + i * kLanes<T>);
 }
 
-// stem1: the one layer whose inputs are not spikes. Only pixels whose trace is not 0 count.
-template <class T, bool First>
-void stem1(const Network& network, Workspace& space) {
-  const Synapses& synapses = network.stem1;
-  const Neurons& layer = network.layers[0];
-  LayerState& state = space.layers[0];
-  const int side = kSide / synapses.stride, kernel = synapses.kernel, before = kBorder - (kernel - 1) / 2;
-  const std::uint64_t row_bits = (std::uint64_t{1} << kernel) - 1;
-  std::int32_t trace_at[kWordBits], row_at[kWordBits];  // of each place in the window: its trace, its weights
-  for (int tap = 0; tap < kernel * kernel; ++tap) {
-    trace_at[tap] = tap / kernel * kRow + tap % kernel;
-    row_at[tap] = tap * synapses.padded;
-  }
-  for (int y = 0; y < side; ++y) {
-    const std::uint64_t* lit = space.lit.data() + y * synapses.stride + before;
-    for (int x = 0; x < side; ++x) {
-      const int position = y * side + x, left = x * synapses.stride + before;
-      const std::int32_t* traces = space.traces.data() + (y * synapses.stride + before) * kRow + left;
-      std::uint64_t window = 0;  // a bit for each place: one loop over all, where one a row would end unforeseen
-      for (int ky = 0; ky < kernel; ++ky) window |= (lit[ky] >> left & row_bits) << (ky * kernel);
-      std::uint64_t* spikes = state.spikes.data() + static_cast<std::ptrdiff_t>(position) * layer.words;
-      in_chunks(layer.padded / kLanes<T>, [&]<int N>(int at) {
-        Vector<T> acc[N];
-        start_from<T, N>(acc, synapses.start.as<T>() + at * kLanes<T>);
-        const T* rows = synapses.rows.as<T>() + at * kLanes<T>;
-        for (std::uint64_t pixels = window; pixels; pixels &= pixels - 1) {
-          const int tap = std::countr_zero(pixels);
-          const Vector<T> trace = broadcast<T>(static_cast<T>(traces[trace_at[tap]]));
-#pragma GCC unroll 8
-          for (int i = 0; i < N; ++i) acc[i] += load(rows + row_at[tap] + i * kLanes<T>) * trace;
+// A convolution is scattered: what reaches a place of its input goes to the places of its output whose windows cover
+// it. Of a window of Kernel x Kernel with a stride of Step these are Rows x Columns taps, Step apart, from a first one
+// on; the outputs lie next to each other. All sums stay in registers until the place is done.
+template <class T, int Kernel, int Step, int Rows, int Columns>
+struct Scatter {
+  T* out;            // where the first tap leads
+  const T* weights;  // of input 0, from the first tap on
+  int padded;        // outputs, padded: between taps, and between places of the output
+  int row;           // between rows of the output
+
+  // Calls add(sums, weights of the first tap), which adds to the Rows x Columns sums, for each vector of outputs.
+  template <class Add>
+  void operator()(Add&& add) const {
+    for (int at = 0; at < padded; at += kLanes<T>) {
+      Vector<T> sums[Rows * Columns] = {};
+      add(sums, weights + at);
+#pragma GCC unroll 3
+      for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 3
+        for (int j = 0; j < Columns; ++j) {
+          T* place = out + at - i * row - j * padded;
+          store<T>(place, load(place) + sums[i * Columns + j]);
         }
-        lif<T, N, First>(acc, state.v<T>() + static_cast<std::ptrdiff_t>(position) * layer.padded + at * kLanes<T>,
-                         layer.threshold.as<T>() + at * kLanes<T>, network.shift_membrane, spikes, at * kLanes<T>);
-      });
-      list_spikes(state, position, layer.words);
+      }
+    }
+  }
+
+  // Offset of the weights of a tap from those of the first.
+  int tap(int i, int j) const { return (i * Step * Kernel + j * Step) * padded; }
+};
+
+// The first tap in one direction that reaches an output from `place`, and that output; taps go on Step apart.
+struct Reach {
+  int tap, output;
+};
+template <int Kernel, int Step>
+inline Reach reach(int place) {
+  const int tap = (place + (Kernel - 1) / 2) % Step;
+  return {tap, (place + (Kernel - 1) / 2 - tap) / Step};
+}
+
+// Calls f<Rows, Columns>() with the numbers of taps that reach outputs from a place whose first taps are these.
+template <int Kernel, int Step, class F>
+inline void with_taps(int first_y, int first_x, F&& f) {
+  constexpr int kMost = (Kernel + Step - 1) / Step;  // from tap 0
+  if constexpr (Step == 1) {
+    f.template operator()<kMost, kMost>();
+  } else {
+    constexpr int kLeast = (Kernel + Step - 2) / Step;  // from tap 1
+    if (first_y == 0) {
+      if (first_x == 0) f.template operator()<kMost, kMost>();
+      else f.template operator()<kMost, kLeast>();
+    } else {
+      if (first_x == 0) f.template operator()<kLeast, kMost>();
+      else f.template operator()<kLeast, kLeast>();
     }
   }
 }
 
+// Scatters from one place: `visit(scatter)` says what.
+template <class T, int Kernel, int Step, class Visit>
+inline void scatter(const Synapses& synapses, T* currents, int side, int y, int x, Visit&& visit) {
+  const int row = (side + 2 * kBorder) * synapses.padded;
+  const Reach down = reach<Kernel, Step>(y), right = reach<Kernel, Step>(x);
+  T* out = currents + (down.output + kBorder) * row + (right.output + kBorder) * synapses.padded;
+  const T* weights = synapses.rows.as<T>() + (down.tap * Kernel + right.tap) * synapses.padded;
+  with_taps<Kernel, Step>(down.tap, right.tap, [&]<int Rows, int Columns>() {
+    visit(Scatter<T, Kernel, Step, Rows, Columns>{out, weights, synapses.padded, row});
+  });
+}
+
+// Scatters the spikes of a map.
+template <class T, int Kernel, int Step>
+void scatter_spikes(const Synapses& synapses, const LayerState& from, int words, int from_side, T* currents, int side) {
+  const std::uint64_t* spikes = from.spikes.data();
+  const std::ptrdiff_t input = static_cast<std::ptrdiff_t>(Kernel) * Kernel * synapses.padded;
+  for (int y = 0; y < from_side; ++y) {
+    for (int x = 0; x < from_side; ++x, spikes += words) {
+      std::uint64_t any = spikes[0];
+      for (int word = 1; word < words; ++word) any |= spikes[word];
+      if (!any) continue;
+      auto visit = [&]<int Rows, int Columns>(const Scatter<T, Kernel, Step, Rows, Columns>& to) {
+        to([&](Vector<T>(&sums)[Rows * Columns], const T* weights) {
+          for (int word = 0; word < words; ++word) {
+            for (std::uint64_t left = spikes[word]; left; left &= left - 1) {
+              const T* rows = weights + (word * kWordBits + std::countr_zero(left)) * input;
+#pragma GCC unroll 3
+              for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 3
+                for (int j = 0; j < Columns; ++j) sums[i * Columns + j] += load(rows + to.tap(i, j));
+              }
+            }
+          }
+        });
+      };
+      scatter<T, Kernel, Step>(synapses, currents, side, y, x, visit);
+    }
+  }
+}
+
+// Scatters the filtered spike trains: the one place where values are not spikes. Only traces that are not 0 count.
+template <class T>
+void scatter_traces(const Synapses& synapses, const Workspace& space, T* currents, int side) {
+  constexpr int kKernel = 5, kStep = 2;
+  for (int y = 0; y < kSide; ++y) {
+    for (std::uint32_t left = space.lit[y]; left; left &= left - 1) {
+      const int x = std::countr_zero(left);
+      const Vector<T> trace = broadcast<T>(static_cast<T>(space.traces[y * kRow + x]));
+      auto visit = [&]<int Rows, int Columns>(const Scatter<T, kKernel, kStep, Rows, Columns>& to) {
+        to([&](Vector<T>(&sums)[Rows * Columns], const T* weights) {
+#pragma GCC unroll 3
+          for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 3
+            for (int j = 0; j < Columns; ++j) sums[i * Columns + j] = load(weights + to.tap(i, j)) * trace;
+          }
+        });
+      };
+      scatter<T, kKernel, kStep>(synapses, currents, side, y, x, visit);
+    }
+  }
+}
+
+// A map's neurons take their currents, and leave the bias in their place for the next step.
 template <class T, bool First>
-void stem2(const Network& network, Workspace& space) {
-  const Synapses& synapses = network.stem2;
-  const Neurons& before = network.layers[0];
-  const Neurons& layer = network.layers[1];
-  LayerState& state = space.layers[1];
-  const int side = kSide / network.stem1.stride;
+void fire_map(const Network& network, Workspace& space, int index, const Synapses& synapses, int side) {
+  const Neurons& layer = network.layers[index];
+  LayerState& state = space.layers[index];
   for (int y = 0; y < side; ++y) {
-    for (int x = 0; x < side; ++x) {
-      const int position = y * side + x;
-      std::uint64_t* spikes = state.spikes.data() + static_cast<std::ptrdiff_t>(position) * layer.words;
-      const int events = before.words == 1
-                             ? look_through<true>(synapses, space, space.layers[0], 1, side, y, x)
-                             : look_through<false>(synapses, space, space.layers[0], before.words, side, y, x);
+    T* currents = state.currents.as<T>() + ((y + kBorder) * (side + 2 * kBorder) + kBorder) * layer.padded;
+    for (int x = 0; x < side; ++x, currents += layer.padded) {
+      const std::ptrdiff_t position = y * side + x;
+      std::uint64_t* spikes = state.spikes.data() + position * layer.words;
       in_chunks(layer.padded / kLanes<T>, [&]<int N>(int at) {
         Vector<T> acc[N];
-        start_from<T, N>(acc, synapses.start.as<T>() + at * kLanes<T>);
-        add_rows<T, N>(acc, space.window.data(), events, synapses.rows.as<T>() + at * kLanes<T>);
-        lif<T, N, First>(acc, state.v<T>() + static_cast<std::ptrdiff_t>(position) * layer.padded + at * kLanes<T>,
+        start_from<T, N>(acc, currents + at * kLanes<T>);
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) {
+          store<T>(currents + (at + i) * kLanes<T>, load(synapses.start.as<T>() + (at + i) * kLanes<T>));
+        }
+        lif<T, N, First>(acc, state.v<T>() + position * layer.padded + at * kLanes<T>,
                          layer.threshold.as<T>() + at * kLanes<T>, network.shift_membrane, spikes, at * kLanes<T>);
       });
-      list_spikes(state, position, layer.words);
     }
   }
 }
 
-// stem3 writes the residual potential of each token.
+// stem3's map is the residual potential of the tokens.
 template <class T>
-void stem3(const Network& network, Workspace& space) {
+void take_stream(const Network& network, Workspace& space, int side) {
   const Synapses& synapses = network.stem3;
-  const Neurons& before = network.layers[1];
-  const int side = kSide / network.stem1.stride, out = side / synapses.stride;
   for (int token = 0; token < network.tokens; ++token) {
+    T* map = space.stream_map.as<T>() +
+             ((token / side + kBorder) * (side + 2 * kBorder) + token % side + kBorder) * synapses.padded;
     T* stream = space.stream<T>() + static_cast<std::ptrdiff_t>(token) * synapses.padded;
-    const int events =
-        before.words == 1
-            ? look_through<true>(synapses, space, space.layers[1], 1, side, token / out, token % out)
-            : look_through<false>(synapses, space, space.layers[1], before.words, side, token / out, token % out);
-    in_chunks(synapses.padded / kLanes<T>, [&]<int N>(int at) {
-      Vector<T> acc[N];
-      start_from<T, N>(acc, synapses.start.as<T>() + at * kLanes<T>);
-      add_rows<T, N>(acc, space.window.data(), events, synapses.rows.as<T>() + at * kLanes<T>);
-#pragma GCC unroll 8
-      for (int i = 0; i < N; ++i) store(stream + (at + i) * kLanes<T>, acc[i]);
-    });
+    for (int at = 0; at < synapses.padded; at += kLanes<T>) {
+      store<T>(stream + at, load(map + at));
+      store<T>(map + at, load(synapses.start.as<T>() + at));
+    }
   }
 }
 
@@ -464,23 +466,24 @@ void attention(const Network& network, Workspace& space, const Block& block) {
 template <bool First>
 void filter_input(const Network& network, Workspace& space) {
   std::int32_t spikes = 0, products = 0;
+  const std::int32_t unit = network.unit_input, shift = network.shift_input;
   for (int y = 0; y < kSide; ++y) {
-    std::int32_t* traces = space.traces.data() + (y + kBorder) * kRow;
+    std::int32_t* __restrict traces = space.traces.data() + y * kRow;
     const std::uint8_t* row = space.spikes.data() + y * kSide;
     const std::int32_t* fan_out = network.input_fan_out.data() + y * kSide;
     for (int x = 0; x < kSide; ++x) {
-      std::int32_t trace = network.unit_input * row[x];
-      if constexpr (!First) trace += traces[kBorder + x] - (traces[kBorder + x] >> network.shift_input);
-      traces[kBorder + x] = trace;
+      std::int32_t trace = unit * row[x];
+      if constexpr (!First) trace += traces[x] - (traces[x] >> shift);
+      traces[x] = trace;
       spikes += row[x];
-      products += trace != 0 ? fan_out[x] : 0;
+      products += -static_cast<std::int32_t>(trace != 0) & fan_out[x];
     }
-    std::uint64_t lit = 0;
+    std::uint32_t lit = 0;
     for (int x = 0; x < kRow; x += kLanes<std::int32_t>) {
       Vector<std::int32_t> values = load(traces + x);  // never negative: a trace that is not 0 is at least 1
-      lit |= std::uint64_t{fire<std::int32_t>(values, broadcast<std::int32_t>(1))} << x;
+      lit |= fire<std::int32_t>(values, broadcast<std::int32_t>(1)) << x;
     }
-    space.lit[y + kBorder] = lit;
+    space.lit[y] = lit;
   }
   space.counts[0] = spikes;
   space.multiply_accumulates = products;
@@ -551,11 +554,23 @@ void run_step(const Network& network, Workspace& space, const float* uniforms) {
 
   space.accumulates = 0;
   filter_input<First>(network, space);
-  typed(network.layers[0].wide, [&]<class T>(T) { stem1<T, First>(network, space); });
+  constexpr int kHalf = kSide / 2, kQuarter = kSide / 4;
+  typed(network.layers[0].wide, [&]<class T>(T) {
+    scatter_traces<T>(network.stem1, space, space.layers[0].currents.as<T>(), kHalf);
+    fire_map<T, First>(network, space, 0, network.stem1, kHalf);
+  });
   account(network, space, 0);
-  typed(network.layers[1].wide, [&]<class T>(T) { stem2<T, First>(network, space); });
+  typed(network.layers[1].wide, [&]<class T>(T) {
+    T* currents = space.layers[1].currents.as<T>();
+    scatter_spikes<T, 3, 1>(network.stem2, space.layers[0], network.layers[0].words, kHalf, currents, kHalf);
+    fire_map<T, First>(network, space, 1, network.stem2, kHalf);
+  });
   account(network, space, 1);
-  typed(network.wide_stream, [&]<class T>(T) { stem3<T>(network, space); });
+  typed(network.wide_stream, [&]<class T>(T) {
+    T* currents = space.stream_map.as<T>();
+    scatter_spikes<T, 3, 2>(network.stem3, space.layers[1], network.layers[1].words, kHalf, currents, kQuarter);
+    take_stream<T>(network, space, kQuarter);
+  });
   for (const Block& block : network.blocks) {
     if (network.heads) {
       fire_residual(block.attention_in_layer);

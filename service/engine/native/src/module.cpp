@@ -248,7 +248,7 @@ class Engine {
             unpack(static_cast<int>(layer), space, rasters[layer].data + at * rasters[layer].shape[2]);
           }
           for (int pixel = 0; pixel < kPixels; ++pixel) {
-            traces.data[at * kPixels + pixel] = space.traces[(pixel / kSide + kBorder) * kRow + kBorder + pixel % kSide];
+            traces.data[at * kPixels + pixel] = space.traces[pixel / kSide * kRow + pixel % kSide];
           }
           std::copy(space.potential.begin(), space.potential.end(), potential.data + at * kClasses);
           std::copy(space.feedback.begin(), space.feedback.end(), feedback.data + at * kClasses);

@@ -74,6 +74,11 @@ struct Values {
     if constexpr (sizeof(T) == 2) return narrow.data();
     else return wide.data();
   }
+  template <class T>
+  T* as() {
+    if constexpr (sizeof(T) == 2) return narrow.data();
+    else return wide.data();
+  }
 };
 
 // Synapses onto `outputs` neurons: a row of weights for each input (of each tap of a convolution's window).
@@ -86,7 +91,7 @@ struct Synapses {
   std::vector<std::int8_t> weight;           // [tap][input][output], as read
   std::vector<std::int32_t> bias;            // [output]
   std::vector<Interval> current;             // [output] what a step can add
-  Values rows;                               // [tap][input][padded]
+  Values rows;                               // [input][tap][padded]
   Values start;                              // [padded] bias
 };
 

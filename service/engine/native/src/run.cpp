@@ -4,6 +4,21 @@
 
 namespace spikehead {
 
+namespace {
+
+// Every place of a map with its border at the bias.
+void fill_with_bias(Values& currents, const Synapses& synapses, int side, bool wide) {
+  const std::size_t places = static_cast<std::size_t>(side + 2 * kBorder) * (side + 2 * kBorder);
+  auto fill = [&](auto& values, const auto& bias) {
+    values.assign(places * synapses.padded, 0);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = bias[i % synapses.padded];
+  };
+  if (wide) fill(currents.wide, synapses.start.wide);
+  else fill(currents.narrow, synapses.start.narrow);
+}
+
+}  // namespace
+
 Workspace::Workspace(const Network& network) : layers(network.layers.size()), counts(network.layers.size() + 2) {
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const Neurons& layer = network.layers[i];
@@ -11,26 +26,19 @@ Workspace::Workspace(const Network& network) : layers(network.layers.size()), co
     if (layer.wide) layers[i].v32.assign(neurons, 0);
     else layers[i].v16.assign(neurons, 0);
     layers[i].spikes.assign(static_cast<std::size_t>(layer.positions) * layer.words, 0);
-    if (i < kMapLayers) {
-      const std::size_t words = static_cast<std::size_t>(layer.positions) * layer.words;
-      layers[i].events.assign(words * kWordBits, 0);
-      layers[i].event_counts.assign(words, 0);
-    }
   }
+  const int half = kSide / 2, quarter = kSide / 4;
+  for (int i = 0; i < kMapLayers; ++i) {
+    fill_with_bias(layers[i].currents, i == 0 ? network.stem1 : network.stem2, half, network.layers[i].wide);
+  }
+  fill_with_bias(stream_map, network.stem3, quarter, network.wide_stream);
   const std::size_t stream = static_cast<std::size_t>(network.tokens) * round_up(network.channels, kLanePadding);
   if (network.wide_stream) stream32.assign(stream, 0);
   else stream16.assign(stream, 0);
   counts16.assign(stream, 0);
   counts32.assign(stream, 0);
   const int width = network.heads ? network.channels / network.heads : 0;
-  traces.assign((kSide + 2 * kBorder) * kRow, 0);
-  const Synapses* const windows[] = {&network.stem2, &network.stem3};
-  std::size_t most = 0;
-  for (const Synapses* s : windows) {
-    const std::size_t rows = static_cast<std::size_t>(s->kernel) * s->kernel * s->inputs;
-    most = rows > most ? rows : most;
-  }
-  window.assign(most + 8, 0);  // written eight at a time
+  traces.assign(kSide * kRow, 0);
   coincidences.assign(static_cast<std::size_t>(network.channels) * round_up(width, 16), 0);
 }
 

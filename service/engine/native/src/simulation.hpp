@@ -10,17 +10,16 @@
 namespace spikehead {
 
 constexpr int kMapLayers = 2;  // the first two hidden layers are maps, all others tokens
-constexpr int kRow = 48;       // pixels of a row, with room for windows that reach over its ends
-constexpr int kBorder = 4;     // rows and columns of it before the first: more than half a window of 7
+constexpr int kRow = 32;       // pixels of a row, padded
+constexpr int kBorder = 2;     // places around a map that windows reach over its edge: half of the largest one
 
 // State and spikes of one hidden layer. Potentials in the layer's accumulator type.
 struct LayerState {
+  // For maps: the currents of this step, [place with border][padded]. Between steps they stand at the bias.
+  Values currents;
   Aligned<std::int16_t> v16;
   Aligned<std::int32_t> v32;
   Aligned<std::uint64_t> spikes;   // [position][words]
-  // For maps, which the next layer looks at through windows: which channels spiked, as lists.
-  Aligned<std::uint8_t> events;          // [position][words][64] within the word, in order
-  Aligned<std::int32_t> event_counts;    // [position][words]
   template <class T>
   T* v() {
     if constexpr (sizeof(T) == 2) return v16.data();
@@ -33,19 +32,20 @@ struct Workspace {
   explicit Workspace(const Network& network);
 
   std::array<std::uint8_t, kPixels> spikes{};   // input spikes of this step
-  Aligned<std::int32_t> traces;                 // [kBorder + row][kRow] filtered spike trains, from kBorder on
-  std::array<std::uint64_t, kSide + 2 * kBorder> lit{};  // a bit for each pixel whose trace is not 0, likewise
+  Aligned<std::int32_t> traces;                 // [row][kRow] filtered spike trains
+  std::array<std::uint32_t, kSide> lit{};       // a bit for each pixel whose trace is not 0
   std::vector<LayerState> layers;
   Aligned<std::int16_t> stream16, counts16;
   Aligned<std::int32_t> stream32, counts32;     // residual potential [token][padded]; counts of coincidences [token][padded]
   Aligned<std::int16_t> coincidences;           // K^T V: [key channel][value channel of its head]
-  Aligned<std::int32_t> window;                 // rows of weights that the spikes of a window drive
   std::array<std::int32_t, kClasses> filtered{}, feedback{}, potential{};
   std::array<float, kClasses> probability{};
   std::array<std::uint8_t, kClasses> output{};
   std::vector<std::int64_t> counts;             // spikes of this step: input, hidden layers, output
   std::int64_t accumulates = 0;                 // of this step
   std::int64_t multiply_accumulates = 0;
+
+  Values stream_map;                            // the residual potential as a map, likewise
 
   template <class T>
   T* stream() {
