@@ -1,8 +1,9 @@
-# The service alone: no compiler, no torch, no shell scripts. Each RUN step can be run by hand.
+# The service alone: with the native engine, without a compiler and torch. Each RUN step can be run by hand.
 
 FROM python:3.12-slim AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends g++
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml CMakeLists.txt README.md LICENSE ./
 COPY service service
 COPY training training
 COPY models models

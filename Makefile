@@ -8,14 +8,21 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 # glibc's allocator gives memory back to the system after each batch and asks for it again: a fifth of the time.
 FAST_MALLOC := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
 
-.PHONY: help serve test check check-code format train bench clean
+define SAY_ENGINE
+from service.engine import native
+print("native engine:", "built" if native.available() else "not built, since no C++ compiler was found; onnxruntime runs")
+endef
+export SAY_ENGINE
+
+.PHONY: help serve test check check-code format train bench sanitize clean
 
 help:
 	@echo "make serve   set up and serve on http://127.0.0.1:8000"
 	@echo "make test    set up and run all tests"
 	@echo "make check   format, lint, types and tests"
 	@echo "make train   train and export the shipped model (hours on two cores)"
-	@echo "make bench   latency of each phase of a request"
+	@echo "make bench   the engine against others, and the latency of each phase of a request"
+	@echo "make sanitize  the native engine's tests with sanitizers"
 	@echo "make format  format the code"
 	@echo "make clean   remove the virtual environment and caches"
 
@@ -43,7 +50,15 @@ train: $(VENV)/.check
 	$(BIN)/python -m training evaluate models/spiking-mha
 
 bench: $(VENV)/.check
+	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.latency
+
+# The native engine with the address and undefined-behaviour sanitizers, and its tests on it.
+sanitize: $(VENV)/.check
+	$(PIP) --no-deps --config-settings=cmake.define.SPIKEHEAD_SANITIZE=ON --editable .
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest tests/test_native.py; \
+		status=$$?; $(PIP) --no-deps --editable . && exit $$status
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -58,6 +73,7 @@ $(VENV)/.python:
 $(VENV)/.serve: $(VENV)/.python pyproject.toml
 	@echo "setting up the service (once, about a minute)"
 	$(PIP) --editable .
+	@$(BIN)/python -c "$$SAY_ENGINE"
 	touch $@
 
 # torch first and by name: this takes the CPU build where the package index has one.
@@ -65,4 +81,5 @@ $(VENV)/.check: $(VENV)/.python pyproject.toml
 	@echo "setting up service, training and tests (once, a few minutes)"
 	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[check]'
+	@$(BIN)/python -c "$$SAY_ENGINE"
 	touch $@ $(VENV)/.serve

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,19 +15,15 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from service import openapi, page
-from service.classification import Classifier
 from service.errors import Problem
 from service.middleware import RequestMiddleware, problem_response
 from service.options import shown
-from service.records import MemoryRecords, Records
 from service.registry import Models, load_models
 from service.routes import router
+from service.runtime import Service
 from service.settings import Settings, load_settings
 
 log = logging.getLogger("spikehead")
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 VERSION = "0.1.0"
 DESCRIPTION = """\
@@ -38,51 +32,6 @@ shows every spike. The same picture, model and seed give the same spikes.
 
 Every error is an `application/problem+json` document (RFC 9457) with a stable `type`.
 """
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Service:
-    """What the routes work with. One a process."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.records: Records = MemoryRecords(settings.history, settings.history_bytes)
-        self.workers = _cores()
-        self._classifier: Classifier | None = None
-        self._pool: ThreadPoolExecutor | None = None
-
-    def start(self, models: Models) -> None:
-        """Ready from here on."""
-        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="simulation")
-        self._classifier = Classifier(models, self.records, self.settings)
-
-    def stop(self) -> None:
-        """Waits for the jobs in progress."""
-        self._classifier = None
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
-
-    @property
-    def classifier(self) -> Classifier:
-        """Raises Problem until the models are loaded."""
-        if self._classifier is None:
-            raise Problem("not-ready", "models that are loaded and warmed up", "none yet")
-        return self._classifier
-
-    @property
-    def models(self) -> Models:
-        """Raises Problem until they are loaded."""
-        return self.classifier.models
-
-    async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a function that computes, in a worker thread: the event loop goes on."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
 
 
 def create_app(settings: Settings | None = None, models: Models | None = None) -> FastAPI:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -18,11 +18,9 @@ from service.classification import Decoded
 from service.errors import KINDS, Problem, example, type_of
 from service.options import shown
 from service.records import Record
+from service.runtime import Service
 from service.schemas import RecentQuery
 from service.simulation import Simulator
-
-if TYPE_CHECKING:
-    from service.app import Service
 
 router = APIRouter()
 
