@@ -52,6 +52,7 @@ train: $(VENV)/.check
 bench: $(VENV)/.check
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.load
 
 # The native engine with the address and undefined-behaviour sanitizers, and its tests on it.
 sanitize: $(VENV)/.check

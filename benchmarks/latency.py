@@ -11,61 +11,16 @@ import argparse
 import http.client
 import io
 import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.machine import processor, today
+from benchmarks.serving import spikehead
 from training import data
-
-START_LIMIT = 60.0  # seconds
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
-
-
-@contextmanager
-def serving() -> Iterator[http.client.HTTPConnection]:
-    """A service on a free port of the loopback interface, ready, and a connection to it."""
-    port = _free_port()
-    environment = {**os.environ, "SPIKEHEAD_PORT": str(port), "SPIKEHEAD_LOG_LEVEL": "warning"}
-    process = subprocess.Popen([sys.executable, "-m", "service", "serve"], env=environment)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        _wait_until_ready(connection, process)
-        yield connection
-    finally:
-        connection.close()
-        process.terminate()
-        process.wait(10)
-
-
-def _wait_until_ready(connection: http.client.HTTPConnection, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_LIMIT
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            connection.request("GET", "/health/ready")
-            response = connection.getresponse()
-            response.read()
-        except OSError:
-            connection.close()
-        else:
-            if response.status == 200:
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"expected the service to be ready within {START_LIMIT:.0f} s, it is not")
 
 
 def classify(connection: http.client.HTTPConnection, body: bytes, query: str) -> tuple[dict[str, Any], float]:
@@ -90,7 +45,8 @@ def measure(count: int) -> dict[str, Any]:
         files.append(stream.getvalue())
     samples: dict[str, dict[str, list[float]]] = {"stopping rule": {}, "all steps": {}}
     queries = {"stopping rule": "seed=1", "all steps": "seed=1&confidence=1"}
-    with serving() as connection:
+    with spikehead() as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         for file in files[:50]:
             classify(connection, file, "seed=1")  # warm-up
         for file in files:

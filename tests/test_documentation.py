@@ -118,3 +118,27 @@ def _shortened(value: Any, quoted: Any) -> Any:
     if isinstance(quoted, list):
         return [_shortened(a, b) for a, b in zip(value, quoted, strict=True)]
     return pytest.approx(value, abs=5e-5) if isinstance(quoted, float) else value
+
+
+def test_figures_of_the_model_are_those_of_its_evaluation() -> None:
+    """`python -m training evaluate models/spiking-mha --json` wrote the file; the README quotes it."""
+    result = json.loads((SHIPPED / "evaluation.json").read_text())
+    card = json.loads((SHIPPED / "card.json").read_text())
+    assert (result["version"], result["images"], result["set"]) == (card["version"], 10_000, "test")
+    assert result["graph_sha256"] == card["graph"]["sha256"]
+    quoted = {row[0]: row[1] for row in table("figure")}
+    rule = result["stopping"]
+    assert quoted["accuracy under the stopping rule"].startswith(f"{100 * rule['accuracy']['mean']:.2f} %")
+    assert quoted["time steps used, on average"].startswith(f"{rule['steps']['mean']:.2f} ")
+    for row in result["accuracy_by_step"]:
+        if row["steps"] in (1, 2, 4, card["max_steps"]):
+            name = f"accuracy after {row['steps']} step{'s' if row['steps'] > 1 else ''}"
+            assert quoted[name].startswith(f"{100 * row['mean']:.2f} %")
+    rate = 100 * result["mean_firing_rate"]["over_layers"]
+    assert quoted["mean firing rate over the layers"].startswith(f"{rate:.1f} %")
+    error = rule["expected_calibration_error"]["mean"]
+    assert quoted["expected calibration error"].startswith(f"{error:.4f}")
+    operations = result["synaptic_operations"]
+    assert quoted["additions an image"].startswith(f"{operations['accumulates']:,.0f}")
+    assert quoted["multiplications an image"].startswith(f"{operations['multiply_accumulates']:,.0f}")
+    assert quoted["parameters"].startswith(f"{card['parameters']:,}")

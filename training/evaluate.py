@@ -111,6 +111,7 @@ def evaluate(
     return {
         "model": card.name,
         "version": card.version,
+        "graph_sha256": card.graph.sha256,
         "images": len(images),
         "seeds": seeds,
         "accuracy_by_step": [{"steps": t + 1, **_spread(table[:, t])} for t in range(steps)],

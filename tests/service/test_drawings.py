@@ -63,10 +63,11 @@ def test_mnist_as_png_passes_unchanged(mnist: tuple[np.ndarray, np.ndarray]) -> 
         assert (prepare(png(image), max_pixels=784) == image).all()
 
 
+@pytest.mark.slow
 def test_mnist_through_the_service(shipped: Simulator, mnist: tuple[np.ndarray, np.ndarray]) -> None:
-    images, labels = mnist[0][:2000], mnist[1][:2000]
+    images, labels = mnist
     right = []
-    with TestClient(create_app(Settings(models=SHIPPED.parent, threads=1))) as client:
+    with TestClient(create_app(Settings(models=SHIPPED.parent))) as client:
         for start in range(0, len(images), 500):
             response = client.post(
                 f"/classify/batch?seed={start}",
@@ -74,4 +75,4 @@ def test_mnist_through_the_service(shipped: Simulator, mnist: tuple[np.ndarray, 
                 headers={"Content-Type": "application/octet-stream"},
             )
             right += [result["prediction"] for result in response.json()["results"]]
-    assert np.mean(np.array(right) == labels) >= 0.985
+    assert np.mean(np.array(right) == labels) >= 0.99
