@@ -82,31 +82,21 @@ class NativeEngine:
 
     def classify(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str] = ()) -> list[Outcome]:
         """See `service.engine.base.Engine`."""
-        began = time.perf_counter()
-        seen = contrast(stimulus.images)
-        contrast_ms = (time.perf_counter() - began) * 1000 / len(seen)
         if recorded:
-            return self._classify_and_keep(seen, stimulus, rule, recorded, contrast_ms)
+            return self._classify_and_keep(stimulus, rule, recorded)
+        images = np.ascontiguousarray(stimulus.images)
         seeds = np.array(stimulus.seeds, np.uint64)
         regular = stimulus.encoder == "regular"
-        values = self._engine.classify(seen, seeds, rule.max_steps, rule.confidence, self._scale, regular)
-        return self._outcomes(values, contrast_ms)
+        values = self._engine.classify(images, seeds, rule.max_steps, rule.confidence, self._scale, regular)
+        return self._outcomes(values)
 
-    def _classify_and_keep(
-        self,
-        seen: NDArray[np.uint8],
-        stimulus: Stimulus,
-        rule: Rule,
-        recorded: Sequence[str],
-        contrast_ms: float,
-    ) -> list[Outcome]:
+    def _classify_and_keep(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str]) -> list[Outcome]:
         began = time.perf_counter()
-        shape = (len(seen), encoding.SIDE, encoding.SIDE)
-        trains, uniforms = encoding.encode(
-            seen.reshape(shape), stimulus.seeds, rule.max_steps, stimulus.encoder
-        )
-        spikes = np.ascontiguousarray(trains.reshape(rule.max_steps, len(seen), -1), np.uint8)
-        encode_ms = contrast_ms + (time.perf_counter() - began) * 1000 / len(seen)
+        count = len(stimulus.images)
+        seen = contrast(stimulus.images).reshape(count, encoding.SIDE, encoding.SIDE)
+        trains, uniforms = encoding.encode(seen, stimulus.seeds, rule.max_steps, stimulus.encoder)
+        spikes = np.ascontiguousarray(trains.reshape(rule.max_steps, count, -1), np.uint8)
+        encode_ms = (time.perf_counter() - began) * 1000 / count
         values, kept = self.record(spikes, uniforms, rule)
         kept["input"] = spikes.swapaxes(0, 1)
         shapes = {layer.name: layer.shape for layer in self.card.layers}
@@ -127,7 +117,7 @@ class NativeEngine:
         values, kept = self._engine.record(spikes, uniforms, rule.max_steps, rule.confidence, self._scale)
         return values, kept
 
-    def _outcomes(self, values: Any, encode_ms: float) -> list[Outcome]:
+    def _outcomes(self, values: Any, encode_ms: float = 0.0) -> list[Outcome]:
         steps, sure, probabilities, output_counts, counts, accumulates, products, encoding_s, total_s = values
         names = self._layers
         return [

@@ -100,6 +100,11 @@ class Builder {
     neurons.fan_out = arrays_.fan_out[index];
     expect(v_threshold.size() == current.size(), "a threshold for each channel of " + neurons.name);
     expect(neurons.fan_out.size() == static_cast<std::size_t>(positions), "the fan-out of " + neurons.name);
+    if (index >= kMapLayers) {
+      for (const std::int32_t synapses : neurons.fan_out) {
+        expect(synapses == neurons.fan_out[0], "the same fan-out of every token of " + neurons.name);
+      }
+    }
     for (std::size_t channel = 0; channel < current.size(); ++channel) {
       neurons.bound.include(current[channel]);
       neurons.bound.include(potential_range(current[channel], v_threshold[channel], network_.shift_membrane));

@@ -27,10 +27,20 @@ inline void add_spikes(Vector<T> (&acc)[N], const std::uint64_t* spikes, int wor
   }
 }
 
+// Loads N vectors: they stay in registers while a loop goes through tokens or places.
+template <class T, int N>
+struct Rows {
+  explicit Rows(const T* from) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) value[i] = load(from + i * kLanes<T>);
+  }
+  Vector<T> value[N];
+};
+
 // Leak, integrate, fire, reset for N vectors of neurons. Their spikes become bits from `offset` of `spikes`, where
-// chunks come in order: the first one of a word sets it.
+// chunks come in order: the first one of a word sets it. Returns how many fired.
 template <class T, int N, bool First>
-inline void lif(Vector<T> (&current)[N], T* v, const T* threshold, int shift, std::uint64_t* spikes, int offset) {
+inline int lif(Vector<T> (&current)[N], T* v, const Rows<T, N>& threshold, int shift, std::uint64_t* spikes, int offset) {
   constexpr int kBits = N * kLanes<T>;
   constexpr int kWords = (kBits + kWordBits - 1) / kWordBits;
   std::uint64_t fired[kWords] = {};
@@ -41,39 +51,27 @@ inline void lif(Vector<T> (&current)[N], T* v, const T* threshold, int shift, st
       const Vector<T> old = load(v + i * kLanes<T>);
       x += old - (old >> shift);
     }
-    const std::uint64_t bits = fire<T>(x, load(threshold + i * kLanes<T>));
+    const std::uint64_t bits = fire<T>(x, threshold.value[i]);
     store(v + i * kLanes<T>, x);
     fired[i * kLanes<T> / kWordBits] |= bits << (i * kLanes<T> % kWordBits);
   }
   const int place = offset % kWordBits;
   std::uint64_t* to = spikes + offset / kWordBits;
+  int count = 0;
+  for (int word = 0; word < kWords; ++word) count += std::popcount(fired[word]);
   if (place == 0) {
     for (int word = 0; word < kWords; ++word) to[word] = fired[word];
   } else {
     // Chunks get smaller, and each is a power of two: what starts within a word ends within it.
     *to |= fired[0] << place;
   }
+  return count;
 }
 
-// Counts a layer's spikes, and what they cost by its fan-out.
-inline void account(const Network& network, Workspace& space, int index) {
-  const Neurons& layer = network.layers[index];
-  const std::uint64_t* spikes = space.layers[index].spikes.data();
-  std::int64_t total = 0, cost = 0;
-  for (int position = 0; position < layer.positions; ++position, spikes += layer.words) {
-    int here = std::popcount(spikes[0]);
-    for (int word = 1; word < layer.words; ++word) here += std::popcount(spikes[word]);
-    total += here;
-    cost += static_cast<std::int64_t>(here) * layer.fan_out[position];
-  }
+// A layer's spikes, and what they cost by its fan-out.
+inline void account(const Neurons& layer, Workspace& space, int index, std::int64_t total) {
   space.counts[index + 1] = total;
-  space.accumulates += cost;
-}
-
-template <class T, int N>
-inline void start_from(Vector<T> (&acc)[N], const T* values) {
-#pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) acc[i] = load(values + i * kLanes<T>);
+  space.accumulates += total * layer.fan_out[0];  // every token drives as many synapses
 }
 
 // A convolution is scattered: what reaches a place of its input goes to the places of its output whose windows cover
@@ -203,23 +201,27 @@ template <class T, bool First>
 void fire_map(const Network& network, Workspace& space, int index, const Synapses& synapses, int side) {
   const Neurons& layer = network.layers[index];
   LayerState& state = space.layers[index];
-  for (int y = 0; y < side; ++y) {
-    T* currents = state.currents.as<T>() + ((y + kBorder) * (side + 2 * kBorder) + kBorder) * layer.padded;
-    for (int x = 0; x < side; ++x, currents += layer.padded) {
-      const std::ptrdiff_t position = y * side + x;
-      std::uint64_t* spikes = state.spikes.data() + position * layer.words;
-      in_chunks(layer.padded / kLanes<T>, [&]<int N>(int at) {
-        Vector<T> acc[N];
-        start_from<T, N>(acc, currents + at * kLanes<T>);
+  const int padded = layer.padded, words = layer.words, shift = network.shift_membrane;
+  const std::int32_t* fan_out = layer.fan_out.data();
+  std::int64_t total = 0, cost = 0;
+  in_chunks(padded / kLanes<T>, [&]<int N>(int at) {
+    const Rows<T, N> threshold(layer.threshold.as<T>() + at * kLanes<T>), bias(synapses.start.as<T>() + at * kLanes<T>);
+    T* v = state.v<T>() + at * kLanes<T>;
+    std::uint64_t* spikes = state.spikes.data();
+    for (int y = 0; y < side; ++y) {
+      T* currents = state.currents.as<T>() + ((y + kBorder) * (side + 2 * kBorder) + kBorder) * padded + at * kLanes<T>;
+      for (int x = 0; x < side; ++x, currents += padded, v += padded, spikes += words) {
+        Rows<T, N> acc(currents);
 #pragma GCC unroll 8
-        for (int i = 0; i < N; ++i) {
-          store<T>(currents + (at + i) * kLanes<T>, load(synapses.start.as<T>() + (at + i) * kLanes<T>));
-        }
-        lif<T, N, First>(acc, state.v<T>() + position * layer.padded + at * kLanes<T>,
-                         layer.threshold.as<T>() + at * kLanes<T>, network.shift_membrane, spikes, at * kLanes<T>);
-      });
+        for (int i = 0; i < N; ++i) store(currents + i * kLanes<T>, bias.value[i]);
+        const int fired = lif<T, N, First>(acc.value, v, threshold, shift, spikes, at * kLanes<T>);
+        total += fired;
+        cost += static_cast<std::int64_t>(fired) * fan_out[y * side + x];
+      }
     }
-  }
+  });
+  space.counts[index + 1] = total;
+  space.accumulates += cost;
 }
 
 // stem3's map is the residual potential of the tokens.
@@ -242,17 +244,30 @@ template <class T, bool First, int Targets>
 void matrices(const Network& network, Workspace& space, const Synapses* const (&synapses)[Targets], int from,
               const int (&to)[Targets]) {
   const Neurons& before = network.layers[from];
-  const int padded = synapses[0]->padded;
-  for (int token = 0; token < before.positions; ++token) {
-    const std::uint64_t* incoming = space.layers[from].spikes.data() + static_cast<std::ptrdiff_t>(token) * before.words;
-    in_chunks(padded / kLanes<T>, [&]<int N>(int at) {
+  const int padded = synapses[0]->padded, words = before.words, shift = network.shift_membrane;
+  const int target_words = network.layers[to[0]].words;
+  std::int64_t totals[Targets] = {};
+  in_chunks(padded / kLanes<T>, [&]<int N>(int at) {
+    const T *start[Targets], *rows[Targets], *limit[Targets];
+    T* v[Targets];
+    std::uint64_t* spikes[Targets];
+    for (int target = 0; target < Targets; ++target) {
+      const Neurons& layer = network.layers[to[target]];
+      start[target] = synapses[target]->start.template as<T>() + at * kLanes<T>;
+      rows[target] = synapses[target]->rows.template as<T>() + at * kLanes<T>;
+      limit[target] = layer.threshold.template as<T>() + at * kLanes<T>;
+      v[target] = space.layers[to[target]].template v<T>() + at * kLanes<T>;
+      spikes[target] = space.layers[to[target]].spikes.data();
+    }
+    const std::uint64_t* incoming = space.layers[from].spikes.data();
+    for (int token = 0; token < before.positions; ++token, incoming += words) {
       Vector<T> acc[Targets][N];
-      const T* rows[Targets];
+#pragma GCC unroll 3
       for (int target = 0; target < Targets; ++target) {
-        start_from<T, N>(acc[target], synapses[target]->start.template as<T>() + at * kLanes<T>);
-        rows[target] = synapses[target]->rows.template as<T>() + at * kLanes<T>;
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) acc[target][i] = load(start[target] + i * kLanes<T>);
       }
-      for (int word = 0; word < before.words; ++word) {
+      for (int word = 0; word < words; ++word) {
         for (std::uint64_t left = incoming[word]; left; left &= left - 1) {
           const std::ptrdiff_t row = static_cast<std::ptrdiff_t>(word * kWordBits + std::countr_zero(left)) * padded;
 #pragma GCC unroll 3
@@ -262,63 +277,62 @@ void matrices(const Network& network, Workspace& space, const Synapses* const (&
           }
         }
       }
+#pragma GCC unroll 3
       for (int target = 0; target < Targets; ++target) {
-        const Neurons& layer = network.layers[to[target]];
-        LayerState& state = space.layers[to[target]];
-        lif<T, N, First>(acc[target], state.v<T>() + static_cast<std::ptrdiff_t>(token) * padded + at * kLanes<T>,
-                         layer.threshold.as<T>() + at * kLanes<T>, network.shift_membrane,
-                         state.spikes.data() + static_cast<std::ptrdiff_t>(token) * layer.words, at * kLanes<T>);
+        const Rows<T, N> threshold(limit[target]);
+        totals[target] += lif<T, N, First>(acc[target], v[target], threshold, shift, spikes[target], at * kLanes<T>);
+        v[target] += padded;
+        spikes[target] += target_words;
       }
-    });
-  }
+    }
+  });
+  for (int target = 0; target < Targets; ++target) account(network.layers[to[target]], space, to[target], totals[target]);
 }
 
 // A matrix that adds to the residual potential.
 template <class T>
 void add_to_stream(const Network& network, Workspace& space, const Synapses& synapses, int from) {
-  const Neurons& before = network.layers[from];
-  for (int token = 0; token < network.tokens; ++token) {
-    const std::uint64_t* incoming = space.layers[from].spikes.data() + static_cast<std::ptrdiff_t>(token) * before.words;
-    T* stream = space.stream<T>() + static_cast<std::ptrdiff_t>(token) * synapses.padded;
-    in_chunks(synapses.padded / kLanes<T>, [&]<int N>(int at) {
-      Vector<T> acc[N];
-      start_from<T, N>(acc, synapses.start.as<T>() + at * kLanes<T>);
-      add_spikes<T, N>(acc, incoming, before.words, synapses.rows.as<T>() + at * kLanes<T>, synapses.padded);
+  const int padded = synapses.padded, words = network.layers[from].words;
+  in_chunks(padded / kLanes<T>, [&]<int N>(int at) {
+    const Rows<T, N> bias(synapses.start.as<T>() + at * kLanes<T>);
+    const T* rows = synapses.rows.as<T>() + at * kLanes<T>;
+    const std::uint64_t* incoming = space.layers[from].spikes.data();
+    T* stream = space.stream<T>() + at * kLanes<T>;
+    for (int token = 0; token < network.tokens; ++token, incoming += words, stream += padded) {
+      Rows<T, N> acc(stream);
 #pragma GCC unroll 8
-      for (int i = 0; i < N; ++i) {
-        T* place = stream + (at + i) * kLanes<T>;
-        store<T>(place, load(place) + acc[i]);
-      }
-    });
-  }
+      for (int i = 0; i < N; ++i) acc.value[i] += bias.value[i];
+      add_spikes<T, N>(acc.value, incoming, words, rows, padded);
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) store(stream + i * kLanes<T>, acc.value[i]);
+    }
+  });
 }
 
-// LIF neurons that are driven by a row of currents for each token; `row(token)` gives it.
-template <class T, bool First, class Row>
-void fire_tokens(const Network& network, Workspace& space, int to, Row&& row) {
+// LIF neurons that are driven by a row of currents for each token.
+template <class T, bool First>
+void fire_tokens(const Network& network, Workspace& space, int to, const T* rows) {
   const Neurons& layer = network.layers[to];
   LayerState& state = space.layers[to];
-  for (int token = 0; token < layer.positions; ++token) {
-    const T* currents = row(token);
-    std::uint64_t* spikes = state.spikes.data() + static_cast<std::ptrdiff_t>(token) * layer.words;
-    in_chunks(layer.padded / kLanes<T>, [&]<int N>(int at) {
-      Vector<T> acc[N];
-      start_from<T, N>(acc, currents + at * kLanes<T>);
-      lif<T, N, First>(acc, state.v<T>() + static_cast<std::ptrdiff_t>(token) * layer.padded + at * kLanes<T>,
-                       layer.threshold.as<T>() + at * kLanes<T>, network.shift_membrane, spikes, at * kLanes<T>);
-    });
-  }
+  const int padded = layer.padded, words = layer.words, shift = network.shift_membrane;
+  std::int64_t total = 0;
+  in_chunks(padded / kLanes<T>, [&]<int N>(int at) {
+    const Rows<T, N> threshold(layer.threshold.as<T>() + at * kLanes<T>);
+    const T* currents = rows + at * kLanes<T>;
+    T* v = state.v<T>() + at * kLanes<T>;
+    std::uint64_t* spikes = state.spikes.data();
+    for (int token = 0; token < layer.positions; ++token, currents += padded, v += padded, spikes += words) {
+      Rows<T, N> acc(currents);
+      total += lif<T, N, First>(acc.value, v, threshold, shift, spikes, at * kLanes<T>);
+    }
+  });
+  account(layer, space, to, total);
 }
 
 template <bool First>
 void fire_stream(const Network& network, Workspace& space, int to) {
-  auto go = [&]<class T>(T) {
-    fire_tokens<T, First>(network, space, to, [&](int token) {
-      return space.stream<T>() + static_cast<std::ptrdiff_t>(token) * network.layers[to].padded;
-    });
-  };
-  if (network.wide_stream) go(std::int32_t{});
-  else go(std::int16_t{});
+  if (network.wide_stream) fire_tokens<std::int32_t, First>(network, space, to, space.stream32.data());
+  else fire_tokens<std::int16_t, First>(network, space, to, space.stream16.data());
 }
 
 // `count` bits (at most 64) of a row of words, from bit `offset`.
@@ -457,9 +471,7 @@ void attention(const Network& network, Workspace& space, const Block& block) {
     for (int head = 0; head < network.heads; ++head) attend<T>(network, space, block, head, counts, layer.padded);
     space.accumulates += pairs(network, space, block);
   }
-  fire_tokens<T, First>(network, space, block.attention_layer, [&](int token) {
-    return counts + static_cast<std::ptrdiff_t>(token) * layer.padded;
-  });
+  fire_tokens<T, First>(network, space, block.attention_layer, counts);
 }
 
 // Kernel A: a = leak(a) + unit * x. Notes which pixels are not 0, and what their products cost.
@@ -542,15 +554,11 @@ void run_step(const Network& network, Workspace& space, const float* uniforms) {
         typed(network.layers[to[i]].wide, [&]<class T>(T) { matrices<T, First, 1>(network, space, one, from, target); });
       }
     }
-    for (const int index : to) account(network, space, index);
   };
   auto onto_stream = [&](const Synapses& synapses, int from) {
     typed(network.wide_stream, [&]<class T>(T) { add_to_stream<T>(network, space, synapses, from); });
   };
-  auto fire_residual = [&](int to) {
-    fire_stream<First>(network, space, to);
-    account(network, space, to);
-  };
+  auto fire_residual = [&](int to) { fire_stream<First>(network, space, to); };
 
   space.accumulates = 0;
   filter_input<First>(network, space);
@@ -559,13 +567,11 @@ void run_step(const Network& network, Workspace& space, const float* uniforms) {
     scatter_traces<T>(network.stem1, space, space.layers[0].currents.as<T>(), kHalf);
     fire_map<T, First>(network, space, 0, network.stem1, kHalf);
   });
-  account(network, space, 0);
   typed(network.layers[1].wide, [&]<class T>(T) {
     T* currents = space.layers[1].currents.as<T>();
     scatter_spikes<T, 3, 1>(network.stem2, space.layers[0], network.layers[0].words, kHalf, currents, kHalf);
     fire_map<T, First>(network, space, 1, network.stem2, kHalf);
   });
-  account(network, space, 1);
   typed(network.wide_stream, [&]<class T>(T) {
     T* currents = space.stream_map.as<T>();
     scatter_spikes<T, 3, 2>(network.stem3, space.layers[1], network.layers[1].words, kHalf, currents, kQuarter);
@@ -578,7 +584,6 @@ void run_step(const Network& network, Workspace& space, const float* uniforms) {
               {block.query_layer, block.key_layer, block.value_layer});
       typed(network.layers[block.attention_layer].wide,
             [&]<class T>(T) { attention<T, First>(network, space, block); });
-      account(network, space, block.attention_layer);
       onto_stream(block.projection, block.attention_layer);
     }
     fire_residual(block.mlp_in_layer);

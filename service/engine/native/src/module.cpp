@@ -165,6 +165,30 @@ double seconds_since(std::chrono::steady_clock::time_point began) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
+void check(bool holds, const char* what) {
+  if (!holds) throw std::invalid_argument(std::string("expected ") + what);
+}
+
+// Number of images. Throws std::invalid_argument where there is not enough input for the steps.
+std::size_t check_input(const In<std::uint8_t>& spikes, const In<float>& uniforms, int max_steps) {
+  check(spikes.ndim() == 3 && uniforms.ndim() == 3 && spikes.shape(2) == kPixels && uniforms.shape(2) == kClasses,
+        "spikes [T, N, 784] and uniforms [T, N, 10]");
+  const std::size_t steps = spikes.shape(0), images = spikes.shape(1);
+  check(max_steps >= 1 && static_cast<std::size_t>(max_steps) <= steps && uniforms.shape(0) == steps &&
+            uniforms.shape(1) == images,
+        "input for each time step and image");
+  return images;
+}
+
+// What `simulate` asks for the input of each step of image i.
+auto given(const In<std::uint8_t>& spikes, const In<float>& uniforms, std::size_t i) {
+  return [&spikes, &uniforms, i](int t, std::uint8_t* to, float* random) {
+    const std::size_t at = static_cast<std::size_t>(t) * spikes.shape(1) + i;
+    std::copy_n(spikes.data() + at * kPixels, kPixels, to);
+    std::copy_n(uniforms.data() + at * kClasses, kClasses, random);
+  };
+}
+
 class Engine {
  public:
   Engine(const nb::dict& arrays, const std::string& simd)
@@ -180,11 +204,11 @@ class Engine {
     return result;
   }
 
-  // Encodes and simulates: contrast uint8 [N, 784], seeds uint64 [N].
-  nb::tuple classify(In<std::uint8_t> contrast, In<std::uint64_t> seeds, int max_steps, double confidence,
+  // Encodes and simulates: images uint8 [N, ...], seeds uint64 [N].
+  nb::tuple classify(In<std::uint8_t> pictures, In<std::uint64_t> seeds, int max_steps, double confidence,
                      In<double> scale, bool regular) {
     const std::size_t images = seeds.size();
-    check(contrast.size() == images * kPixels, "784 pixels an image");
+    check(pictures.size() == images * kPixels, "784 pixels an image");
     const Rule rule = rule_of(max_steps, confidence, scale);
     Outcomes outcomes(images, network_.layers.size() + 2);
     {
@@ -193,8 +217,10 @@ class Engine {
       Outcome outcome;
       for (std::size_t i = 0; i < images; ++i) {
         const auto began = std::chrono::steady_clock::now();
-        double encoding = 0.0;
-        Encoder encoder(contrast.data() + i * kPixels, seeds.data()[i], regular);
+        std::uint8_t contrast[kPixels];
+        see_contrast(pictures.data() + i * kPixels, contrast);
+        Encoder encoder(contrast, seeds.data()[i], regular);
+        double encoding = seconds_since(began);
         auto input = [&](int, std::uint8_t* spikes, float* uniforms) {
           const auto asked = std::chrono::steady_clock::now();
           encoder.step(spikes, uniforms);
@@ -209,15 +235,30 @@ class Engine {
     return outcomes.tuple();
   }
 
-  // Simulates given spikes uint8 [T, N, 784] with uniforms float32 [T, N, 10], and keeps everything: the outcomes, and
+  // Simulates given spikes uint8 [T, N, 784] with uniforms float32 [T, N, 10]: the outcomes alone.
+  nb::tuple run(In<std::uint8_t> spikes, In<float> uniforms, int max_steps, double confidence, In<double> scale) {
+    const std::size_t images = check_input(spikes, uniforms, max_steps);
+    const Rule rule = rule_of(max_steps, confidence, scale);
+    Outcomes outcomes(images, network_.layers.size() + 2);
+    {
+      nb::gil_scoped_release released;
+      Lease lease(*this);
+      Outcome outcome;
+      for (std::size_t i = 0; i < images; ++i) {
+        const auto began = std::chrono::steady_clock::now();
+        simulate(network_, kernels_, *lease.space, rule, outcome, given(spikes, uniforms, i), [](int) {});
+        outcomes.set(i, outcome);
+        outcomes.total.data[i] = seconds_since(began);
+      }
+    }
+    return outcomes.tuple();
+  }
+
+  // The same, and keeps everything: the outcomes, and
   // a dictionary with an array [N, T, ...] for each hidden layer (uint8, in the graph's order of neurons), `traces`,
   // `potential`, `spike_probability`, `output` and `feedback`. Steps that were not run stay 0.
   nb::tuple record(In<std::uint8_t> spikes, In<float> uniforms, int max_steps, double confidence, In<double> scale) {
-    check(spikes.ndim() == 3 && uniforms.ndim() == 3 && spikes.shape(2) == kPixels && uniforms.shape(2) == kClasses,
-          "spikes [T, N, 784] and uniforms [T, N, 10]");
-    const std::size_t steps = spikes.shape(0), images = spikes.shape(1);
-    check(static_cast<std::size_t>(max_steps) <= steps && uniforms.shape(0) == steps && uniforms.shape(1) == images,
-          "input for each time step and image");
+    const std::size_t images = check_input(spikes, uniforms, max_steps);
     const Rule rule = rule_of(max_steps, confidence, scale);
     const auto length = static_cast<std::size_t>(max_steps);
     Outcomes outcomes(images, network_.layers.size() + 2);
@@ -237,11 +278,6 @@ class Engine {
       Outcome outcome;
       for (std::size_t i = 0; i < images; ++i) {
         const auto began = std::chrono::steady_clock::now();
-        auto input = [&](int t, std::uint8_t* to, float* random) {
-          const std::size_t at = static_cast<std::size_t>(t) * images + i;
-          std::copy_n(spikes.data() + at * kPixels, kPixels, to);
-          std::copy_n(uniforms.data() + at * kClasses, kClasses, random);
-        };
         auto seen = [&](int t) {
           const std::size_t at = i * length + static_cast<std::size_t>(t);
           for (std::size_t layer = 0; layer < rasters.size(); ++layer) {
@@ -255,7 +291,7 @@ class Engine {
           std::copy(space.probability.begin(), space.probability.end(), probability.data + at * kClasses);
           std::copy(space.output.begin(), space.output.end(), output.data + at * kClasses);
         };
-        simulate(network_, kernels_, space, rule, outcome, input, seen);
+        simulate(network_, kernels_, space, rule, outcome, given(spikes, uniforms, i), seen);
         outcomes.set(i, outcome);
         outcomes.total.data[i] = seconds_since(began);
       }
@@ -291,10 +327,6 @@ class Engine {
     Engine& engine;
     std::unique_ptr<Workspace> space;
   };
-
-  static void check(bool holds, const char* what) {
-    if (!holds) throw std::invalid_argument(std::string("expected ") + what);
-  }
 
   Rule rule_of(int max_steps, double confidence, const In<double>& scale) const {
     check(max_steps >= 1 && static_cast<std::size_t>(max_steps) <= scale.size(), "a scale for each time step");
@@ -359,8 +391,10 @@ NB_MODULE(_core, module) {
       .def(nb::init<const nb::dict&, const std::string&>(), nb::arg("arrays"), nb::arg("simd") = "auto")
       .def_prop_ro("simd", &Engine::simd)
       .def("bounds", &Engine::bounds)
-      .def("classify", &Engine::classify, nb::arg("contrast"), nb::arg("seeds"), nb::arg("max_steps"),
+      .def("classify", &Engine::classify, nb::arg("images"), nb::arg("seeds"), nb::arg("max_steps"),
            nb::arg("confidence"), nb::arg("scale"), nb::arg("regular") = false)
+      .def("run", &Engine::run, nb::arg("spikes"), nb::arg("uniforms"), nb::arg("max_steps"), nb::arg("confidence"),
+           nb::arg("scale"))
       .def("record", &Engine::record, nb::arg("spikes"), nb::arg("uniforms"), nb::arg("max_steps"),
            nb::arg("confidence"), nb::arg("scale"));
   module.def("contrast", &spikehead::contrast, nb::arg("images"));

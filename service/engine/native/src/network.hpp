@@ -23,6 +23,7 @@ constexpr int kClassLanes = 16;       // ten output neurons, padded
 constexpr int kAlignment = 64;        // bytes: one cache line, one AVX-512 register
 constexpr int kLanePadding = 32;      // channels are padded to a multiple of this: 64 bytes of 16-bit values
 constexpr int kWordBits = 64;         // spikes of 64 channels are one word
+constexpr int kMapLayers = 2;         // the first two hidden layers are maps, all others tokens
 
 // Memory aligned for any vector, with no value that a constructor would set.
 template <class T>

@@ -9,7 +9,6 @@
 
 namespace spikehead {
 
-constexpr int kMapLayers = 2;  // the first two hidden layers are maps, all others tokens
 constexpr int kRow = 32;       // pixels of a row, padded
 constexpr int kBorder = 2;     // places around a map that windows reach over its edge: half of the largest one
 
