@@ -118,30 +118,20 @@ class NativeEngine:
         return values, kept
 
     def _outcomes(self, values: Any, encode_ms: float = 0.0) -> list[Outcome]:
-        steps, sure, probabilities, output_counts, counts, accumulates, products, encoding_s, total_s = values
-        names = self._layers
+        whole, real = values
+        names, classes = self._layers, encoding.CLASSES
+        rows = zip(whole.tolist(), real[:, :2].tolist(), strict=True)
         return [
             Outcome(
-                steps=used,
-                stopped_by="confidence" if confident else "max_steps",
-                probabilities=probabilities[i],
-                output_counts=output_counts[i],
-                counts=dict(zip(names, of_layers, strict=True)),
-                accumulates=added,
-                multiply_accumulates=multiplied,
+                steps=row[0],
+                stopped_by="confidence" if row[1] else "max_steps",
+                probabilities=real[i, 2:],
+                output_counts=whole[i, 4 : 4 + classes],
+                counts=dict(zip(names, row[4 + classes :], strict=True)),
+                accumulates=row[2],
+                multiply_accumulates=row[3],
                 encode_ms=encode_ms + 1000 * encoded,
-                simulate_ms=1000 * (all_of_it - encoded),
+                simulate_ms=1000 * (total - encoded),
             )
-            for i, (used, confident, of_layers, added, multiplied, encoded, all_of_it) in enumerate(
-                zip(
-                    steps.tolist(),
-                    sure.tolist(),
-                    counts.tolist(),
-                    accumulates.tolist(),
-                    products.tolist(),
-                    encoding_s.tolist(),
-                    total_s.tolist(),
-                    strict=True,
-                )
-            )
+            for i, (row, (encoded, total)) in enumerate(rows)
         ]

@@ -37,35 +37,32 @@ void philox(std::uint64_t counter, std::uint64_t seed, std::uint64_t* out) {
 
 // Clamps each pixel between the second darkest and the second brightest of its eight neighbours.
 void despeckle(const std::uint8_t* image, std::uint8_t* clean) {
-  constexpr int kRow = kSide + 2;
-  std::uint8_t padded[kRow * kRow];  // edges repeated
-  for (int y = 0; y < kRow; ++y) {
+  constexpr int kLanes = 32, kPadded = kLanes + 2;  // rows are worked on in whole vectors
+  std::uint8_t padded[(kSide + 2) * kPadded] = {};  // edges repeated
+  for (int y = 0; y < kSide + 2; ++y) {
     const std::uint8_t* from = image + std::clamp(y - 1, 0, kSide - 1) * kSide;
-    std::uint8_t* to = padded + y * kRow;
+    std::uint8_t* to = padded + y * kPadded;
     to[0] = from[0];
-    std::copy(from, from + kSide, to + 1);
+    std::memcpy(to + 1, from, kSide);
     to[kSide + 1] = from[kSide - 1];
   }
   for (int y = 0; y < kSide; ++y) {
-    std::uint8_t high1[kSide] = {}, high2[kSide] = {}, low1[kSide], low2[kSide];
-    std::fill(low1, low1 + kSide, std::uint8_t{255});
-    std::fill(low2, low2 + kSide, std::uint8_t{255});
-    for (int dy = 0; dy < 3; ++dy) {
-      for (int dx = 0; dx < 3; ++dx) {
-        if (dy == 1 && dx == 1) continue;
-        const std::uint8_t* neighbour = padded + (y + dy) * kRow + dx;
-        for (int x = 0; x < kSide; ++x) {
-          const std::uint8_t n = neighbour[x];
-          high2[x] = std::max(high2[x], std::min(high1[x], n));
-          high1[x] = std::max(high1[x], n);
-          low2[x] = std::min(low2[x], std::max(low1[x], n));
-          low1[x] = std::min(low1[x], n);
-        }
+    std::uint8_t high1[kLanes] = {}, high2[kLanes] = {}, low1[kLanes], low2[kLanes], result[kLanes];
+    std::memset(low1, 255, kLanes);
+    std::memset(low2, 255, kLanes);
+    const std::uint8_t* above = padded + y * kPadded;
+    const int neighbours[] = {0, 1, 2, kPadded, kPadded + 2, 2 * kPadded, 2 * kPadded + 1, 2 * kPadded + 2};
+    for (const int neighbour : neighbours) {
+      for (int x = 0; x < kLanes; ++x) {
+        const std::uint8_t n = above[neighbour + x];
+        high2[x] = std::max(high2[x], std::min(high1[x], n));
+        high1[x] = std::max(high1[x], n);
+        low2[x] = std::min(low2[x], std::max(low1[x], n));
+        low1[x] = std::min(low1[x], n);
       }
     }
-    for (int x = 0; x < kSide; ++x) {
-      clean[y * kSide + x] = std::min(std::max(image[y * kSide + x], low2[x]), high2[x]);
-    }
+    for (int x = 0; x < kLanes; ++x) result[x] = std::min(std::max(above[kPadded + 1 + x], low2[x]), high2[x]);
+    std::memcpy(clean + y * kSide, result, kSide);
   }
 }
 
@@ -100,12 +97,17 @@ Line edge(At&& at) {
   constexpr int kHalf = 2, kSize = 3 * (2 * kHalf + 1);
   Line result{};
   for (int place = 0; place < kSide; ++place) {
-    std::uint8_t window[kSize];
+    std::uint8_t window[kSize], low = 255, high = 0;
     int size = 0;
     for (int depth = 0; depth < kMargin; ++depth) {
-      for (int step = -kHalf; step <= kHalf; ++step) window[size++] = at(depth, std::clamp(place + step, 0, kSide - 1));
+      for (int step = -kHalf; step <= kHalf; ++step) {
+        const std::uint8_t level = at(depth, std::clamp(place + step, 0, kSide - 1));
+        window[size++] = level;
+        low = std::min(low, level);
+        high = std::max(high, level);
+      }
     }
-    std::nth_element(window, window + kSize / 2, window + kSize);
+    if (low != high) std::nth_element(window, window + kSize / 2, window + kSize);  // most margins are plain paper
     result[place] = window[kSize / 2];
   }
   return result;
