@@ -10,17 +10,19 @@ FAST_MALLOC := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
 
 define SAY_ENGINE
 from service.engine import native
-print("native engine:", "built" if native.available() else "not built, since no C++ compiler was found; onnxruntime runs")
+print("native engine: built" if native.available() else "native engine: not built (no C++ compiler, or the build failed); "
+      "onnxruntime runs. To try again: install g++, then `make clean serve`; for the reason: `.venv/bin/pip install -v -e .`")
 endef
 export SAY_ENGINE
 
-.PHONY: help serve test check check-code format train bench sanitize clean
+.PHONY: help serve setup test check check-code format train bench sanitize clean
 
 help:
 	@echo "make serve   set up and serve on http://127.0.0.1:8000"
+	@echo "make setup   set up all: service, training, tests"
 	@echo "make test    set up and run all tests"
 	@echo "make check   format, lint, types and tests"
-	@echo "make train   train and export the shipped model (hours on two cores)"
+	@echo "make train   train and export the shipped model (hours on two cores; replaces models/spiking-mha)"
 	@echo "make bench   the engine against others, and the latency of each phase of a request"
 	@echo "make sanitize  the native engine's tests with sanitizers"
 	@echo "make format  format the code"
@@ -28,6 +30,8 @@ help:
 
 serve: $(VENV)/.serve
 	$(BIN)/spikehead serve
+
+setup: $(VENV)/.check
 
 test: $(VENV)/.check
 	$(BIN)/python -m pytest
@@ -62,7 +66,7 @@ sanitize: $(VENV)/.check
 		status=$$?; $(PIP) --no-deps --editable . && exit $$status
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Each stamp says that what it names is installed, for this pyproject.toml.
 $(VENV)/.python:
@@ -71,14 +75,16 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.serve: $(VENV)/.python pyproject.toml
+NATIVE := CMakeLists.txt $(wildcard service/engine/native/src/*)
+
+$(VENV)/.serve: $(VENV)/.python pyproject.toml $(NATIVE)
 	@echo "setting up the service (once, about a minute)"
 	$(PIP) --editable .
 	@$(BIN)/python -c "$$SAY_ENGINE"
 	touch $@
 
 # torch first and by name: this takes the CPU build where the package index has one.
-$(VENV)/.check: $(VENV)/.python pyproject.toml
+$(VENV)/.check: $(VENV)/.python pyproject.toml $(NATIVE)
 	@echo "setting up service, training and tests (once, a few minutes)"
 	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[check]'

@@ -13,6 +13,7 @@ import io
 import json
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from PIL import Image
 from benchmarks.machine import processor, today
 from benchmarks.serving import spikehead
 from training import data
+
+DRAWING = Path("examples/3.png")
 
 
 def classify(connection: http.client.HTTPConnection, body: bytes, query: str) -> tuple[dict[str, Any], float]:
@@ -55,7 +58,10 @@ def measure(count: int) -> dict[str, Any]:
                 for phase, value in {**answer["timings_ms"], "request": waited}.items():
                     samples[name].setdefault(phase, []).append(value)
                 samples[name].setdefault("steps", []).append(answer["steps_used"])
+        drawing = DRAWING.read_bytes()
+        drawn = [classify(connection, drawing, "seed=1")[0]["timings_ms"]["decode"] for _ in range(100)]
     return {
+        "drawing_decode_ms": {"median": statistics.median(drawn), "p95": float(np.percentile(drawn, 95))},
         "machine": processor(),
         "date": today(),
         "engine": answer["engine"],
@@ -85,6 +91,9 @@ def table(result: dict[str, Any]) -> str:
         cells = [result["milliseconds"][name][phase] for name in names]
         row = [f"{cell['median']:.3f} ms (95 %: {cell['p95']:.3f})" for cell in cells]
         lines.append(f"| {phase} | " + " | ".join(row) + " |")
+    drawn = result["drawing_decode_ms"]
+    cell = f"{drawn['median']:.3f} ms (95 %: {drawn['p95']:.3f})"
+    lines.append(f"| decode of a drawing, {DRAWING} | {cell} | the same |")
     return "\n".join(lines)
 
 

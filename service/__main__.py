@@ -8,21 +8,34 @@ import typer
 
 app = typer.Typer(
     name="spikehead",
-    help="Handwritten digits read by a spiking neural network.",
+    help="Handwritten digits read by a spiking neural network. Without a command: serve.",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 
 EXIT_SETTINGS = 2
-EXIT_MODEL = 3
+EXIT_MODEL = 4  # 3 is uvicorn's, where it cannot listen
 
 SHUTDOWN_SECONDS = 8
 """What is in flight has so long to finish after SIGTERM: less than the 10 that Docker waits."""
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from service.app import VERSION
+
+        typer.echo(f"spikehead {VERSION}")
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
-def default(context: typer.Context) -> None:
-    """Without a command: serve."""
+def default(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print it and exit")
+    ] = False,
+) -> None:
+    """Handwritten digits read by a spiking neural network. Without a command: serve."""
     if context.invoked_subcommand is None:
         serve()
 

@@ -37,7 +37,8 @@ class Settings(BaseSettings):
         description="what simulates: `native`, `onnxruntime`, or `auto` for the fastest one installed",
     )
     simd: Literal["auto", "avx512", "avx2", "baseline"] = Field(
-        default="auto", description="instruction set of the native engine; `auto` takes the best one"
+        default="auto",
+        description="instruction set of the native engine: `avx512`, `avx2`, `baseline`, or `auto` for the best one",
     )
     threads: int = Field(
         default=1, ge=1, le=256, description="threads that the engine uses for one time step"
@@ -60,7 +61,7 @@ class Settings(BaseSettings):
         default=64 * 1024 * 1024, ge=0, description="most memory that their answers may take, in bytes"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="least level that is logged"
+        default="info", description="least level that is logged: `debug`, `info`, `warning` or `error`"
     )
 
 

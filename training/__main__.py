@@ -39,6 +39,14 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.Exit:
+            raise
+        except ModuleNotFoundError as error:
+            needed = "make setup, or pip install -e '.[train]'"
+            console.print(
+                f"expected {error.name}, which training needs ({escape(needed)}), found it not installed"
+            )
+            raise typer.Exit(1) from None
         except (RuntimeError, OSError, ValueError) as error:
             from service.card import ModelError
             from service.images import ImageError

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -454,3 +456,23 @@ def test_a_refused_export_says_where_the_engines_differ(
         "export", checkpoint, "--model", tmp_path / "model", "--data", tiny_mnist.folder,
     )  # fmt: skip
     assert not (tmp_path / "model").exists()
+
+
+def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command where only the service is installed."""
+    script = "import sys; sys.modules['torch'] = None; from training.__main__ import main; main()"
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_help_needs_no_torch() -> None:
+    for command in ("evaluate", "figures", "train"):
+        result = without_torch(command, "--help")
+        assert result.returncode == 0 and "Usage" in result.stdout, result.stderr
+
+
+def test_missing_torch_is_said_in_one_line() -> None:
+    result = without_torch("evaluate", "models/spiking-mha")
+    assert result.returncode == 1
+    assert result.stderr.startswith("expected torch, which training needs (make setup, or pip install -e")
+    assert "Traceback" not in result.stderr
