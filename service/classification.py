@@ -7,12 +7,11 @@ batch is many (`open_batch`, `decode`, `simulate`, `close_batch`), so that short
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic_core import to_json
 
 from service import bodies, images
 from service.bodies import Source
@@ -66,8 +65,7 @@ class Classifier:
         parsed = bodies.parse_single(content_type, data)
         simulator, options = self._options(query, parsed.options)
         picture = self._decode(parsed.sources[0], None, began)
-        answers = simulator.classify(picture.pixels[None], [options.seed], options, [picture.decode_ms])
-        return self._remember([self._ids.new()], [picture], answers)[0]
+        return self._answer(simulator, options, [picture], [options.seed], [self._ids.new()])[0]
 
     def is_light(self, content_type: str, data: bytes) -> bool:
         """Whether `classify` takes less time than handing the request to another thread would.
@@ -105,13 +103,8 @@ class Classifier:
     def simulate(self, batch: Batch, pictures: list[Decoded], portion: slice) -> bytes:
         """Answers for some of the batch's pictures, as JSON with commas between. They are remembered."""
         some = pictures[portion]
-        answers = batch.simulator.classify(
-            np.stack([picture.pixels for picture in some]),
-            batch.seeds[portion],
-            batch.options,
-            [picture.decode_ms for picture in some],
-        )
-        return b",".join(self._remember(batch.ids[portion], some, answers))
+        answers = self._answer(batch.simulator, batch.options, some, batch.seeds[portion], batch.ids[portion])
+        return b",".join(answers)
 
     def _options(self, query: Query, body: dict[str, Any]) -> tuple[Simulator, Options]:
         given = collect(query, body)
@@ -126,25 +119,34 @@ class Classifier:
             raise Problem(error.kind, error.expected, error.received, image) from error
         return Decoded(pixels, (time.perf_counter() - began) * 1000)
 
-    def _remember(
-        self, ids: Sequence[str], pictures: Sequence[Decoded], answers: Iterable[dict[str, Any]]
+    def _answer(
+        self,
+        simulator: Simulator,
+        options: Options,
+        pictures: Sequence[Decoded],
+        seeds: Sequence[int],
+        ids: Sequence[str],
     ) -> list[bytes]:
-        """Gives each answer its id, and makes JSON of it."""
-        records = []
-        for identifier, picture, answer in zip(ids, pictures, answers, strict=True):
-            record = Record(
+        """Answers as JSON. They are remembered."""
+        images = np.stack([picture.pixels for picture in pictures])
+        decode_ms = [picture.decode_ms for picture in pictures]
+        answers = simulator.answers(images, seeds, options, decode_ms, ids)
+        card, now = simulator.card, time.time()
+        records = [
+            Record(
                 id=identifier,
-                time=time.time(),
-                model=answer["model"],
-                model_version=answer["model_version"],
+                time=now,
+                model=card.name,
+                model_version=card.version,
                 image=picture.pixels.tobytes(),
-                seed=answer["seed"],
-                prediction=answer["prediction"],
-                confidence=answer["confidence"],
-                steps_used=answer["steps_used"],
-                stopped_by=answer["stopped_by"],
-                answer=to_json({"id": identifier, **answer}),
+                seed=seed,
+                prediction=answer.prediction,
+                confidence=answer.confidence,
+                steps_used=answer.steps,
+                stopped_by=answer.stopped_by,
+                answer=answer.json,
             )
-            records.append(record)
+            for identifier, picture, seed, answer in zip(ids, pictures, seeds, answers, strict=True)
+        ]
         self.records.add(records)
         return [record.answer for record in records]

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from service.card import Card
 from service.diagnostics import raster
 from service.encoding import MAX_SEED, SIDE
-from service.engine.base import Engine, Outcome, Rule, Stimulus
+from service.engine.base import Answer, AnsweringEngine, Engine, Outcome, Rule, Stimulus
 from service.options import Options
 
 
@@ -47,6 +48,29 @@ class Simulator:
             self.describe(outcome, seed, options, decoding)
             for outcome, seed, decoding in zip(outcomes, seeds, decode_ms, strict=True)
         )
+
+    def answers(
+        self,
+        images: NDArray[np.uint8],
+        seeds: Sequence[int],
+        options: Options,
+        decode_ms: Sequence[float],
+        ids: Sequence[str],
+    ) -> Iterator[Answer]:
+        """The same as JSON, each with its id."""
+        if isinstance(self.engine, AnsweringEngine) and not options.raster:
+            stimulus = Stimulus(images, seeds, options.encoder)
+            rule = Rule(options.max_steps, options.confidence)
+            yield from self.engine.answers(stimulus, rule, ids, decode_ms)
+            return
+        for identifier, found in zip(ids, self.classify(images, seeds, options, decode_ms), strict=True):
+            yield Answer(
+                json=to_json({"id": identifier, **found}),
+                prediction=found["prediction"],
+                confidence=found["confidence"],
+                steps=found["steps_used"],
+                stopped_by=found["stopped_by"],
+            )
 
     def describe(self, outcome: Outcome, seed: int, options: Options, decode_ms: float) -> dict[str, Any]:
         """The answer as it goes over the wire, but for the id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from service.engine.onnxruntime import OnnxruntimeEngine
 from service.engine.stepping import simulate
 from service.images import prepare
 from service.operations import SynapticOperations
+from service.options import Options
 from service.settings import Settings
 from service.simulation import Simulator
 from tests.service.drawings import drawing
@@ -275,6 +277,30 @@ def test_whole_requests_are_the_same(small: Path) -> None:
                 for name, spikes in other.recorded.items():
                     assert kept.recorded[name].shape == spikes.shape
                     assert np.array_equal(kept.recorded[name], spikes)
+
+
+@needs_native
+@pytest.mark.parametrize("confidence", [0.3, 1.0])
+def test_answers_are_worded_as_python_words_them(small: Path, confidence: float) -> None:
+    images = pictures(20)
+    seeds, ids = [2**64 - 1, *range(19)], [f"id{i}" for i in range(20)]
+    options = Options(STEPS, confidence, seed=0, encoder="regular")
+    simulator = Simulator(native.NativeEngine(small))
+    decode_ms = [i / 7 for i in range(20)]
+    answers = list(simulator.answers(images, seeds, options, decode_ms, ids))
+    for answer, expected, identifier in zip(
+        answers, simulator.classify(images, seeds, options, decode_ms), ids, strict=True
+    ):
+        found = json.loads(answer.json)
+        assert list(found) == ["id", *expected]
+        assert found.pop("id") == identifier
+        timings, expected_timings = found.pop("timings_ms"), expected.pop("timings_ms")
+        assert list(timings) == list(expected_timings)
+        assert timings["decode"] == pytest.approx(expected_timings["decode"], abs=1e-4)
+        assert found == expected
+        assert all(isinstance(p, float) for p in found["class_probabilities"])
+        assert (answer.prediction, answer.confidence) == (found["prediction"], found["confidence"])
+        assert (answer.steps, answer.stopped_by) == (found["steps_used"], found["stopped_by"])
 
 
 @needs_native

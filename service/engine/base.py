@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,17 @@ class Outcome:
     recorded: dict[str, Array] = field(default_factory=dict)  # layer -> {0, 1} [T, *shape]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An image's answer as it goes over the wire, and what of it is remembered in columns."""
+
+    json: bytes
+    prediction: int
+    confidence: float
+    steps: int
+    stopped_by: str
+
+
 class Engine(Protocol):
     """One loaded model, ready to simulate. Safe to call from several threads."""
 
@@ -66,6 +77,16 @@ class Engine(Protocol):
 
         An image with a seed has the same outcome alone and in any company, but for its timings.
         """
+
+
+@runtime_checkable
+class AnsweringEngine(Protocol):
+    """An engine that words answers itself, without a Python object for each number in them."""
+
+    def answers(
+        self, stimulus: Stimulus, rule: Rule, ids: Sequence[str], decode_ms: Sequence[float]
+    ) -> list[Answer]:
+        """What `Simulator.describe` makes of each outcome, as JSON, with its id."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from service import encoding
 from service.card import Card, ModelError, load_card
 from service.decision import evidence_scale
-from service.engine.base import Outcome, Rule, Stimulus
+from service.engine.base import Answer, Outcome, Rule, Stimulus
 from service.engine.native.graph import arrays_of
 from service.engine.native.onnx_file import GraphError
 
@@ -69,6 +70,9 @@ class NativeEngine:
         steps = range(self.card.max_steps)
         self._scale = np.array([evidence_scale(self.card, t) for t in steps], np.float64)
         self._layers = self.card.layer_names
+        model = {"model": self.card.name, "model_version": self.card.version, "engine": NAME}
+        self._model_words = json.dumps(model, separators=(",", ":"))[1:-1] + ","
+        self._layer_words = [json.dumps(name) for name in self._layers[1:-1]]
 
     @property
     def simd(self) -> str:
@@ -89,6 +93,32 @@ class NativeEngine:
         regular = stimulus.encoder == "regular"
         values = self._engine.classify(images, seeds, rule.max_steps, rule.confidence, self._scale, regular)
         return self._outcomes(values)
+
+    def answers(
+        self, stimulus: Stimulus, rule: Rule, ids: Sequence[str], decode_ms: Sequence[float]
+    ) -> list[Answer]:
+        """See `service.engine.base.AnsweringEngine`."""
+        found = self._engine.answers(
+            np.ascontiguousarray(stimulus.images),
+            np.array(stimulus.seeds, np.uint64),
+            rule.max_steps,
+            rule.confidence,
+            self._scale,
+            stimulus.encoder == "regular",
+            ids,
+            np.array(decode_ms, np.float64),
+            (
+                self._model_words,
+                self._layer_words,
+                str(rule.max_steps),
+                json.dumps(rule.confidence),
+                json.dumps(stimulus.encoder),
+            ),
+        )
+        return [
+            Answer(text, prediction, confidence, steps, "confidence" if sure else "max_steps")
+            for text, prediction, confidence, steps, sure in found
+        ]
 
     def _classify_and_keep(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str]) -> list[Outcome]:
         began = time.perf_counter()

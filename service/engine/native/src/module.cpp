@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "answer.hpp"
 #include "build.hpp"
 #include "encoder.hpp"
 #include "run.hpp"
@@ -202,32 +203,52 @@ class Engine {
   }
 
   // Encodes and simulates: images uint8 [N, ...], seeds uint64 [N].
-  nb::tuple classify(In<std::uint8_t> pictures, In<std::uint64_t> seeds, int max_steps, double confidence,
+  nb::tuple classify(In<std::uint8_t> images, In<std::uint64_t> seeds, int max_steps, double confidence,
                      In<double> scale, bool regular) {
-    const std::size_t images = seeds.size();
-    check(pictures.size() == images * kPixels, "784 pixels an image");
+    check(images.size() == seeds.size() * kPixels, "784 pixels an image");
     const Rule rule = rule_of(max_steps, confidence, scale);
-    Outcomes outcomes(images, network_.layers.size() + 2);
+    Outcomes outcomes(seeds.size(), network_.layers.size() + 2);
     {
       nb::gil_scoped_release released;
-      Lease lease(*this);
-      Outcome outcome;
-      for (std::size_t i = 0; i < images; ++i) {
-        const auto began = std::chrono::steady_clock::now();
-        std::uint8_t contrast[kPixels];
-        see_contrast(pictures.data() + i * kPixels, contrast);
-        Encoder encoder(contrast, seeds.data()[i], regular);
-        double encoding = seconds_since(began);
-        auto input = [&](int, std::uint8_t* spikes, float* uniforms) {
-          const auto asked = std::chrono::steady_clock::now();
-          encoder.step(spikes, uniforms);
-          encoding += seconds_since(asked);
-        };
-        simulate(network_, kernels_, *lease.space, rule, outcome, input, [](int) {});
-        outcomes.set(i, outcome, encoding, seconds_since(began));
-      }
+      run_all(images, seeds, rule, regular, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
+        outcomes.set(i, outcome, encoding, total);
+      });
     }
     return outcomes.tuple();
+  }
+
+  // The same, with each image's answer as JSON: a list of (JSON, prediction, confidence, steps, sure).
+  nb::list answers(In<std::uint8_t> images, In<std::uint64_t> seeds, int max_steps, double confidence, In<double> scale,
+                   bool regular, const std::vector<std::string>& ids, In<double> decode_ms, const nb::tuple& words) {
+    check(images.size() == seeds.size() * kPixels, "784 pixels an image");
+    check(ids.size() == seeds.size() && decode_ms.size() == seeds.size(), "an id and a time for each image");
+    const Rule rule = rule_of(max_steps, confidence, scale);
+    const Wording wording{nb::cast<std::string>(words[0]), nb::cast<std::vector<std::string>>(words[1]),
+                          nb::cast<std::string>(words[2]), nb::cast<std::string>(words[3]),
+                          nb::cast<std::string>(words[4])};
+    check(wording.layers.size() == network_.layers.size(), "a name for each hidden layer");
+    struct Answer {
+      std::string json;
+      int prediction, steps;
+      double confidence;
+      bool sure;
+    };
+    std::vector<Answer> found(seeds.size());
+    {
+      nb::gil_scoped_release released;
+      run_all(images, seeds, rule, regular, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
+        const Timings timings{decode_ms.data()[i], 1000 * encoding, 1000 * (total - encoding)};
+        const int best = prediction(outcome);
+        found[i] = {answer(wording, ids[i], seeds.data()[i], outcome, timings), best, outcome.steps,
+                    outcome.probabilities[best], outcome.sure};
+      });
+    }
+    nb::list result;
+    for (const Answer& one : found) {
+      result.append(nb::make_tuple(nb::bytes(one.json.data(), one.json.size()), one.prediction, one.confidence, one.steps,
+                                   one.sure));
+    }
+    return result;
   }
 
   // Simulates given spikes uint8 [T, N, 784] with uniforms float32 [T, N, 10]: the outcomes alone.
@@ -302,6 +323,28 @@ class Engine {
   }
 
  private:
+  // Encodes and simulates each image; `done(i, outcome, seconds of encoding, seconds of it all)`. Without the GIL.
+  template <class Done>
+  void run_all(const In<std::uint8_t>& images, const In<std::uint64_t>& seeds, const Rule& rule, bool regular,
+               Done&& done) {
+    Lease lease(*this);
+    Outcome outcome;
+    for (std::size_t i = 0; i < seeds.size(); ++i) {
+      const auto began = std::chrono::steady_clock::now();
+      std::uint8_t contrast[kPixels];
+      see_contrast(images.data() + i * kPixels, contrast);
+      Encoder encoder(contrast, seeds.data()[i], regular);
+      double encoding = seconds_since(began);
+      auto input = [&](int, std::uint8_t* spikes, float* uniforms) {
+        const auto asked = std::chrono::steady_clock::now();
+        encoder.step(spikes, uniforms);
+        encoding += seconds_since(asked);
+      };
+      simulate(network_, kernels_, *lease.space, rule, outcome, input, [](int) {});
+      done(i, outcome, encoding, seconds_since(began));
+    }
+  }
+
   // A workspace for one call: taken from those that earlier calls left, given back afterwards.
   struct Lease {
     explicit Lease(Engine& engine) : engine(engine) {
@@ -379,6 +422,7 @@ std::vector<std::string> instruction_sets() {
 }  // namespace spikehead
 
 NB_MODULE(_core, module) {
+  nb::set_leak_warnings(false);  // a process may end with a model loaded
   using spikehead::Engine;
   nb::class_<Engine>(module, "Engine")
       .def(nb::init<const nb::dict&, const std::string&>(), nb::arg("arrays"), nb::arg("simd") = "auto")
@@ -386,6 +430,9 @@ NB_MODULE(_core, module) {
       .def("bounds", &Engine::bounds)
       .def("classify", &Engine::classify, nb::arg("images"), nb::arg("seeds"), nb::arg("max_steps"),
            nb::arg("confidence"), nb::arg("scale"), nb::arg("regular") = false)
+      .def("answers", &Engine::answers, nb::arg("images"), nb::arg("seeds"), nb::arg("max_steps"),
+           nb::arg("confidence"), nb::arg("scale"), nb::arg("regular"), nb::arg("ids"), nb::arg("decode_ms"),
+           nb::arg("words"))
       .def("run", &Engine::run, nb::arg("spikes"), nb::arg("uniforms"), nb::arg("max_steps"), nb::arg("confidence"),
            nb::arg("scale"))
       .def("record", &Engine::record, nb::arg("spikes"), nb::arg("uniforms"), nb::arg("max_steps"),
