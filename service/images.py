@@ -104,7 +104,8 @@ def described(value: Any) -> str:
 
 
 def _with_ink(pixels: Pixels) -> Pixels:
-    if pixels.min() == pixels.max():
+    first = pixels.item(0)
+    if pixels.tobytes().count(first) == pixels.size:
         raise ImageError(
             "blank-image", "a picture with ink on it", f"{PIXELS} pixels of value {int(pixels[0, 0])}"
         )
@@ -281,6 +282,8 @@ _TURNS = {
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:
     """What brings the camera's picture upright. A senseless orientation is none."""
+    if not picture.info:
+        return None  # no metadata at all: the usual drawing
     try:
         return _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - EXIF has as many ways to be broken as there are cameras
