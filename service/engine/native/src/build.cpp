@@ -19,7 +19,7 @@ Interval bounded(const Interval& interval, const std::string& name) {
   return interval;
 }
 
-// A row of values, padded, in both types: `fix` drops the one that the layer does not use.
+// A row of values, padded, in the accumulator type of its layer.
 Values padded_row(const std::vector<std::int32_t>& values, int padded, std::int32_t rest, bool wide) {
   Values row;
   if (wide) {

@@ -37,7 +37,15 @@ void philox(std::uint64_t counter, std::uint64_t seed, std::uint64_t* out) {
 
 // Clamps each pixel between the second darkest and the second brightest of its eight neighbours.
 void despeckle(const std::uint8_t* image, std::uint8_t* clean) {
-  constexpr int kLanes = 32, kPadded = kLanes + 2;  // rows are worked on in whole vectors
+  typedef std::uint8_t Lanes __attribute__((vector_size(16)));
+  constexpr int kPadded = 2 * sizeof(Lanes) + 2;  // rows are worked on in two whole vectors
+  auto at = [](const std::uint8_t* from) {
+    Lanes lanes;
+    std::memcpy(&lanes, from, sizeof lanes);
+    return lanes;
+  };
+  auto least = [](Lanes a, Lanes b) { return a < b ? a : b; };
+  auto most = [](Lanes a, Lanes b) { return a > b ? a : b; };
   std::uint8_t padded[(kSide + 2) * kPadded] = {};  // edges repeated
   for (int y = 0; y < kSide + 2; ++y) {
     const std::uint8_t* from = image + std::clamp(y - 1, 0, kSide - 1) * kSide;
@@ -46,23 +54,24 @@ void despeckle(const std::uint8_t* image, std::uint8_t* clean) {
     std::memcpy(to + 1, from, kSide);
     to[kSide + 1] = from[kSide - 1];
   }
+  const int neighbours[] = {0, 1, 2, kPadded, kPadded + 2, 2 * kPadded, 2 * kPadded + 1, 2 * kPadded + 2};
   for (int y = 0; y < kSide; ++y) {
-    std::uint8_t high1[kLanes] = {}, high2[kLanes] = {}, low1[kLanes], low2[kLanes], result[kLanes];
-    std::memset(low1, 255, kLanes);
-    std::memset(low2, 255, kLanes);
-    const std::uint8_t* above = padded + y * kPadded;
-    const int neighbours[] = {0, 1, 2, kPadded, kPadded + 2, 2 * kPadded, 2 * kPadded + 1, 2 * kPadded + 2};
-    for (const int neighbour : neighbours) {
-      for (int x = 0; x < kLanes; ++x) {
-        const std::uint8_t n = above[neighbour + x];
-        high2[x] = std::max(high2[x], std::min(high1[x], n));
-        high1[x] = std::max(high1[x], n);
-        low2[x] = std::min(low2[x], std::max(low1[x], n));
-        low1[x] = std::min(low1[x], n);
+    std::uint8_t row[2 * sizeof(Lanes)];
+    for (std::size_t x = 0; x < sizeof row; x += sizeof(Lanes)) {
+      const std::uint8_t* above = padded + y * kPadded + x;
+      Lanes high1 = {}, high2 = {}, low1 = ~Lanes{}, low2 = ~Lanes{};
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) {
+        const Lanes n = at(above + neighbours[i]);
+        high2 = most(high2, least(high1, n));
+        high1 = most(high1, n);
+        low2 = least(low2, most(low1, n));
+        low1 = least(low1, n);
       }
+      const Lanes result = least(most(at(above + kPadded + 1), low2), high2);
+      std::memcpy(row + x, &result, sizeof result);
     }
-    for (int x = 0; x < kLanes; ++x) result[x] = std::min(std::max(above[kPadded + 1 + x], low2[x]), high2[x]);
-    std::memcpy(clean + y * kSide, result, kSide);
+    std::memcpy(clean + y * kSide, row, kSide);
   }
 }
 
