@@ -82,13 +82,12 @@ struct Frame {
 };
 
 Frame frame_of(const std::uint8_t* clean) {
-  int counts[256] = {}, total = 0;
-  for (int y = 0; y < kSide; ++y) {
+  constexpr int kInner = kSide - 2 * kMargin, total = kPixels - kInner * kInner;
+  int counts[256] = {};
+  for (int i = 0; i < kMargin * kSide; ++i) ++counts[clean[i]], ++counts[clean[kPixels - 1 - i]];
+  for (int y = kMargin; y < kSide - kMargin; ++y) {
     const std::uint8_t* row = clean + y * kSide;
-    const bool whole = y < kMargin || y >= kSide - kMargin;
-    for (int x = 0; x < kSide; ++x) {
-      if (whole || x < kMargin || x >= kSide - kMargin) ++counts[row[x]], ++total;
-    }
+    for (int x = 0; x < kMargin; ++x) ++counts[row[x]], ++counts[row[kSide - 1 - x]];
   }
   int low = 0, high = 255, level = 0;
   while (!counts[low]) ++low;
@@ -105,6 +104,17 @@ template <class At>
 Line edge(At&& at) {
   constexpr int kHalf = 2, kSize = 3 * (2 * kHalf + 1);
   Line result{};
+  std::uint8_t darkest = 255, brightest = 0;
+  for (int depth = 0; depth < kMargin; ++depth) {
+    for (int place = 0; place < kSide; ++place) {
+      darkest = std::min<std::uint8_t>(darkest, at(depth, place));
+      brightest = std::max<std::uint8_t>(brightest, at(depth, place));
+    }
+  }
+  if (darkest == brightest) {  // plain paper, as most margins are
+    result.fill(darkest);
+    return result;
+  }
   for (int place = 0; place < kSide; ++place) {
     std::uint8_t window[kSize], low = 255, high = 0;
     int size = 0;
@@ -116,7 +126,7 @@ Line edge(At&& at) {
         high = std::max(high, level);
       }
     }
-    if (low != high) std::nth_element(window, window + kSize / 2, window + kSize);  // most margins are plain paper
+    if (low != high) std::nth_element(window, window + kSize / 2, window + kSize);
     result[place] = window[kSize / 2];
   }
   return result;
@@ -150,6 +160,14 @@ Surface local_median(const std::uint8_t* clean) {
   constexpr int kRadius = 8, kStep = 16, kArea = (2 * kRadius + 1) * (2 * kRadius + 1);
   Surface result{};
   for (int level = kStep / 2; level < 256; level += kStep) {
+    // Without a lit pixel at the picture's edge, which would be repeated, no window has more of them than the picture.
+    int lit_pixels = 0, lit_edge = 0;
+    for (int i = 0; i < kPixels; ++i) lit_pixels += clean[i] >= level;
+    for (int i = 0; i < kSide; ++i) {
+      lit_edge |= (clean[i] >= level) | (clean[kPixels - 1 - i] >= level) | (clean[i * kSide] >= level) |
+                  (clean[i * kSide + kSide - 1] >= level);
+    }
+    if (!lit_edge && 2 * lit_pixels <= kArea) break;
     Surface along{};  // lit pixels of each row's window
     for (int y = 0; y < kSide; ++y) {
       const std::uint8_t* row = clean + y * kSide;
