@@ -34,7 +34,7 @@ class Rule:
     confidence: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made an image, and freezing costs a call a field
 class Outcome:
     """One image's run."""
 

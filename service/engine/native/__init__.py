@@ -150,7 +150,7 @@ class NativeEngine:
     def _outcomes(self, values: Any, encode_ms: float = 0.0) -> list[Outcome]:
         whole, real = values
         names, classes = self._layers, encoding.CLASSES
-        rows = zip(whole.tolist(), real[:, :2].tolist(), strict=True)
+        rows = zip(whole.tolist(), real.tolist(), strict=True)
         return [
             Outcome(
                 steps=row[0],
@@ -163,5 +163,5 @@ class NativeEngine:
                 encode_ms=encode_ms + 1000 * encoded,
                 simulate_ms=1000 * (total - encoded),
             )
-            for i, (row, (encoded, total)) in enumerate(rows)
+            for i, (row, (encoded, total, *_)) in enumerate(rows)
         ]
