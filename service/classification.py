@@ -58,6 +58,7 @@ class Classifier:
         self.records = records
         self._settings = settings
         self._ids = Ids()
+        self._native = all(simulator.engine.name == "native" for simulator in models)
 
     def classify(self, content_type: str, query: Query, data: bytes) -> bytes:
         """The answer to one picture, as JSON. Raises Problem."""
@@ -67,14 +68,15 @@ class Classifier:
         picture = self._decode(parsed.sources[0], None, began)
         return self._answer(simulator, options, [picture], [options.seed], [self._ids.new()])[0]
 
-    def is_light(self, content_type: str, data: bytes) -> bool:
+    def is_light(self, content_type: str, query: Query, data: bytes) -> bool:
         """Whether `classify` takes less time than handing the request to another thread would.
 
-        That is so for pixels and tiny PNG files, by the size in their header, where every model is on the native
-        engine.
+        That is so for pixels and tiny PNG files, by the size in their header, without a raster, where every model
+        is on the native engine.
         """
-        pixels = len(data) == PIXELS and content_type == bodies.RAW
-        return (pixels or images.is_tiny_png(data)) and all(s.engine.name == "native" for s in self.models)
+        if not self._native or any(name == "raster" for name, _ in query):
+            return False
+        return (len(data) == PIXELS and content_type == bodies.RAW) or images.is_tiny_png(data)
 
     def open_batch(self, content_type: str, query: Query, data: bytes) -> Batch:
         """Pictures still to be decoded, and options. Raises Problem."""
@@ -128,9 +130,9 @@ class Classifier:
         ids: Sequence[str],
     ) -> list[bytes]:
         """Answers as JSON. They are remembered."""
-        images = np.stack([picture.pixels for picture in pictures])
+        stacked = np.stack([picture.pixels for picture in pictures])
         decode_ms = [picture.decode_ms for picture in pictures]
-        answers = simulator.answers(images, seeds, options, decode_ms, ids)
+        answers = simulator.answers(stacked, seeds, options, decode_ms, ids)
         card, now = simulator.card, time.time()
         records = [
             Record(

@@ -87,7 +87,7 @@ async def classify(request: Request) -> Response:
     data = await _body(request, service.settings.max_body)
     content_type = request.headers.get("content-type", "")
     query = _query(request)
-    if classifier.is_light(content_type, data):
+    if classifier.is_light(content_type, query, data):
         return Response(classifier.classify(content_type, query, data), media_type=JSON)
     return Response(await service.work(classifier.classify, content_type, query, data), media_type=JSON)
 

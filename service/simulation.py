@@ -31,6 +31,8 @@ class Simulator:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.card: Card = engine.card
+        # asked once: a protocol looks through all attributes each time
+        self._answering = engine if isinstance(engine, AnsweringEngine) else None
 
     def classify(
         self, images: NDArray[np.uint8], seeds: Sequence[int], options: Options, decode_ms: Sequence[float]
@@ -58,10 +60,10 @@ class Simulator:
         ids: Sequence[str],
     ) -> Iterator[Answer]:
         """The same as JSON, each with its id."""
-        if isinstance(self.engine, AnsweringEngine) and not options.raster:
+        if self._answering is not None and not options.raster:
             stimulus = Stimulus(images, seeds, options.encoder)
             rule = Rule(options.max_steps, options.confidence)
-            yield from self.engine.answers(stimulus, rule, ids, decode_ms)
+            yield from self._answering.answers(stimulus, rule, ids, decode_ms)
             return
         for identifier, found in zip(ids, self.classify(images, seeds, options, decode_ms), strict=True):
             yield Answer(

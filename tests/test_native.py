@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from service import encoding
 from service.card import Card, ModelError
+from service.classification import Classifier
 from service.decision import class_probabilities, exponential
 from service.engine import load_engine, native
 from service.engine.base import Outcome, Rule, Stimulus
@@ -28,6 +29,8 @@ from service.engine.stepping import simulate
 from service.images import prepare
 from service.operations import SynapticOperations
 from service.options import Options
+from service.records import MemoryRecords
+from service.registry import Models
 from service.settings import Settings
 from service.simulation import Simulator
 from tests.service.drawings import drawing
@@ -442,6 +445,45 @@ def test_a_graph_that_the_native_engine_refuses_runs_on_onnxruntime(
     assert "the native engine refuses" in caplog.text
     with pytest.raises(ModelError, match="expected a graph that the native engine can run"):
         load_engine(models_folder / "tiny", Settings(engine="native"))
+
+
+@needs_native
+def test_an_instruction_set_that_is_missing_is_no_reason_for_another_engine(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Older:
+        """The compiled part on a machine that has fewer."""
+
+        @staticmethod
+        def instruction_sets() -> list[str]:
+            return ["baseline"]
+
+    monkeypatch.setattr(native, "_core", Older)
+    with pytest.raises(ModelError, match=r"instruction set of this machine \(baseline\), got avx512"):
+        load_engine(small, Settings(engine="auto", simd="avx512"))
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("content_type", "query", "size", "light"),
+    [
+        ("application/octet-stream", [], 784, True),
+        ("application/octet-stream", [("seed", "7")], 784, True),
+        ("application/octet-stream", [("raster", "all")], 784, False),
+        ("application/octet-stream", [], 783, False),
+        ("application/json", [], 784, False),
+    ],
+)
+def test_what_is_classified_where_it_arrives(
+    small: Path, content_type: str, query: list[tuple[str, str]], size: int, light: bool
+) -> None:
+    def classifier(simulator: Simulator) -> Classifier:
+        return Classifier(Models({"small": simulator}, "small"), MemoryRecords(1, 1), Settings())
+
+    assert (
+        classifier(Simulator(native.NativeEngine(small))).is_light(content_type, query, bytes(size)) is light
+    )
+    assert not classifier(Simulator(OnnxruntimeEngine(small))).is_light(content_type, query, bytes(size))
 
 
 @needs_native

@@ -61,6 +61,11 @@ class NativeEngine:
             )
         self.card: Card = load_card(folder)
         path = folder / self.card.graph.file
+        sets = _core.instruction_sets()
+        if simd not in ("auto", *sets):
+            raise ModelError(
+                f"expected auto or an instruction set of this machine ({', '.join(sets)}), got {simd}"
+            )
         try:
             self._engine = _core.Engine(arrays_of(path.read_bytes(), self.card), simd)
         except (GraphError, ValueError) as error:
@@ -144,8 +149,10 @@ class NativeEngine:
         Returns what `_outcomes` takes, and arrays [N, T, ...]: the spikes of each hidden layer and of `output`,
         `traces`, `potential`, `spike_probability` and `feedback`. Steps that were not run are 0.
         """
-        values, kept = self._engine.record(spikes, uniforms, rule.max_steps, rule.confidence, self._scale)
-        return values, kept
+        found: tuple[Any, dict[str, Any]] = self._engine.record(
+            spikes, uniforms, rule.max_steps, rule.confidence, self._scale
+        )
+        return found
 
     def _outcomes(self, values: Any, encode_ms: float = 0.0) -> list[Outcome]:
         whole, real = values

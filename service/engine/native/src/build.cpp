@@ -231,7 +231,6 @@ Network build(const NetworkArrays& arrays) {
   expect(network.layers.size() == arrays.names.size(), "as many layers as names");
   for (const int index : residual_layers) {
     network.wide_stream = network.wide_stream || network.layers[index].wide;
-    network.stream_bound.include(network.layers[index].bound);
   }
   for (const int index : residual_layers) builder.fix(index, network.wide_stream);
   lay_out(network.stem3, network.wide_stream);
@@ -261,7 +260,6 @@ Network build(const NetworkArrays& arrays) {
     const std::int64_t most = (reach[k] << arrays.shift_readout) + std::abs(std::int64_t{arrays.gamma[k]}) +
                               std::abs(std::int64_t{arrays.feedback[k]}) * trace;
     bounded({-most, most}, "the potential");
-    network.potential_bound = std::max(network.potential_bound, most);
   }
   network.sigmoid.assign(arrays.sigmoid.size(), 0.0f);
   for (std::size_t i = 0; i < arrays.sigmoid.size(); ++i) network.sigmoid[i] = arrays.sigmoid[i];

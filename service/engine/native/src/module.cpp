@@ -269,9 +269,9 @@ class Engine {
     return outcomes.tuple();
   }
 
-  // The same, and keeps everything: the outcomes, and
-  // a dictionary with an array [N, T, ...] for each hidden layer (uint8, in the graph's order of neurons), `traces`,
-  // `potential`, `spike_probability`, `output` and `feedback`. Steps that were not run stay 0.
+  // The same, and keeps everything: the outcomes, and a dictionary with an array [N, T, ...] for each hidden layer
+  // (uint8, in the graph's order of neurons), `traces`, `potential`, `spike_probability`, `output` and `feedback`.
+  // Steps that were not run stay 0.
   nb::tuple record(In<std::uint8_t> spikes, In<float> uniforms, int max_steps, double confidence, In<double> scale) {
     const std::size_t images = check_input(spikes, uniforms, max_steps);
     const Rule rule = rule_of(max_steps, confidence, scale);

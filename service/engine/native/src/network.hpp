@@ -124,7 +124,6 @@ struct Network {
   int shift_membrane = 0, shift_readout = 0, shift_feedback = 0, unit_feedback = 0;
   Synapses stem1, stem2, stem3;
   bool wide_stream = false;
-  Interval stream_bound;
   std::vector<Block> blocks;
   std::vector<Neurons> layers;  // hidden ones, in the order in which a spike travels
   int tokens_layer = 0;
@@ -132,7 +131,6 @@ struct Network {
   std::array<std::int32_t, kClasses> feedback{}, gamma{};
   Aligned<float> sigmoid;                    // spike probability of each potential from -half to half
   std::vector<std::int32_t> input_fan_out;   // [pixel]
-  std::int64_t potential_bound = 0;
 };
 
 inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
