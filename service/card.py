@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,12 @@ class Card(_Part):
     graph: Graph
     max_steps: int = Field(ge=1, le=64)
     layers: list[Layer]
+    kind: Literal["spiking", "ann"] = Field(
+        "spiking", description="ann: a conventional network on intensities; its 'spikes' are values not 0"
+    )
+    fixed_multiply_accumulates: int = Field(
+        0, ge=0, description="products of a step whose factors are never 0 (an ann's attention)"
+    )
     states: list[State]
     kernels: dict[str, Kernel]
     potential_scale: float = Field(gt=0, le=1e3, description="logits per integer unit of potential")

@@ -58,7 +58,7 @@ class Classifier:
         self.records = records
         self._settings = settings
         self._ids = Ids()
-        self._native = all(simulator.engine.name == "native" for simulator in models)
+        self._native = {simulator.card.name for simulator in models if simulator.engine.name == "native"}
 
     def classify(self, content_type: str, query: Query, data: bytes) -> bytes:
         """The answer to one picture, as JSON. Raises Problem."""
@@ -71,10 +71,16 @@ class Classifier:
     def is_light(self, content_type: str, query: Query, data: bytes) -> bool:
         """Whether `classify` takes less time than handing the request to another thread would.
 
-        That is so for pixels and tiny PNG files, by the size in their header, without a raster, where every model
+        That is so for pixels and tiny PNG files, by the size in their header, without a raster, where the model
         is on the native engine.
         """
-        if not self._native or any(name == "raster" for name, _ in query):
+        model = self.models.default
+        for name, value in query:
+            if name == "raster":
+                return False
+            if name == "model":
+                model = value
+        if model not in self._native:
             return False
         return (len(data) == PIXELS and content_type == bodies.RAW) or images.is_tiny_png(data)
 

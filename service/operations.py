@@ -2,7 +2,8 @@
 
 An *accumulate* is an addition that a spike causes at one synapse. A *multiply-accumulate* is a product of a
 nonzero filtered pixel with a weight: the input convolution is the one place where values are not spikes.
-Operations on zeros are not counted ("effective" operations, as NeuroBench counts them).
+Operations on zeros are not counted ("effective" operations, as NeuroBench counts them). In a conventional network
+every operation is a multiply-accumulate.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ class SynapticOperations:
             if layer.fan_out.targets  # keys and values have none: they are counted by coincidences
         }
         self._input = _exact(fan_out_map(card.layers[0]))
+        self._card = card
         self._heads = {}
         for layer in card.layers:
             block, _, role = layer.name.rpartition(".")
-            if role == "query":
+            if role == "query" and card.kind == "spiking":
                 self._heads[block] = layer.shape[-1] // layer.fan_out.targets
 
     def step(
@@ -40,7 +42,8 @@ class SynapticOperations:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(accumulates [N], multiply-accumulates [N]) of one time step.
 
-        spikes: layer -> {0, 1} [N, ...] for the hidden layers; traces: filtered spike trains [N, 1, 28, 28].
+        spikes: layer -> {0, 1} [N, ...] for the hidden layers; traces: filtered spike trains [N, 1, 28, 28], or
+        an ann's intensities.
         """
         count = len(traces)
         accumulates = np.zeros(count, np.int64)
@@ -49,6 +52,8 @@ class SynapticOperations:
         for block, heads in self._heads.items():
             accumulates += coincidences(spikes[f"{block}.key"], spikes[f"{block}.value"], heads)
         products = np.rint((traces != 0).reshape(count, -1) @ self._input).astype(np.int64)
+        if self._card.kind == "ann":
+            return np.zeros(count, np.int64), products + accumulates + self._card.fixed_multiply_accumulates
         return accumulates, products
 
 

@@ -71,6 +71,10 @@ DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="folder that holds MNIST/raw (default: $SPIKEHEAD_DATA, else ./data)"),
 ]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+PrecisionOption = Annotated[
+    str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the machine multiplies in it")
+]
 ModelArgument = Annotated[Path, typer.Argument(help="model folder, such as models/spiking-mha")]
 
 
@@ -98,7 +102,7 @@ def train(
         "runs/spiking-mha"
     ),
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="24; with --resume, as many as the run began with")
+        int | None, typer.Option(min=1, help="60; with --resume, as many as the run began with")
     ] = None,
     integer_epochs: Annotated[
         int, typer.Option(min=1, help="so many, at the end, in integer arithmetic")
@@ -109,7 +113,7 @@ def train(
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 2e-3,
     activity_target: Annotated[
         float, typer.Option(help="share of synaptic operations that costs nothing")
-    ] = 0.05,
+    ] = 0.03,
     activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
     bits: Annotated[int, typer.Option(min=2, max=8, help="bits of a synapse")] = 8,
     attention: Annotated[bool, typer.Option(help="with multi-head attention, or the same without")] = True,
@@ -118,9 +122,10 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="compile the network first: a sixth faster")
+        bool, typer.Option("--compile", help="compile the network first: up to twice as fast")
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="go on from the run folder's last checkpoint")
@@ -128,9 +133,11 @@ def train(
     data: DataOption = None,
 ) -> None:
     """Train a network. A checkpoint an epoch; Ctrl-C stops after saving one."""
+    from training.compute import choose_device, choose_precision
     from training.network import NetworkConfig
-    from training.train import CHECKPOINT, SETTINGS, Trainer, TrainingSettings, choose_device
+    from training.train import CHECKPOINT, SETTINGS, Trainer, TrainingSettings
 
+    where = choose_device(device)
     settings = TrainingSettings(
         epochs=epochs or TrainingSettings.epochs,
         integer_epochs=integer_epochs,
@@ -141,6 +148,7 @@ def train(
         activity_target=activity_target,
         activity_price=activity_price,
         teacher=str(teacher) if teacher else None,
+        precision=choose_precision(precision, where),
         seed=seed,
         limit=limit,
         network=NetworkConfig(bits=bits, attention=attention),
@@ -161,7 +169,7 @@ def train(
         raise typer.BadParameter(
             f"expected a teacher's checkpoint (see `teacher`), found no file {settings.teacher}"
         )
-    trainer = Trainer(settings, run, choose_device(device), data, compiled)
+    trainer = Trainer(settings, run, where, data, compiled)
     if resume:
         trainer.resume()
     (run).mkdir(parents=True, exist_ok=True)
@@ -196,17 +204,22 @@ def train(
 @app.command()
 def teacher(
     run: Annotated[Path, typer.Option(help="folder of the checkpoint")] = Path("runs/teacher"),
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    epochs: Annotated[int, typer.Option(min=1)] = 20,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     data: DataOption = None,
 ) -> None:
     """Train the convolutional network whose answers `train --teacher` learns from."""
-    from training.teacher import CHECKPOINT, TeacherSettings, train_teacher
-    from training.train import choose_device
+    from training.compute import choose_device, choose_precision
+    from training.fit import FitSettings
+    from training.teacher import CHECKPOINT, train_teacher
 
-    settings = TeacherSettings(epochs=epochs, seed=seed, limit=limit)
+    where = choose_device(device)
+    settings = FitSettings(
+        epochs=epochs, seed=seed, limit=limit, precision=choose_precision(precision, where)
+    )
     with _bar() as bar:
         task = bar.add_task("epoch", total=None, figures="")
 
@@ -218,7 +231,7 @@ def teacher(
                 f"epoch {epoch}/{epochs} loss {loss:.4f} validation accuracy {100 * accuracy:.2f} %"
             )
 
-        train_teacher(settings, run, choose_device(device), data, progress, report)
+        train_teacher(settings, run, where, data, progress, report)
     console.print(f"wrote {run / CHECKPOINT}")
 
 
@@ -268,20 +281,53 @@ def evaluate(
         bool, typer.Option("--validation", help="on the validation set, not the test set")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="only so many images")] = None,
+    distorted: Annotated[
+        bool, typer.Option("--robustness", help="also under distortions that training has never seen")
+    ] = False,
+    sigma: Annotated[
+        float | None,
+        typer.Option("--synapse-noise", min=0.0, help="also with weights that scatter so much, relatively"),
+    ] = None,
+    stuck: Annotated[
+        float, typer.Option("--stuck-at", min=0.0, max=1.0, help="with that share of stuck synapses")
+    ] = 0.0,
+    draws: Annotated[int, typer.Option(min=1, help="draws of imperfect synapses")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, nothing else")] = False,
     data: DataOption = None,
 ) -> None:
-    """Measure an exported model on the test set: accuracy, steps, rates, calibration, cost."""
-    from service.engine.onnxruntime import OnnxruntimeEngine
+    """Measure an exported model on the test set: accuracy, steps, rates, calibration, cost.
+
+    Simulated by the engine that the service would take (SPIKEHEAD_ENGINE).
+    """
+    from service.engine import load_engine
+    from service.settings import load_settings
     from training import data as mnist
+    from training.distortions import DISTORTIONS
     from training.evaluate import evaluate as measure
+    from training.evaluate import robustness, synapse_noise
 
     images, labels = mnist.load("validation" if validation else "test", data)
     images, labels = images[:limit], labels[:limit]
-    engine = OnnxruntimeEngine(model, threads=2)
+    settings = load_settings()
+    engine = load_engine(model, settings)
     with _counted("simulations", seeds * len(images)) as progress:
         result = measure(engine, images, labels, seeds, progress)
     result["set"] = "validation" if validation else "test"
+    if distorted:
+        with _counted("distortions", len(DISTORTIONS)) as progress:
+            result["robustness"] = robustness(engine, images, labels, progress=progress)
+    if sigma is not None or stuck:
+        with _counted("draws of synapses", draws) as progress:
+            result["synapse_noise"] = synapse_noise(
+                model,
+                lambda folder: load_engine(folder, settings),
+                images,
+                labels,
+                sigma or 0.0,
+                stuck,
+                draws,
+                progress,
+            )
     if as_json:
         print(json.dumps(result, indent=1))
     else:
@@ -308,6 +354,19 @@ def _print_evaluation(result: dict[str, Any]) -> None:
     for digit, row in enumerate(result["confusion"]):
         confusion.add_row(str(digit), *map(str, row))
     out.print(confusion)
+    if "robustness" in result:
+        table = Table("distortion", "accuracy %", "steps", title="distortions that training has never seen")
+        for name, row in result["robustness"]["distortions"].items():
+            table.add_row(name.replace("_", " "), f"{100 * row['accuracy']:.2f}", f"{row['steps']:.2f}")
+        table.add_row("mean", f"{100 * result['robustness']['mean_accuracy']:.2f}", "")
+        out.print(table)
+    if "synapse_noise" in result:
+        noise = result["synapse_noise"]
+        out.print(
+            f"synapses that scatter by {100 * noise['sigma']:g} %, {100 * noise['stuck_at']:g} % of them stuck, "
+            f"{noise['draws']} draws: {100 * noise['accuracy']['mean']:.2f} % "
+            f"(std {100 * noise['accuracy']['std']:.2f})"
+        )
     cost = result["synaptic_operations"]
     out.print(f"expected calibration error {rule['expected_calibration_error']['mean']:.5f}")
     out.print(

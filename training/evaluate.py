@@ -7,8 +7,9 @@ what comes after it.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,64 +17,47 @@ from numpy.typing import NDArray
 
 from service.card import Card
 from service.decision import class_probabilities
-from service.encoding import Encoder, contrast, encode
-from service.engine.base import SteppingEngine
-from service.operations import SynapticOperations
+from service.encoding import Encoder
+from service.engine.base import ByStep, Engine, Rule, Stimulus
 from training.calibrate import expected_calibration_error, stop
+from training.distortions import DISTORTIONS, distorted
+from training.synapse_noise import write_perturbed
 
 CHUNK = 100
 SEED_STRIDE = 1_000_000  # image i of encoder seed s runs with seed s * SEED_STRIDE + i
 
 
-@dataclass(frozen=True)
-class Trial:
-    """All steps of N images with one encoder seed. T steps."""
-
-    potentials: NDArray[np.int64]  # [T, N, 10] integer units
-    spikes: dict[str, NDArray[np.int64]]  # layer -> [T, N] spikes of the layer
-    accumulates: NDArray[np.int64]  # [T, N] additions caused by spikes
-    multiply_accumulates: NDArray[np.int64]  # [T, N] products of nonzero filtered pixels with weights
-
-    def probabilities(self, card: Card) -> NDArray[np.float64]:
-        """Calibrated class probabilities after each step. [T, N, 10]."""
-        evidence = self.potentials.cumsum(0)
-        return np.stack([class_probabilities(card, evidence[t], t) for t in range(len(evidence))])
-
-
 def simulate(
-    engine: SteppingEngine,
+    engine: Engine,
     images: NDArray[np.uint8],
     seed: int,
     steps: int,
     encoder: Encoder = "bernoulli",
     progress: Callable[[int], None] = lambda images_done: None,
-) -> Trial:
+) -> ByStep:
     """Simulate all `steps` for images uint8 [N, 28, 28]; image i has seed `seed` * 1,000,000 + i."""
-    card, count = engine.card, len(images)
-    potentials = np.zeros((steps, count, card.layers[-1].shape[0]), np.int64)
-    spikes = {name: np.zeros((steps, count), np.int64) for name in card.layer_names}
-    accumulates = np.zeros((steps, count), np.int64)
-    products = np.zeros((steps, count), np.int64)
-    operations = SynapticOperations(card)
-    for start in range(0, count, CHUNK):
-        chunk = slice(start, min(start + CHUNK, count))
-        seeds = [seed * SEED_STRIDE + i for i in range(chunk.start, chunk.stop)]
-        trains, uniforms = encode(contrast(images[chunk]), seeds, steps, encoder)
-        state = engine.initial_state(len(seeds))
-        for t in range(steps):
-            step = engine.step(state, trains[t], uniforms[t])
-            state = step.state
-            potentials[t, chunk] = step.potential
-            layers = {"input": trains[t], **step.spikes, "output": step.output_spikes}
-            for name, values in layers.items():
-                spikes[name][t, chunk] = values.reshape(len(seeds), -1).sum(1)
-            accumulates[t, chunk], products[t, chunk] = operations.step(step.spikes, state["state.input"])
-        progress(chunk.stop)
-    return Trial(potentials, spikes, accumulates, products)
+    parts = []
+    for start in range(0, len(images), CHUNK):
+        chunk = images[start : start + CHUNK]
+        seeds = [seed * SEED_STRIDE + start + i for i in range(len(chunk))]
+        parts.append(engine.by_step(chunk, seeds, steps, encoder))
+        progress(start + len(chunk))
+    return ByStep(
+        potentials=np.concatenate([part.potentials for part in parts], 1),
+        spikes={name: np.concatenate([part.spikes[name] for part in parts], 1) for name in parts[0].spikes},
+        accumulates=np.concatenate([part.accumulates for part in parts], 1),
+        multiply_accumulates=np.concatenate([part.multiply_accumulates for part in parts], 1),
+    )
+
+
+def probabilities_of(card: Card, trial: ByStep) -> NDArray[np.float64]:
+    """Calibrated class probabilities after each step. [T, N, 10]."""
+    evidence = trial.potentials.cumsum(0)
+    return np.stack([class_probabilities(card, evidence[t], t) for t in range(len(evidence))])
 
 
 def evaluate(
-    engine: SteppingEngine,
+    engine: Engine,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     seeds: int = 5,
@@ -92,7 +76,7 @@ def evaluate(
             progress(before + done)
 
         trial = simulate(engine, images, seed, steps, progress=trial_progress)
-        probabilities = trial.probabilities(card)
+        probabilities = probabilities_of(card, trial)
         by_step.append((probabilities.argmax(-1) == labels).mean(1))
         stopped = stop(probabilities, card.calibration.confidence)
         stopped_accuracy.append(stopped.accuracy(labels))
@@ -131,6 +115,70 @@ def evaluate(
             "multiply_accumulates": float(np.mean(products)),
         },
         "confusion": confusion.tolist(),
+    }
+
+
+def stopping_accuracy(
+    engine: Engine, images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int = 0
+) -> tuple[float, float]:
+    """(share of right answers, mean steps) under the model's stopping rule, with one encoder seed."""
+    card = engine.card
+    rule = Rule(card.max_steps, card.calibration.confidence)
+    right = steps = 0
+    for start in range(0, len(images), CHUNK):
+        seeds = [seed * SEED_STRIDE + start + i for i in range(len(images[start : start + CHUNK]))]
+        outcomes = engine.classify(Stimulus(images[start : start + CHUNK], seeds), rule)
+        for outcome, label in zip(outcomes, labels[start : start + CHUNK], strict=True):
+            right += int(outcome.probabilities.argmax() == label)
+            steps += outcome.steps
+    return right / len(images), steps / len(images)
+
+
+def robustness(
+    engine: Engine,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    seed: int = 1,
+    progress: Callable[[int], None] = lambda distortions_done: None,
+) -> dict[str, Any]:
+    """Accuracy and steps under each distortion of `training.distortions`, drawn by `seed`. JSON-ready."""
+    rows = {}
+    for number, name in enumerate(DISTORTIONS, 1):
+        accuracy, steps = stopping_accuracy(engine, distorted(images, name, seed), labels)
+        rows[name] = {"accuracy": accuracy, "steps": steps}
+        progress(number)
+    mean = float(np.mean([row["accuracy"] for row in rows.values()]))
+    return {"seed": seed, "mean_accuracy": mean, "distortions": rows}
+
+
+def synapse_noise(
+    model: Path,
+    load: Callable[[Path], Engine],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    sigma: float,
+    stuck: float,
+    draws: int,
+    progress: Callable[[int], None] = lambda draws_done: None,
+) -> dict[str, Any]:
+    """Accuracy of a model whose synapses are read back from imperfect cells, over several draws of them.
+
+    `load` makes an engine of a model folder. See `training.synapse_noise`. JSON-ready.
+    """
+    accuracies, steps = [], []
+    for draw in range(draws):
+        with tempfile.TemporaryDirectory() as folder:
+            write_perturbed(model, Path(folder), sigma, stuck, draw)
+            found = stopping_accuracy(load(Path(folder)), images, labels, draw)
+        accuracies.append(found[0])
+        steps.append(found[1])
+        progress(draw + 1)
+    return {
+        "sigma": sigma,
+        "stuck_at": stuck,
+        "draws": draws,
+        "accuracy": _spread(np.array(accuracies)),
+        "steps": _spread(np.array(steps)),
     }
 
 

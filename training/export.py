@@ -21,19 +21,27 @@ from numpy.typing import NDArray
 
 from service.card import SCHEMA_VERSION, Card
 from service.encoding import contrast, encode
-from service.engine.base import SteppingEngine
+from service.engine.base import ByStep, SteppingEngine
 from service.engine.onnxruntime import OnnxruntimeEngine
 from training.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
-from training.evaluate import Trial, simulate
+from training.evaluate import simulate
 from training.graph import ExportError, build
-from training.network import Membrane, SpikingTransformer, fan_outs, layer_shapes
+from training.network import (
+    GLMNetwork,
+    Kind,
+    Membrane,
+    SpikingNetwork,
+    fan_outs,
+    layer_shapes,
+)
 from training.neurons import tau_of_shift
 from training.train import load_network
 
 GRAPH_FILE = "model.onnx"
-DESCRIPTION = (
-    "Spiking network with multi-head self-attention and probabilistic output neurons; reads a digit."
-)
+DESCRIPTIONS: dict[Kind, str] = {
+    "spiking-mha": "Spiking network with multi-head self-attention and probabilistic output neurons; reads a digit.",
+    "glm": "Probabilistic output neurons on filtered pixels alone (GLM), no hidden layer; reads a digit.",
+}
 SELF_CHECK_IMAGES = 100
 CALIBRATION_SEED = 99
 
@@ -85,7 +93,7 @@ def write(folder: Path, graph: bytes, card: Card) -> None:
 
 
 def check_parity(
-    network: SpikingTransformer, engine: SteppingEngine, images: NDArray[np.uint8], steps: int
+    network: SpikingNetwork, engine: SteppingEngine, images: NDArray[np.uint8], steps: int
 ) -> None:
     """Raise ExportError unless torch and the engine agree in every spike and potential of every step."""
     for start in range(0, len(images), 100):
@@ -110,7 +118,7 @@ def check_parity(
                     )
 
 
-def _draft_card(network: SpikingTransformer, name: str, version: str, graph: bytes, max_steps: int) -> Card:
+def _draft_card(network: SpikingNetwork, name: str, version: str, graph: bytes, max_steps: int) -> Card:
     """The card as far as the network alone decides it; calibration comes later."""
     config = network.config
     shapes, fan = layer_shapes(config), fan_outs(config)
@@ -122,7 +130,8 @@ def _draft_card(network: SpikingTransformer, name: str, version: str, graph: byt
         layers.append({"name": layer, "shape": shape, "fan_out": fan[layer], **neuron})
     states = [{"name": "state.input", "shape": shapes["input"]}]
     states += [{"name": f"state.{layer}", "shape": shapes[layer]} for layer in thresholds]
-    states += [{"name": f"state.{name}", "shape": shapes["output"]} for name in ("readout", "feedback")]
+    remembering = ("readout", "feedback") if thresholds else ("feedback",)
+    states += [{"name": f"state.{name}", "shape": shapes["output"]} for name in remembering]
     unit = config.trace_unit
     kernels: dict[str, dict[str, Any]] = {
         "A": {
@@ -131,19 +140,24 @@ def _draft_card(network: SpikingTransformer, name: str, version: str, graph: byt
             "use": "filtered spike trains, after the rate encoder",
         },
         "B": {"shift": config.shift_feedback, "unit": -unit, "use": "feedback of the output spikes"},
-        "membrane": {"shift": config.shift_membrane, "unit": 1, "use": "leak of the hidden neurons"},
-        "readout": {
+    }
+    if thresholds:
+        kernels["membrane"] = {
+            "shift": config.shift_membrane,
+            "unit": 1,
+            "use": "leak of the hidden neurons",
+        }
+        kernels["readout"] = {
             "shift": config.shift_readout,
             "unit": 1,
             "use": "filter of the tokens' spikes, after the weights",
-        },
-    }
+        }
     return Card.model_validate(
         {
             "schema_version": SCHEMA_VERSION,
             "name": name,
             "version": version,
-            "description": DESCRIPTION,
+            "description": DESCRIPTIONS[config.kind],
             "licence": "Apache-2.0",
             "graph": {"file": GRAPH_FILE, "sha256": hashlib.sha256(graph).hexdigest()},
             "max_steps": max_steps,
@@ -152,7 +166,7 @@ def _draft_card(network: SpikingTransformer, name: str, version: str, graph: byt
             "kernels": {
                 key: {**kernel, "tau": tau_of_shift(kernel["shift"])} for key, kernel in kernels.items()
             },
-            "potential_scale": network.readout_parameters()[3],
+            "potential_scale": float(network.readout_parameters()[3]),
             "calibration": {"scale": [1.0 / (t + 1) for t in range(max_steps)], "confidence": 1.0},
             "parameters": sum(p.numel() for p in network.parameters()),
             "bits": config.bits,
@@ -160,8 +174,10 @@ def _draft_card(network: SpikingTransformer, name: str, version: str, graph: byt
     )
 
 
-def v_thresholds(network: SpikingTransformer) -> dict[str, list[int]]:
+def v_thresholds(network: SpikingNetwork) -> dict[str, list[int]]:
     """Integer threshold of each channel of each hidden layer, in layer order."""
+    if isinstance(network, GLMNetwork):
+        return {}
     config, largest = network.config, network.config.largest_weight
 
     def whole(values: torch.Tensor) -> list[int]:
@@ -184,7 +200,7 @@ def v_thresholds(network: SpikingTransformer) -> dict[str, list[int]]:
     return result | {"tokens": residual}
 
 
-def _calibrated(draft: Card, trial: Trial, labels: NDArray[np.int64]) -> Card:
+def _calibrated(draft: Card, trial: ByStep, labels: NDArray[np.int64]) -> Card:
     """Fit scales and confidence on validation; note normal rates and validation accuracy."""
     evidence = trial.potentials.cumsum(0) * draft.potential_scale  # [T, N, 10] logits
     scale = [fit_scale(step, labels) for step in evidence]

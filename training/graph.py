@@ -17,7 +17,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from training.network import CLASSES, SIDE, Block, Membrane, SpikingTransformer, Synapses
+from training.network import (
+    CLASSES,
+    SIDE,
+    Block,
+    GLMNetwork,
+    Membrane,
+    SpikingNetwork,
+    SpikingTransformer,
+    Synapses,
+)
 from training.neurons import EXACT_LIMIT, probability_table, round_nearest
 
 OPSET = 17
@@ -103,9 +112,27 @@ def _reach(weight: NDArray[np.float32], bias: NDArray[np.float32], largest_input
     return float((np.abs(weight).reshape(len(weight), -1).sum(1) * largest_input + np.abs(bias)).max())
 
 
-def build(network: SpikingTransformer, name: str) -> onnx.ModelProto:
+def build(network: SpikingNetwork, name: str) -> onnx.ModelProto:
     """The step graph of a network in integer arithmetic. Raises ExportError where values could reach 2**24."""
     config, graph = network.config, Builder()
+
+    # Decay filter, kernel A.
+    leaked = graph.leaked(graph.state("input", [1, SIDE, SIDE]), config.shift_input, "input")
+    arrived = graph.node("Mul", ["spikes", graph.number(config.trace_unit)], "input.arrived")
+    traces = graph.node("Add", [leaked, arrived], "next_state.input")
+    largest_trace = float(config.trace_unit * 2**config.shift_input)
+
+    if isinstance(network, GLMNetwork):
+        _readout(graph, network, traces, SIDE * SIDE, largest_trace, filtered=False)
+    else:
+        tokens = _hidden_layers(graph, network, traces, largest_trace)
+        _readout(graph, network, tokens, config.tokens * config.channels, 1.0, filtered=True)
+    return _model(graph, name)
+
+
+def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, largest_trace: float) -> str:
+    """Stem and blocks, from filtered spike trains to the tokens' spikes."""
+    config = network.config
     largest = config.largest_weight
     membrane = config.shift_membrane
 
@@ -125,18 +152,11 @@ def build(network: SpikingTransformer, name: str) -> onnx.ModelProto:
         current = graph.node("Add", [product, graph.constant(f"{layer}.bias", bias)], f"{layer}.current")
         return current, _reach(weight, bias, 1.0)
 
-    # Decay filter, kernel A.
-    leaked = graph.leaked(graph.state("input", [1, SIDE, SIDE]), config.shift_input, "input")
-    arrived = graph.node("Mul", ["spikes", graph.number(config.trace_unit)], "input.arrived")
-    traces = graph.node("Add", [leaked, arrived], "next_state.input")
-
     # Stem.
     first, second = config.stem
     half = SIDE // 2
     parts = Membrane([network.stem1], largest)
-    current, bound = convolution(
-        "stem1", network.stem1, traces, parts, 0, config.trace_unit * 2**config.shift_input
-    )
+    current, bound = convolution("stem1", network.stem1, traces, parts, 0, largest_trace)
     x = graph.lif("stem1", current, bound, _numpy(parts.v_threshold), membrane, [first, half, half])
     parts = Membrane([network.stem2], largest)
     current, bound = convolution("stem2", network.stem2, x, parts, 0, 1.0)
@@ -192,30 +212,33 @@ def build(network: SpikingTransformer, name: str) -> onnx.ModelProto:
         x = graph.lif(f"{layer}.mlp_hidden", current, bound, _numpy(parts.v_threshold), membrane, shape)
         current, bound = matrix(f"{layer}.contract", x, residual, writers.index(block.contract))
         stream, stream_bound = graph.node("Add", [stream, current], f"{layer}.out"), stream_bound + bound
-    x = residual_lif("tokens")
-
-    _readout(graph, network, x)
-    return _model(graph, name)
+    return residual_lif("tokens")
 
 
-def _readout(graph: Builder, network: SpikingTransformer, tokens: str) -> None:
-    """GLM output neurons: filter, feedback through the negative kernel B, Bernoulli spikes."""
+def _readout(
+    graph: Builder, network: SpikingNetwork, x: str, features: int, largest_input: float, filtered: bool
+) -> None:
+    """GLM output neurons: feedback through the negative kernel B, Bernoulli spikes.
+
+    They read spikes, whose drive is `filtered` then, or pixels that have been filtered already.
+    """
     config = network.config
     readout, gamma_values, feedback_values, scale = network.readout_parameters()
     weight, gamma, feedback = _numpy(readout), _numpy(gamma_values), _numpy(feedback_values)
-    reach = _reach(weight, gamma, 1.0) * 2**config.shift_readout
+    reach = _reach(weight, gamma, largest_input) * (2**config.shift_readout if filtered else 1)
     graph.bound("potential", reach + float(feedback.max()) * config.trace_unit * 2**config.shift_feedback)
-    flat = graph.constant("shape.flat", np.array([0, config.tokens * config.channels], np.int64))
-    row = graph.node("Reshape", [tokens, flat], "tokens.flat")
+    flat = graph.constant("shape.flat", np.array([0, features], np.int64))
+    row = graph.node("Reshape", [x, flat], "tokens.flat" if filtered else "input.flat")
     drive = graph.node("MatMul", [row, graph.weights("readout.weight", weight.T)], "readout.drive")
-    filtered = graph.leaked(graph.state("readout", [CLASSES]), config.shift_readout, "readout")
-    filtered = graph.node("Add", [filtered, drive], "next_state.readout")
+    if filtered:
+        left = graph.leaked(graph.state("readout", [CLASSES]), config.shift_readout, "readout")
+        drive = graph.node("Add", [left, drive], "next_state.readout")
     trace = graph.state("feedback", [CLASSES])
     fed_back = graph.node("Mul", [trace, graph.constant("readout.feedback", feedback)], "readout.fed_back")
-    u = graph.node("Add", [filtered, fed_back], "readout.driven")
+    u = graph.node("Add", [drive, fed_back], "readout.driven")
     u = graph.node("Add", [u, graph.constant("readout.gamma", gamma)], "potential")
 
-    table = probability_table(scale)
+    table = probability_table(float(scale))
     half = len(table) // 2
     clipped = graph.node("Clip", [u, graph.number(-half), graph.number(half)], "potential.clipped")
     position = graph.node("Add", [clipped, graph.number(half)], "potential.position")

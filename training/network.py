@@ -16,9 +16,8 @@ membrane potentials after Hu et al., "Advancing Spiking Neural Networks toward D
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,14 +28,21 @@ CLASSES = 10
 SIDE = 28
 
 
+Kind = Literal["spiking-mha", "glm"]
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes and time constants. A shift k is a decay by 1 - 2**-k a step."""
+    """Sizes and time constants. A shift k is a decay by 1 - 2**-k a step.
 
-    stem: tuple[int, int] = (32, 32)
-    channels: int = 64
+    `kind` is the whole network, or the GLM output neurons alone: then stem, channels and blocks say nothing.
+    """
+
+    kind: Kind = "spiking-mha"
+    stem: tuple[int, int] = (32, 48)
+    channels: int = 96
     blocks: int = 2
-    heads: int = 4
+    heads: int = 6
     mlp_ratio: int = 2
     attention: bool = True
     bits: int = 8
@@ -94,7 +100,9 @@ class Synapses(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Current in float. x [T, N, ...]."""
-        current = self.apply_weight(x, self.weight, None) / self.input_unit
+        current = self.apply_weight(x, self.weight, None)
+        if self.input_unit != 1:
+            current = current / self.input_unit
         matrix = self.weight.dim() == 2  # [T N L, C], else [T N, C, H W]
         normalised: Tensor = self.norm(current.flatten(0, 2) if matrix else current.flatten(0, 1).flatten(2))
         return normalised.view_as(current)
@@ -156,21 +164,93 @@ class Run:
     layers: dict[str, Tensor]  # name -> spikes [T, N, ...]
 
 
-class SpikingTransformer(nn.Module):
-    """The whole network. `forward` simulates T steps from spike trains and uniform numbers."""
+class ProbabilisticReadout(nn.Module):
+    """GLM output neurons, the end of every network here: membrane potentials, spikes drawn from them, feedback.
 
-    def __init__(self, config: NetworkConfig = NetworkConfig()) -> None:
+    u_t = drive_t + w_fb (B * y)_t + gamma,   p_t = sigmoid(u_t),   y_t ~ Bernoulli(p_t)
+
+    `features` spikes or filtered spikes are read, of which one counts as `unit` in integers.
+    """
+
+    def __init__(self, config: NetworkConfig, features: int, unit: int = 1) -> None:
         super().__init__()
         self.config = config
         self.integer = False
+        self.unit = unit
+        self.readout = nn.Parameter(torch.randn(CLASSES, features) * 0.02)
+        self.gamma = nn.Parameter(torch.full((CLASSES,), -2.0))
+        self.feedback = nn.Parameter(torch.full((CLASSES,), 1.0))  # >= 0; kernel B itself is negative
+
+    def _generate(self, drive: Tensor, uniforms: Tensor, layers: dict[str, Tensor], filtered: bool) -> Run:
+        """Potentials and output spikes from what drives the neurons, [T, N, 10]; `filtered` leaks it first."""
+        config = self.config
+        _, gamma, feedback, scale = self.readout_parameters()
+        potential = torch.zeros_like(drive[0])
+        trace = torch.zeros_like(drive[0])  # (B * y): negative
+        table = None
+        if self.integer and not self.training:
+            table = torch.from_numpy(probability_table(float(scale))).to(drive.device)
+        potentials, probabilities, outputs = [], [], []
+        for current, uniform in zip(drive, uniforms, strict=True):
+            potential = leak(potential, config.shift_readout, self.integer) + current if filtered else current
+            u = potential + feedback * trace + gamma
+            if table is None:
+                p = torch.sigmoid(u * scale)
+            else:
+                half = len(table) // 2
+                p = table[(u.clamp(-half, half) + half).long()]
+            y = (uniform < p).to(u.dtype)
+            trace = leak(trace, config.shift_feedback, True) - config.trace_unit * y
+            potentials.append(u)
+            probabilities.append(p)
+            outputs.append(y)
+        u = torch.stack(potentials)
+        return Run(
+            u * scale, u.detach() * self.integer, torch.stack(probabilities), torch.stack(outputs), layers
+        )
+
+    def readout_parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(weight [10, features], gamma [10], feedback [10], logits of one unit) in the present arithmetic."""
+        weight = self.readout / self.unit if self.unit != 1 else self.readout
+        feedback = self.feedback.clamp(min=0.0) / self.config.trace_unit
+        if not self.integer:
+            return weight, self.gamma, feedback, torch.ones((), device=feedback.device)
+        # float32, as the card will hold it and the exported graph will be checked against.
+        scale = weight.detach().abs().max() / self.config.largest_weight
+        return (
+            round_nearest(weight / scale),
+            round_nearest(self.gamma / scale),
+            round_nearest(feedback / scale),
+            scale,
+        )
+
+
+class GLMNetwork(ProbabilisticReadout):
+    """The probabilistic spiking network alone: output neurons that read the filtered pixels. No hidden layer.
+
+    u_t = W a_t + w_fb (B * y)_t + gamma. Source: Jang, Simeone, Gardner, Gruning, eq. 4, one layer.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config, SIDE * SIDE, config.trace_unit)
+
+    def forward(self, spikes: Tensor, uniforms: Tensor) -> Run:
+        """spikes [T, N, 1, 28, 28] {0, 1}, uniforms [T, N, 10] in [0, 1) -> Run."""
+        traces = decay_filter(spikes, self.config.shift_input, self.config.trace_unit)  # [T, N, 1, 28, 28]
+        drive = F.linear(traces.flatten(2), self.readout_parameters()[0])  # [T, N, 10]
+        return self._generate(drive, uniforms, {}, filtered=False)
+
+
+class SpikingTransformer(ProbabilisticReadout):
+    """The whole network. `forward` simulates T steps from spike trains and uniform numbers."""
+
+    def __init__(self, config: NetworkConfig = NetworkConfig()) -> None:
+        super().__init__(config, config.tokens * config.channels)
         first, second = config.stem
         self.stem1 = Synapses((first, 1, 5, 5), stride=2, input_unit=config.trace_unit)
         self.stem2 = Synapses((second, first, 3, 3))
         self.stem3 = Synapses((config.channels, second, 3, 3), stride=2)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.readout = nn.Parameter(torch.randn(CLASSES, config.tokens * config.channels) * 0.02)
-        self.gamma = nn.Parameter(torch.full((CLASSES,), -2.0))
-        self.feedback = nn.Parameter(torch.full((CLASSES,), 1.0))  # >= 0; kernel B itself is negative
 
     def forward(self, spikes: Tensor, uniforms: Tensor) -> Run:
         """spikes [T, N, 1, 28, 28] {0, 1}, uniforms [T, N, 10] in [0, 1) -> Run."""
@@ -208,52 +288,9 @@ class SpikingTransformer(nn.Module):
             potential = potential + self._current(block.contract, x, residual)
 
         x = layers["tokens"] = self._spikes(potential, residual)  # [T, N, L, C]
-        return self._read_out(x.flatten(2), uniforms, layers)
-
-    def _read_out(self, tokens: Tensor, uniforms: Tensor, layers: dict[str, Tensor]) -> Run:
-        """GLM output neurons: u = W . filtered spikes + w_fb . (B * y) + gamma, y ~ Bernoulli(sigmoid(u)).
-
-        The filter is linear, so W is applied to the spikes and the result is filtered: 10 states, not L C.
-        """
-        config = self.config
-        weight, gamma, feedback, scale = self.readout_parameters()
-        drive = F.linear(tokens, weight)  # [T, N, 10]
-        filtered = torch.zeros_like(drive[0])
-        trace = torch.zeros_like(drive[0])  # (B * y): negative
-        table = torch.from_numpy(probability_table(scale)).to(drive.device) if self.integer else None
-        potentials, probabilities, outputs = [], [], []
-        for current, uniform in zip(drive, uniforms, strict=True):
-            filtered = leak(filtered, config.shift_readout, self.integer) + current
-            u = filtered + feedback * trace + gamma
-            if table is None or self.training:
-                p = torch.sigmoid(u * scale)
-            else:
-                half = len(table) // 2
-                p = table[(u.clamp(-half, half) + half).long()]
-            y = (uniform < p).to(u.dtype)
-            trace = leak(trace, config.shift_feedback, True) - config.trace_unit * y
-            potentials.append(u)
-            probabilities.append(p)
-            outputs.append(y)
-        u = torch.stack(potentials)
-        return Run(
-            u * scale, u.detach() * self.integer, torch.stack(probabilities), torch.stack(outputs), layers
-        )
-
-    def readout_parameters(self) -> tuple[Tensor, Tensor, Tensor, float]:
-        """(weight [10, L C], gamma [10], feedback [10], logits of one unit) in the present arithmetic."""
-        feedback = self.feedback.clamp(min=0.0) / self.config.trace_unit
-        if not self.integer:
-            return self.readout, self.gamma, feedback, 1.0
-        scale = float(self.readout.detach().abs().max()) / self.config.largest_weight
-        # float32, as the card will hold it and the exported graph will be checked against.
-        scale = float(np.float32(scale))
-        return (
-            round_nearest(self.readout / scale),
-            round_nearest(self.gamma / scale),
-            round_nearest(feedback / scale),
-            scale,
-        )
+        # The readout's filter is linear: W is applied to the spikes and the result filtered, 10 states, not L C.
+        drive = F.linear(x.flatten(2), self.readout_parameters()[0])  # [T, N, 10]
+        return self._generate(drive, uniforms, layers, filtered=True)
 
     def residual_writers(self) -> list[Synapses]:
         """Everything that adds to the residual potential, and so shares its units."""
@@ -291,12 +328,22 @@ class SpikingTransformer(nn.Module):
         return tau_of_shift(self.config.shift_membrane)
 
 
+SpikingNetwork = SpikingTransformer | GLMNetwork
+
+
+def make_network(config: NetworkConfig) -> SpikingNetwork:
+    """The network of a configuration, untrained."""
+    return GLMNetwork(config) if config.kind == "glm" else SpikingTransformer(config)
+
+
 def fan_outs(config: NetworkConfig) -> dict[str, dict[str, Any]]:
     """Synapses that one spike of each layer drives, `service.card.FanOut` by layer name, in layer order.
 
     Queries meet the d columns of K^T V. A key spike meets the value spikes of its token and head, whose
     number varies, so keys and values are counted by coincidences and have no fan-out of their own.
     """
+    if config.kind == "glm":
+        return {"input": {"targets": CLASSES}, "output": {"targets": 1}}
     first, second = config.stem
     size = config.channels
     result: dict[str, dict[str, Any]] = {
@@ -329,6 +376,8 @@ def _window(targets: int, side: int, kernel: int, stride: int) -> dict[str, Any]
 
 def layer_shapes(config: NetworkConfig) -> dict[str, list[int]]:
     """Shape of each layer of spikes without time and batch, in layer order."""
+    if config.kind == "glm":
+        return {"input": [1, SIDE, SIDE], "output": [CLASSES]}
     first, second = config.stem
     shapes = {
         "input": [1, SIDE, SIDE],

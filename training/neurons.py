@@ -70,33 +70,34 @@ class LIF(torch.autograd.Function):
     currents [T, N, ...], v_threshold broadcastable to [N, ...] -> spikes [T, N, ...].
     """
 
+    # No writes in place: torch.compile fuses these loops into one pass over memory only where there are none.
+
     @staticmethod
     def forward(ctx: Any, currents: Tensor, v_threshold: Tensor, shift: int, integer: bool) -> Tensor:
-        before_reset = torch.empty_like(currents)
-        spikes = torch.empty_like(currents)
+        before_reset, spikes = [], []
         v = torch.zeros_like(currents[0])
-        for t in range(len(currents)):
-            v = torch.add(leak(v, shift, integer), currents[t], out=before_reset[t])
-            torch.ge(v, v_threshold, out=spikes[t])
-            v = torch.addcmul(v, v, spikes[t], value=-1.0)
-        ctx.save_for_backward(before_reset, spikes, v_threshold)
+        for current in currents.unbind(0):
+            v = leak(v, shift, integer) + current
+            before_reset.append(v)
+            spikes.append((v >= v_threshold).to(v.dtype))
+            v = v * (1.0 - spikes[-1])
+        result = torch.stack(spikes)
+        ctx.save_for_backward(torch.stack(before_reset), result, v_threshold)
         ctx.shift = shift
-        return spikes
+        return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad_spikes,) = grads
         before_reset, spikes, v_threshold = ctx.saved_tensors
-        slope = torch.div(before_reset, v_threshold).sub_(1.0).mul_(torch.pi).square_().add_(1.0)
-        by_spike = grad_spikes / slope.mul_(v_threshold)  # dL/dv_t through the spike
-        grad_currents = by_spike.clone()
-        for t in range(len(spikes) - 2, -1, -1):
-            later = grad_currents[t + 1] * (1.0 - 2.0**-ctx.shift)
-            grad_currents[t] += torch.addcmul(later, later, spikes[t], value=-1.0)
-        grad_threshold = None
-        if ctx.needs_input_grad[1]:
-            grad_threshold = -by_spike.sum_to_size(v_threshold.shape)
-        return grad_currents, grad_threshold, None, None
+        by_spike = grad_spikes * surrogate_gradient(before_reset / v_threshold - 1.0) / v_threshold
+        later = torch.zeros_like(by_spike[0])
+        grad_currents = []
+        for t in reversed(range(len(spikes))):
+            later = by_spike[t] + later * (1.0 - spikes[t]) * (1.0 - 2.0**-ctx.shift)
+            grad_currents.append(later)
+        grad_threshold = by_spike.neg().sum_to_size(v_threshold.shape) if ctx.needs_input_grad[1] else None
+        return torch.stack(grad_currents[::-1]), grad_threshold, None, None
 
 
 def lif(currents: Tensor, v_threshold: Tensor, shift: int, integer: bool) -> Tensor:

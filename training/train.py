@@ -1,8 +1,9 @@
 """Training: surrogate gradients through time, a loss at every step, and a price on synaptic operations.
 
 Two stages in one run. The first epochs train in float, few time steps at a time. The last `integer_epochs`
-train with the exported integer arithmetic in the loop, batch normalisation frozen. A checkpoint an epoch;
-the one that is best on the validation set, in integer arithmetic, is kept as `best.pt`.
+train with the exported integer arithmetic in the loop, batch normalisation frozen. What is validated and
+exported is a moving average of the weights. A checkpoint an epoch; the one that is best on the validation
+set, in integer arithmetic, is kept as `best.pt`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from torch.nn import functional as F
 
 from service.card import FanOut, Layer, fan_out_map
 from training import data
-from training.network import NetworkConfig, Run, SpikingTransformer, fan_outs, layer_shapes
+from training.compute import Precision, Processes, averaged_copy, mixed
+from training.fit import distance
+from training.network import NetworkConfig, Run, SpikingNetwork, fan_outs, layer_shapes, make_network
 from training.teacher import load_teacher
 
 CHECKPOINT = "last.pt"
@@ -38,11 +41,10 @@ SPIKE_COST = 32.0  # a spike's own cost in synaptic operations: reset, event, an
 class TrainingSettings:
     """Everything that decides how a run turns out."""
 
-    epochs: int = 24
+    epochs: int = 60
     integer_epochs: int = 6
     time_steps: int = 2
     final_time_steps: int = 4
-    final_share: float = 0.15  # share of the epochs, at the end, with `final_time_steps`
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
@@ -50,12 +52,14 @@ class TrainingSettings:
     activity_start: float = (
         0.12  # the target falls from here over the first half: sparse too early learns worse
     )
-    activity_target: float = 0.05
+    activity_target: float = 0.03
     activity_price: float = 2.0
     output_likelihood: float = 0.05  # weight of the GLM output neurons' own log-likelihood
     teacher: str | None = None  # checkpoint of `training.teacher`; None learns from the labels alone
     distillation: float = 0.7  # weight of the teacher's answers; the labels have the rest
     temperature: float = 2.0  # by which teacher and student are softened when they are compared
+    averaging: float = 0.998  # weights are a moving average over about 1 / (1 - averaging) batches
+    precision: Precision = "float32"  # of products of matrices in the float epochs; integers are exact
     seed: int = 1
     limit: int | None = None  # train on so many images (for trials and tests)
     all_data: bool = False  # also train on the validation images: no choice can be made after that
@@ -107,6 +111,8 @@ class ActivityMeter:
         self.total = sum(float(cost.sum()) for cost in self.costs.values())
 
     def __call__(self, layers: dict[str, Tensor]) -> Tensor:
+        if not self.costs:
+            return torch.zeros(())
         terms = [(layers[name].mean((0, 1)) * cost).sum() for name, cost in self.costs.items()]
         return torch.stack(terms).sum() / self.total
 
@@ -115,16 +121,6 @@ def prefix_logits(potentials: Tensor) -> Tensor:
     """Logits after each number of steps: the mean potential so far. [T, N, 10] -> [T, N, 10]."""
     steps = torch.arange(1, len(potentials) + 1, device=potentials.device)
     return potentials.cumsum(0) / steps[:, None, None]
-
-
-def _distance(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    """Mean Kullback-Leibler divergence of softened answers [T, N, 10] from the teacher's [N, 10].
-
-    Times the square of the temperature, so that its gradients weigh as much as those of the labels.
-    """
-    wanted = F.softmax(taught / temperature, -1).expand_as(logits).flatten(0, 1)
-    found = F.log_softmax(logits / temperature, -1).flatten(0, 1)
-    return F.kl_div(found, wanted, reduction="batchmean") * temperature**2
 
 
 def activity_target(epoch: int, settings: TrainingSettings) -> float:
@@ -146,18 +142,13 @@ def loss_function(
     classification = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=settings.label_smoothing)
     if taught is not None:
         classification = torch.lerp(
-            classification, _distance(logits, taught, settings.temperature), settings.distillation
+            classification,
+            distance(logits, taught.expand_as(logits), settings.temperature),
+            settings.distillation,
         )
     wanted = F.one_hot(labels, logits.shape[-1]).to(logits.dtype).expand_as(run.potentials)
     likelihood = F.binary_cross_entropy_with_logits(run.potentials, wanted)
     return classification + settings.output_likelihood * likelihood + settings.activity_price * F.relu(excess)
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 class Trainer:
@@ -172,6 +163,7 @@ class Trainer:
         compiled: bool = False,
     ) -> None:
         self.settings, self.folder, self.device = settings, folder, device
+        self.processes = Processes(device)
         torch.set_flush_denormal(
             True
         )  # gradients of silent layers are tiny, and slow where they are denormal
@@ -187,10 +179,11 @@ class Trainer:
         held_out = data.load("validation", data_root)
         size = min(len(held_out[0]), settings.limit or len(held_out[0]))
         self.validation = held_out[0][:size], held_out[1][:size]
-        self.network = SpikingTransformer(settings.network).to(device)
+        self.network = make_network(settings.network).to(device)
         self.teacher = load_teacher(Path(settings.teacher), device)[0] if settings.teacher else None
+        self.averaged = averaged_copy(self.network, settings.averaging)
         # Whole batches alone are compiled: each further shape would cost half a minute.
-        self.compiled = torch.compile(self.network, dynamic=False) if compiled else self.network
+        self.compiled = torch.compile(self.learn_from, dynamic=False) if compiled else self.learn_from
         decayed = [p for p in self.network.parameters() if p.dim() > 1]
         plain = [p for p in self.network.parameters() if p.dim() <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -205,15 +198,25 @@ class Trainer:
         self.best = -1.0
 
     @property
+    def exported(self) -> SpikingNetwork:
+        """The network with averaged weights: what is validated and exported."""
+        network = self.averaged.module
+        assert isinstance(network, SpikingNetwork)
+        return network
+
+    @property
     def batches(self) -> int:
         return math.ceil(len(self.images) / self.settings.batch_size)
 
     def run(self, progress: Progress, report: Callable[[EpochReport], None]) -> None:
         """Train the epochs that are left. After each, a checkpoint and a line of metrics."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / SETTINGS).write_text(json.dumps(self.settings.as_dict(), indent=2) + "\n")
+        if self.processes.first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / SETTINGS).write_text(json.dumps(self.settings.as_dict(), indent=2) + "\n")
         while self.epoch < self.settings.epochs:
             result = self.train_epoch(progress)
+            if not self.processes.first:
+                continue
             score = float(np.mean(result.validation_accuracy))
             if result.arithmetic == "integer" and score >= self.best:
                 self.best = score
@@ -228,50 +231,81 @@ class Trainer:
         settings, started = self.settings, time.monotonic()
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.epoch)
         integer = self.epoch >= settings.epochs - settings.integer_epochs
-        late = self.epoch >= round(settings.epochs * (1 - settings.final_share))
-        steps = settings.final_time_steps if late or integer else settings.time_steps
-        self.network.integer = integer
+        steps = settings.final_time_steps if integer else settings.time_steps
+        self.network.integer = self.exported.integer = integer
         self.network.train()
         if integer:
             freeze_normalisation(self.network)
-        free = activity_target(self.epoch, settings)
+        free = torch.tensor(activity_target(self.epoch, settings), device=self.device)
         totals = {"loss": 0.0, "accuracy": 0.0, "activity": 0.0}
         order = torch.randperm(len(self.images), generator=generator)
-        for number, chosen in enumerate(order.split(settings.batch_size)):
+        for number, batch in enumerate(order.split(settings.batch_size)):
             self._set_learning_rate(self.epoch + number / self.batches)
-            images = data.vary(self.images[chosen], settings.variation, generator)
-            labels = self.labels[chosen].to(self.device)
+            images = data.vary(self.images[batch], settings.variation, generator)
+            labels = self.labels[batch]
             probability = data.firing_probabilities(images.numpy())
             spikes = (torch.rand(steps, *probability.shape, generator=generator) < probability).float()
-            uniforms = torch.rand(steps, len(chosen), 10, generator=generator)
-            simulate = self.compiled if len(chosen) == settings.batch_size else self.network
-            run: Run = simulate(spikes.to(self.device), uniforms.to(self.device))
-            activity = self.activity(run.layers)
-            taught = self.teacher(probability.to(self.device)) if self.teacher else None
-            loss = loss_function(run, labels, activity - free, settings, taught)
+            uniforms = torch.rand(steps, len(batch), 10, generator=generator)
+            # Every process draws the whole batch, so that what is learned does not depend on their number.
+            mine = self.processes.share(torch.arange(len(batch)))
+            probability, labels = probability[mine].to(self.device), labels[mine].to(self.device)
+            learn_from = self.compiled if len(batch) == settings.batch_size else self.learn_from
+            loss, activity, right = learn_from(
+                spikes[:, mine].to(self.device),
+                uniforms[:, mine].to(self.device),
+                labels,
+                self._taught(probability),
+                free,
+            )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            self.processes.average_gradients(self.network)
             nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
             self.optimizer.step()
-            right = (prefix_logits(run.potentials.detach())[-1].argmax(-1) == labels).float().mean()
+            self.averaged.update_parameters(self.network)
             for name, value in (("loss", loss), ("accuracy", right), ("activity", activity)):
-                totals[name] += float(value.detach()) * len(chosen) / len(self.images)
+                totals[name] += float(value.detach()) * len(batch) / len(self.images)
             progress(
                 number + 1, self.batches, {"loss": float(loss.detach()), "activity": float(activity.detach())}
             )
+        self.processes.average_statistics(self.network)
+        self.processes.average_statistics(self.averaged)
         self.epoch += 1
         return EpochReport(
             epoch=self.epoch,
             arithmetic="integer" if integer else "float",
             time_steps=steps,
-            loss=totals["loss"],
-            train_accuracy=totals["accuracy"],
+            loss=self.processes.mean(totals["loss"]),
+            train_accuracy=self.processes.mean(totals["accuracy"]),
             validation_accuracy=accuracy_by_step(
-                self.network, *self._validation(integer), settings.final_time_steps
+                self.exported, *self._validation(integer), settings.final_time_steps
             ),
-            activity=totals["activity"],
+            activity=self.processes.mean(totals["activity"]),
             seconds=time.monotonic() - started,
         )
+
+    def learn_from(
+        self, spikes: Tensor, uniforms: Tensor, labels: Tensor, taught: Tensor | None, free: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, activity and share of right answers of a batch; everything that is compiled.
+
+        spikes [T, N, 1, 28, 28], uniforms [T, N, 10], labels [N], taught [N, 10], free: scalar.
+        """
+        precision: Precision = "float32" if self.network.integer else self.settings.precision
+        with mixed(precision, self.device):
+            run: Run = self.network(spikes, uniforms)
+        activity = self.activity(run.layers)
+        loss = loss_function(run, labels, activity - free, self.settings, taught)
+        right = (prefix_logits(run.potentials.detach())[-1].argmax(-1) == labels).float().mean()
+        return loss, activity, right
+
+    def _taught(self, probability: Tensor) -> Tensor | None:
+        """The teacher's answers [N, 10] to firing probabilities [N, 1, 28, 28]."""
+        if self.teacher is None:
+            return None
+        with torch.no_grad(), mixed(self.settings.precision, self.device):
+            logits: Tensor = self.teacher(probability)
+        return logits.float()
 
     def _validation(self, whole: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The validation images; while nothing is chosen by them, a fifth is enough to watch."""
@@ -291,7 +325,9 @@ class Trainer:
         """Write a checkpoint whole or not at all: a stop in the middle leaves the one before."""
         contents = {
             "settings": self.settings.as_dict(),
-            "network": self.network.state_dict(),
+            "network": self.exported.state_dict(),
+            "latest": self.network.state_dict(),
+            "averaged_over": self.averaged.n_averaged,
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "best": self.best,
@@ -312,7 +348,9 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the folder's last checkpoint. Raises FileNotFoundError where there is none."""
         contents = torch.load(self.folder / CHECKPOINT, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(contents["network"])
+        self.network.load_state_dict(contents["latest"])
+        self.exported.load_state_dict(contents["network"])
+        self.averaged.n_averaged.copy_(contents["averaged_over"])
         self.optimizer.load_state_dict(contents["optimizer"])
         self.epoch, self.best = contents["epoch"], contents["best"]
 
@@ -326,7 +364,7 @@ def freeze_normalisation(network: nn.Module) -> None:
 
 @torch.no_grad()
 def accuracy_by_step(
-    network: SpikingTransformer,
+    network: SpikingNetwork,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     steps: int,
@@ -349,11 +387,11 @@ def accuracy_by_step(
     return [round(float(x), 6) for x in right / len(images)]
 
 
-def load_network(checkpoint: Path) -> tuple[SpikingTransformer, TrainingSettings, dict[str, Any]]:
+def load_network(checkpoint: Path) -> tuple[SpikingNetwork, TrainingSettings, dict[str, Any]]:
     """Network of a checkpoint, in integer arithmetic and ready to evaluate, with how it was trained."""
     contents = torch.load(checkpoint, map_location="cpu", weights_only=True)
     settings = TrainingSettings.from_dict(contents["settings"])
-    network = SpikingTransformer(settings.network)
+    network = make_network(settings.network)
     network.load_state_dict(contents["network"])
     network.integer = True
     return network.eval(), settings, contents

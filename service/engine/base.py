@@ -51,6 +51,16 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class ByStep:
+    """What each of T steps of N images gave, with no rule to stop them."""
+
+    potentials: NDArray[np.int64]  # [T, N, 10] membrane potentials of the output neurons, integer units
+    spikes: dict[str, NDArray[np.int64]]  # layer -> [T, N]
+    accumulates: NDArray[np.int64]  # [T, N] additions caused by spikes
+    multiply_accumulates: NDArray[np.int64]  # [T, N] products of nonzero filtered pixels with weights
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An image's answer as it goes over the wire, and what of it is remembered in columns."""
 
@@ -77,6 +87,11 @@ class Engine(Protocol):
 
         An image with a seed has the same outcome alone and in any company, but for its timings.
         """
+
+    def by_step(
+        self, images: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: Encoder
+    ) -> ByStep:
+        """Simulate all `steps` of images uint8 [N, 28, 28] and note each step's figures."""
 
 
 @runtime_checkable

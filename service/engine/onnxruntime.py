@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from service.card import Card, ModelError, load_card
+from service.encoding import Encoder
 from service.engine import stepping
-from service.engine.base import Array, Outcome, Rule, SimulationState, Step, Stimulus
+from service.engine.base import Array, ByStep, Outcome, Rule, SimulationState, Step, Stimulus
 from service.operations import SynapticOperations
 
 NAME = "onnxruntime"
@@ -41,6 +43,7 @@ class OnnxruntimeEngine:
         self._operations = SynapticOperations(self.card)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._hidden = self.card.layer_names[1:-1]
+        self._shown = "intensities" if self.card.kind == "ann" else "spikes"
         self._check_tensors(path)
 
     def _check_tensors(self, path: Path) -> None:
@@ -48,7 +51,7 @@ class OnnxruntimeEngine:
         classes = card.layers[-1].shape
         states = {state.name: state.shape for state in card.states}
         hidden = {f"spikes.{layer.name}": layer.shape for layer in card.layers[1:-1]}
-        inputs = {"spikes": card.layers[0].shape, "uniforms": classes, **states}
+        inputs = {self._shown: card.layers[0].shape, "uniforms": classes, **states}
         outputs = dict.fromkeys(("potential", "spike_probability", "output_spikes"), classes)
         outputs |= {f"next_{name}": shape for name, shape in states.items()} | hidden
         for kind, expected, tensors in (
@@ -64,13 +67,25 @@ class OnnxruntimeEngine:
                 )
 
     def classify(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str] = ()) -> list[Outcome]:
-        return stepping.classify(self, self._operations, stimulus, rule, recorded)
+        if self.card.kind == "spiking" or len(stimulus.images) == 1:
+            return stepping.classify(self, self._operations, stimulus, rule, recorded)
+        # Real numbers are rounded: only alone has an image the same answer in any company.
+        outcomes: list[Outcome] = []
+        for i, seed in enumerate(stimulus.seeds):
+            one = Stimulus(stimulus.images[i : i + 1], [seed], stimulus.encoder)
+            outcomes += stepping.classify(self, self._operations, one, rule, recorded)
+        return outcomes
+
+    def by_step(
+        self, images: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: Encoder
+    ) -> ByStep:
+        return stepping.by_step(self, self._operations, Stimulus(images, seeds, encoder), steps)
 
     def initial_state(self, count: int) -> SimulationState:
         return {state.name: np.zeros((count, *state.shape), np.float32) for state in self.card.states}
 
     def step(self, state: SimulationState, spikes: Array, uniforms: Array) -> Step:
-        values = self._session.run(None, {"spikes": spikes, "uniforms": uniforms, **state})
+        values = self._session.run(None, {self._shown: spikes, "uniforms": uniforms, **state})
         named: dict[str, Any] = dict(zip(self._outputs, values, strict=True))
         return Step(
             potential=named["potential"],

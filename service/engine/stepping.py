@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from service.card import Card
 from service.decision import class_probabilities
-from service.encoding import CLASSES, contrast, encode
-from service.engine.base import Array, Outcome, Rule, SteppingEngine, Stimulus
+from service.encoding import CLASSES, RATE_LEVELS, Encoder, contrast, encode, rates
+from service.engine.base import Array, ByStep, Outcome, Rule, SteppingEngine, Stimulus
 from service.operations import SynapticOperations
 
 
@@ -37,9 +38,22 @@ def classify(
     """`Engine.classify` for an engine that steps. Times are shared evenly among the images."""
     began = time.perf_counter()
     seen = contrast(stimulus.images)
-    spikes, uniforms = encode(seen, stimulus.seeds, rule.max_steps, stimulus.encoder)
+    spikes, uniforms = stimulate(engine.card, seen, stimulus.seeds, rule.max_steps, stimulus.encoder)
     encode_ms = (time.perf_counter() - began) * 1000 / len(seen)
     return simulate(engine, operations, spikes, uniforms, rule, recorded, encode_ms)
+
+
+def stimulate(
+    card: Card, seen: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: Encoder
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What a model is shown, [T, N, 1, 28, 28], and its uniform numbers [T, N, 10]. seen uint8 [N, 28, 28].
+
+    Spike trains; or intensities, the same at every step, where it is a conventional network.
+    """
+    spikes, uniforms = encode(seen, seeds, steps, encoder)
+    if card.kind == "ann":
+        spikes[:] = rates(seen)[None, :, None] / np.float32(RATE_LEVELS)
+    return spikes, uniforms
 
 
 def simulate(
@@ -67,9 +81,8 @@ def simulate(
         tally.output_counts[active] += step.output_spikes.astype(np.int64)
         layers = {"input": trains, **step.spikes, "output": step.output_spikes}
         for name, spikes in layers.items():
-            # float32 sums are exact: no layer has 2**24 neurons
-            tally.counts[name][active] += spikes.reshape(len(spikes), -1).sum(axis=1).astype(np.int64)
-        accumulates, products = operations.step(step.spikes, step.state["state.input"])
+            tally.counts[name][active] += np.count_nonzero(spikes.reshape(len(spikes), -1), axis=1)
+        accumulates, products = operations.step(step.spikes, step.state.get("state.input", trains))
         tally.accumulates[active] += accumulates
         tally.multiply_accumulates[active] += products
         for name, kept in tally.recorded.items():
@@ -90,6 +103,31 @@ def simulate(
         state = {name: values[~stopping] for name, values in step.state.items()}
     simulate_ms = (time.perf_counter() - began) * 1000 / count
     return [_outcome(tally, image, *stopped[image], encode_ms, simulate_ms) for image in range(count)]
+
+
+def by_step(engine: SteppingEngine, operations: SynapticOperations, stimulus: Stimulus, steps: int) -> ByStep:
+    """`Engine.by_step` for an engine that steps."""
+    count = len(stimulus.images)
+    result = ByStep(
+        potentials=np.zeros((steps, count, CLASSES), np.int64),
+        spikes={name: np.zeros((steps, count), np.int64) for name in engine.card.layer_names},
+        accumulates=np.zeros((steps, count), np.int64),
+        multiply_accumulates=np.zeros((steps, count), np.int64),
+    )
+    seen = contrast(stimulus.images)
+    trains, uniforms = stimulate(engine.card, seen, stimulus.seeds, steps, stimulus.encoder)
+    state = engine.initial_state(count)
+    for t in range(steps):
+        step = engine.step(state, trains[t], uniforms[t])
+        state = step.state
+        result.potentials[t] = step.potential
+        layers = {"input": trains[t], **step.spikes, "output": step.output_spikes}
+        for name, values in layers.items():
+            result.spikes[name][t] = np.count_nonzero(values.reshape(count, -1), axis=1)
+        result.accumulates[t], result.multiply_accumulates[t] = operations.step(
+            step.spikes, state.get("state.input", trains[t])
+        )
+    return result
 
 
 def _tally(layers: Sequence[str], count: int, recorded: Sequence[str]) -> _Tally:

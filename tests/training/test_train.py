@@ -12,6 +12,7 @@ import torch
 
 from tests.training.conftest import SMALL, Mnist, make_network
 from training import data
+from training.compute import choose_device
 from training.network import NetworkConfig, Run, fan_outs, layer_shapes
 from training.teacher import Teacher
 from training.train import (
@@ -22,7 +23,6 @@ from training.train import (
     TrainingSettings,
     accuracy_by_step,
     activity_target,
-    choose_device,
     load_network,
     loss_function,
     prefix_logits,

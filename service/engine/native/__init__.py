@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from service import encoding
 from service.card import Card, ModelError, load_card
 from service.decision import evidence_scale
-from service.engine.base import Answer, Outcome, Rule, Stimulus
+from service.engine.base import Answer, ByStep, Outcome, Rule, Stimulus
 from service.engine.native.graph import arrays_of
 from service.engine.native.onnx_file import GraphError
 
@@ -140,6 +140,17 @@ class NativeEngine:
             for name in recorded:
                 outcome.recorded[name] = kept[name][i, : outcome.steps].reshape(outcome.steps, *shapes[name])
         return outcomes
+
+    def by_step(
+        self, images: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: encoding.Encoder
+    ) -> ByStep:
+        """Simulate all steps of images uint8 [N, 28, 28], whatever the confidence, and note each step's figures."""
+        found = self._engine.by_step(
+            np.ascontiguousarray(images), np.array(seeds, np.uint64), steps, self._scale, encoder == "regular"
+        ).swapaxes(0, 1)  # [T, N, figures]
+        classes = encoding.CLASSES
+        spikes = {name: found[..., classes + i] for i, name in enumerate(self._layers)}
+        return ByStep(found[..., :classes], spikes, found[..., -2], found[..., -1])
 
     def record(
         self, spikes: NDArray[np.uint8], uniforms: NDArray[np.float32], rule: Rule

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.card import Card, fan_out_map
-from service.encoding import CLASSES, SIDE
+from service.encoding import CLASSES, PIXELS, SIDE
 from service.engine.native.onnx_file import Attribute, GraphError, OnnxFile, read
 
 OPSET = 17
@@ -176,14 +176,23 @@ class _Reader:
     # The network.
 
     def arrays(self) -> Arrays:
-        card = self._card
         result: Arrays = {"heads": 0}
         leaked, result["shift_input"] = self._leaked(self._state("input"), "input")
         self._same_shift("A", result["shift_input"])
         result["unit_input"] = self._positive(self._input(1))
         arrived = self._node("Mul", ["spikes", self._input(1)], "input.arrived")
         x = self._node("Add", [leaked, arrived], "next_state.input")
+        if self._next_output() == "input.flat":
+            self._readout(x, PIXELS, result, filtered=False)
+        else:
+            self._hidden_layers(x, result)
+        result |= {"names": self._layers, **self._fan_out()}
+        self._finish()
+        return result
 
+    def _hidden_layers(self, x: str, result: Arrays) -> None:
+        """Stem, blocks and readout of a network that has them."""
+        card = self._card
         for layer, stride in (("stem1", 2), ("stem2", 1)):
             current, result[layer] = self._convolution(layer, x, stride)
             x, result[f"{layer}_threshold"] = self._lif(layer, current, result[layer]["outputs"], is_map=True)
@@ -219,10 +228,8 @@ class _Reader:
         if any((threshold != thresholds[0]).any() for threshold in thresholds):
             raise GraphError("expected the same thresholds wherever the residual potential is read")
         result["residual_threshold"] = thresholds[0]
-        self._readout(x, tokens * channels, result)
-        result |= {"shift_membrane": card.kernels["membrane"].shift, "names": self._layers, **self._fan_out()}
-        self._finish()
-        return result
+        self._readout(x, tokens * channels, result, filtered=True)
+        result["shift_membrane"] = card.kernels["membrane"].shift
 
     def _attention(
         self, name: str, x: str, stream: str, channels: int, tokens: int, block: Arrays, result: Arrays
@@ -251,21 +258,23 @@ class _Reader:
         current, block["projection"] = self._matrix(f"{name}.projection", x)
         return self._node("Add", [stream, current], f"{name}.attended")
 
-    def _readout(self, x: str, features: int, result: Arrays) -> None:
+    def _readout(self, x: str, features: int, result: Arrays, filtered: bool) -> None:
+        """Output neurons on spikes, whose drive is filtered then, or on pixels that have been filtered already."""
         flat = self._shape("shape.flat", 0, features)
-        row = self._node("Reshape", [x, flat], "tokens.flat")
+        row = self._node("Reshape", [x, flat], "tokens.flat" if filtered else "input.flat")
         weight = self._weight("readout.weight", 2)
         if weight.shape != (features, CLASSES):
             raise GraphError(f"expected readout weights [{features}, {CLASSES}], found {list(weight.shape)}")
         drive = self._node("MatMul", [row, "readout.weight"], "readout.drive")
-        leaked, result["shift_readout"] = self._leaked(self._state("readout"), "readout")
-        self._same_shift("readout", result["shift_readout"])
-        filtered = self._node("Add", [leaked, drive], "next_state.readout")
+        if filtered:
+            leaked, result["shift_readout"] = self._leaked(self._state("readout"), "readout")
+            self._same_shift("readout", result["shift_readout"])
+            drive = self._node("Add", [leaked, drive], "next_state.readout")
         trace = self._state("feedback")
         result["feedback"] = self._whole("readout.feedback", (CLASSES,))
         result["gamma"] = self._whole("readout.gamma", (CLASSES,))
         fed_back = self._node("Mul", [trace, "readout.feedback"], "readout.fed_back")
-        driven = self._node("Add", [filtered, fed_back], "readout.driven")
+        driven = self._node("Add", [drive, fed_back], "readout.driven")
         u = self._node("Add", [driven, "readout.gamma"], "potential")
         table = self._constant("sigmoid", "float32")
         if table.ndim != 1 or len(table) % 2 == 0 or not ((table >= 0) & (table <= 1)).all():

@@ -138,27 +138,13 @@ class Builder {
 
 }  // namespace
 
-Network build(const NetworkArrays& arrays) {
-  Network network;
-  for (const int shift : {arrays.shift_input, arrays.shift_membrane, arrays.shift_readout, arrays.shift_feedback}) {
-    expect(shift >= 1 && shift <= 12, "shifts from 1 to 12");
-  }
-  expect(arrays.unit_input > 0 && arrays.unit_input <= 4096, "an input unit from 1 to 4096");
-  expect(arrays.unit_feedback > 0 && arrays.unit_feedback <= 4096, "a feedback unit from 1 to 4096");
-  expect(arrays.fan_out.size() == arrays.names.size(), "a fan-out for each layer");
-  expect(arrays.input_fan_out.size() == kPixels, "a fan-out for each pixel");
-  network.heads = arrays.heads;
-  network.shift_input = arrays.shift_input;
-  network.unit_input = arrays.unit_input;
-  network.shift_membrane = arrays.shift_membrane;
-  network.shift_readout = arrays.shift_readout;
-  network.shift_feedback = arrays.shift_feedback;
-  network.unit_feedback = arrays.unit_feedback;
-  network.input_fan_out = arrays.input_fan_out;
+namespace {
+
+// Stem, blocks and tokens.
+void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64_t largest_trace) {
   Builder builder(arrays, network);
 
   // Stem.
-  const std::int64_t largest_trace = std::int64_t{arrays.unit_input} << arrays.shift_input;
   network.stem1 = synapses_of(arrays.stem1, largest_trace, "stem1");
   network.stem2 = synapses_of(arrays.stem2, 1, "stem2");
   network.stem3 = synapses_of(arrays.stem3, 1, "stem3");
@@ -238,10 +224,12 @@ Network build(const NetworkArrays& arrays) {
     if (arrays.heads) lay_out(block.projection, network.wide_stream);
     lay_out(block.contract, network.wide_stream);
   }
+}
 
-  // Output neurons.
-  const std::size_t features = static_cast<std::size_t>(network.tokens) * network.channels;
-  expect(arrays.readout.size() == features * kClasses, "readout weights from every token's channels to 10 classes");
+// Output neurons that read so many features, each at most `largest_input`, and filter what drives them or not.
+void add_output_neurons(const NetworkArrays& arrays, Network& network, std::size_t features, std::int64_t largest_input,
+                        int shift_filter) {
+  expect(arrays.readout.size() == features * kClasses, "readout weights from every feature to 10 classes");
   expect(arrays.feedback.size() == kClasses && arrays.gamma.size() == kClasses, "10 output neurons");
   expect(arrays.sigmoid.size() % 2 == 1, "a sigmoid table with a middle");
   network.readout.assign(features * kClassLanes, 0);
@@ -257,12 +245,42 @@ Network build(const NetworkArrays& arrays) {
     network.feedback[k] = arrays.feedback[k];
     network.gamma[k] = arrays.gamma[k];
     const std::int64_t trace = std::int64_t{arrays.unit_feedback} << arrays.shift_feedback;
-    const std::int64_t most = (reach[k] << arrays.shift_readout) + std::abs(std::int64_t{arrays.gamma[k]}) +
+    const std::int64_t most = ((reach[k] * largest_input) << shift_filter) + std::abs(std::int64_t{arrays.gamma[k]}) +
                               std::abs(std::int64_t{arrays.feedback[k]}) * trace;
     bounded({-most, most}, "the potential");
   }
   network.sigmoid.assign(arrays.sigmoid.size(), 0.0f);
   for (std::size_t i = 0; i < arrays.sigmoid.size(); ++i) network.sigmoid[i] = arrays.sigmoid[i];
+}
+
+}  // namespace
+
+Network build(const NetworkArrays& arrays) {
+  Network network;
+  for (const int shift : {arrays.shift_input, arrays.shift_membrane, arrays.shift_readout, arrays.shift_feedback}) {
+    expect(shift >= 1 && shift <= 12, "shifts from 1 to 12");
+  }
+  expect(arrays.unit_input > 0 && arrays.unit_input <= 4096, "an input unit from 1 to 4096");
+  expect(arrays.unit_feedback > 0 && arrays.unit_feedback <= 4096, "a feedback unit from 1 to 4096");
+  expect(arrays.fan_out.size() == arrays.names.size(), "a fan-out for each layer");
+  expect(arrays.input_fan_out.size() == kPixels, "a fan-out for each pixel");
+  network.heads = arrays.heads;
+  network.shift_input = arrays.shift_input;
+  network.unit_input = arrays.unit_input;
+  network.shift_membrane = arrays.shift_membrane;
+  network.shift_readout = arrays.shift_readout;
+  network.shift_feedback = arrays.shift_feedback;
+  network.unit_feedback = arrays.unit_feedback;
+  network.input_fan_out = arrays.input_fan_out;
+
+  const std::int64_t largest_trace = std::int64_t{arrays.unit_input} << arrays.shift_input;
+  if (arrays.names.empty()) {
+    add_output_neurons(arrays, network, kPixels, largest_trace, 0);
+  } else {
+    add_hidden_layers(arrays, network, largest_trace);
+    const std::size_t features = static_cast<std::size_t>(network.tokens) * network.channels;
+    add_output_neurons(arrays, network, features, 1, arrays.shift_readout);
+  }
   return network;
 }
 

@@ -23,14 +23,14 @@ struct BlockArrays {
 
 struct NetworkArrays {
   int heads = 0;
-  int shift_input = 0, unit_input = 0, shift_membrane = 0, shift_readout = 0, shift_feedback = 0, unit_feedback = 0;
+  int shift_input = 0, unit_input = 0, shift_membrane = 1, shift_readout = 1, shift_feedback = 0, unit_feedback = 0;
   SynapseArrays stem1, stem2, stem3;
   std::vector<std::int32_t> stem1_threshold, stem2_threshold, residual_threshold;
   std::vector<BlockArrays> blocks;
-  std::vector<std::int8_t> readout;  // [token, channel][class]
+  std::vector<std::int8_t> readout;  // [token, channel][class]; without hidden layers [pixel][class]
   std::vector<std::int32_t> feedback, gamma;
   std::vector<float> sigmoid;
-  std::vector<std::string> names;                    // hidden layers, in order
+  std::vector<std::string> names;                    // hidden layers, in order; none: output neurons on filtered pixels
   std::vector<std::vector<std::int32_t>> fan_out;    // [hidden layer][position]
   std::vector<std::int32_t> input_fan_out;           // [pixel]
 };

@@ -501,28 +501,52 @@ void filter_input(const Network& network, Workspace& space) {
   space.multiply_accumulates = products;
 }
 
-// GLM output neurons: u = filtered drive + feedback + gamma, y ~ Bernoulli(sigmoid(u)), kernel B.
-template <bool First>
-void read_out(const Network& network, Workspace& space, const float* uniforms) {
+typedef std::int16_t ClassRow __attribute__((vector_size(kClassLanes * 2)));
+typedef std::int32_t Drive __attribute__((vector_size(kClassLanes * 4)));
+
+// Weights onto the output neurons from one feature.
+inline Drive class_row(const Network& network, std::ptrdiff_t feature) {
+  ClassRow row;
+  std::memcpy(&row, network.readout.data() + feature * kClassLanes, sizeof row);
+  return __builtin_convertvector(row, Drive);
+}
+
+// What drives the output neurons: the tokens' spikes.
+inline Drive drive_of_tokens(const Network& network, const Workspace& space) {
   const Neurons& tokens = network.layers[network.tokens_layer];
-  typedef std::int16_t Row __attribute__((vector_size(kClassLanes * 2)));
-  typedef std::int32_t Drive __attribute__((vector_size(kClassLanes * 4)));
   const std::uint64_t* spikes = space.layers[network.tokens_layer].spikes.data();
   Drive drive{};
   for (int token = 0; token < tokens.positions; ++token) {
-    const std::int16_t* rows = network.readout.data() + static_cast<std::ptrdiff_t>(token) * tokens.channels * kClassLanes;
+    const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(token) * tokens.channels;
     for (int word = 0; word < tokens.words; ++word, ++spikes) {
       for (std::uint64_t left = *spikes; left; left &= left - 1) {
-        Row row;
-        std::memcpy(&row, rows + (word * kWordBits + std::countr_zero(left)) * kClassLanes, sizeof row);
-        drive += __builtin_convertvector(row, Drive);
+        drive += class_row(network, first + word * kWordBits + std::countr_zero(left));
       }
     }
   }
+  return drive;
+}
+
+// Or, without hidden layers, the filtered pixels.
+inline Drive drive_of_pixels(const Network& network, const Workspace& space) {
+  Drive drive{};
+  for (int y = 0; y < kSide; ++y) {
+    for (std::uint32_t left = space.lit[y]; left; left &= left - 1) {
+      const int x = std::countr_zero(left);
+      drive += class_row(network, y * kSide + x) * space.traces[y * kRow + x];
+    }
+  }
+  return drive;
+}
+
+// GLM output neurons: u = drive (filtered, where spikes drive them) + feedback + gamma, y ~ Bernoulli(sigmoid(u)),
+// kernel B.
+template <bool First>
+void generate(const Network& network, Workspace& space, const Drive& drive, bool filtered, const float* uniforms) {
   const std::int32_t half = static_cast<std::int32_t>(network.sigmoid.size() / 2);
   std::int64_t fired = 0;
   for (int k = 0; k < kClasses; ++k) {
-    const std::int32_t old = First ? 0 : space.filtered[k];
+    const std::int32_t old = First || !filtered ? 0 : space.filtered[k];
     const std::int32_t trace = First ? 0 : space.feedback[k];
     space.filtered[k] = old - (old >> network.shift_readout) + drive[k];
     const std::int32_t u = space.filtered[k] + network.feedback[k] * trace + network.gamma[k];
@@ -562,6 +586,10 @@ void run_step(const Network& network, Workspace& space, const float* uniforms) {
 
   space.accumulates = 0;
   filter_input<First>(network, space);
+  if (network.layers.empty()) {
+    generate<First>(network, space, drive_of_pixels(network, space), false, uniforms);
+    return;
+  }
   constexpr int kHalf = kSide / 2, kQuarter = kSide / 4;
   typed(network.layers[0].wide, [&]<class T>(T) {
     scatter_traces<T>(network.stem1, space, space.layers[0].currents.as<T>(), kHalf);
@@ -591,7 +619,7 @@ void run_step(const Network& network, Workspace& space, const float* uniforms) {
     onto_stream(block.contract, block.mlp_hidden_layer);
   }
   fire_residual(network.tokens_layer);
-  read_out<First>(network, space, uniforms);
+  generate<First>(network, space, drive_of_tokens(network, space), true, uniforms);
 }
 
 void step(const Network& network, Workspace& space, const float* uniforms, bool first) {

@@ -81,17 +81,20 @@ NetworkArrays arrays_of(const nb::dict& from) {
   result.heads = whole("heads");
   result.shift_input = whole("shift_input");
   result.unit_input = whole("unit_input");
-  result.shift_membrane = whole("shift_membrane");
-  result.shift_readout = whole("shift_readout");
   result.shift_feedback = whole("shift_feedback");
   result.unit_feedback = whole("unit_feedback");
-  result.stem1 = part("stem1");
-  result.stem2 = part("stem2");
-  result.stem3 = part("stem3");
-  result.stem1_threshold = list<std::int32_t>(from["stem1_threshold"]);
-  result.stem2_threshold = list<std::int32_t>(from["stem2_threshold"]);
-  result.residual_threshold = list<std::int32_t>(from["residual_threshold"]);
-  for (const nb::handle item : nb::cast<nb::list>(from["blocks"])) {
+  result.names = nb::cast<std::vector<std::string>>(from["names"]);
+  if (!result.names.empty()) {
+    result.shift_membrane = whole("shift_membrane");
+    result.shift_readout = whole("shift_readout");
+    result.stem1 = part("stem1");
+    result.stem2 = part("stem2");
+    result.stem3 = part("stem3");
+    result.stem1_threshold = list<std::int32_t>(from["stem1_threshold"]);
+    result.stem2_threshold = list<std::int32_t>(from["stem2_threshold"]);
+    result.residual_threshold = list<std::int32_t>(from["residual_threshold"]);
+  }
+  for (const nb::handle item : result.names.empty() ? nb::list() : nb::cast<nb::list>(from["blocks"])) {
     const auto block = nb::cast<nb::dict>(item);
     BlockArrays arrays;
     if (result.heads) {
@@ -113,7 +116,6 @@ NetworkArrays arrays_of(const nb::dict& from) {
   result.feedback = list<std::int32_t>(from["feedback"]);
   result.gamma = list<std::int32_t>(from["gamma"]);
   result.sigmoid = list<float>(from["sigmoid"]);
-  result.names = nb::cast<std::vector<std::string>>(from["names"]);
   for (const nb::handle item : nb::cast<nb::list>(from["fan_out"])) result.fan_out.push_back(list<std::int32_t>(item));
   result.input_fan_out = list<std::int32_t>(from["input_fan_out"]);
   return result;
@@ -210,7 +212,7 @@ class Engine {
     Outcomes outcomes(seeds.size(), network_.layers.size() + 2);
     {
       nb::gil_scoped_release released;
-      run_all(images, seeds, rule, regular, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
+      run_all(images, seeds, rule, regular, kUnseen, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
         outcomes.set(i, outcome, encoding, total);
       });
     }
@@ -236,7 +238,7 @@ class Engine {
     std::vector<Answer> found(seeds.size());
     {
       nb::gil_scoped_release released;
-      run_all(images, seeds, rule, regular, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
+      run_all(images, seeds, rule, regular, kUnseen, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
         const Timings timings{decode_ms.data()[i], 1000 * encoding, 1000 * (total - encoding)};
         const int best = prediction(outcome);
         found[i] = {answer(wording, ids[i], seeds.data()[i], outcome, timings), best, outcome.steps,
@@ -249,6 +251,27 @@ class Engine {
                                    one.sure));
     }
     return result;
+  }
+
+  // Encodes and simulates all steps of each image, whatever the confidence: int64 [N, T, 10 + (layers + 2) + 2],
+  // potentials, spike counts, accumulates and multiply-accumulates of each step.
+  nb::object by_step(In<std::uint8_t> images, In<std::uint64_t> seeds, int steps, In<double> scale, bool regular) {
+    check(images.size() == seeds.size() * kPixels, "784 pixels an image");
+    const Rule rule = rule_of(steps, 2.0, scale);  // more than any confidence
+    const std::size_t width = kClasses + network_.layers.size() + 2 + 2;
+    Out<std::int64_t> result({seeds.size(), static_cast<std::size_t>(steps), width});
+    {
+      nb::gil_scoped_release released;
+      auto seen = [&](std::size_t i, int t, const Workspace& space) {
+        std::int64_t* row = result.data + (i * static_cast<std::size_t>(steps) + static_cast<std::size_t>(t)) * width;
+        row = std::copy(space.potential.begin(), space.potential.end(), row);
+        row = std::copy(space.counts.begin(), space.counts.end(), row);
+        *row++ = space.accumulates;
+        *row = space.multiply_accumulates;
+      };
+      run_all(images, seeds, rule, regular, seen, [](std::size_t, const Outcome&, double, double) {});
+    }
+    return result.array();
   }
 
   // Simulates given spikes uint8 [T, N, 784] with uniforms float32 [T, N, 10]: the outcomes alone.
@@ -323,10 +346,13 @@ class Engine {
   }
 
  private:
-  // Encodes and simulates each image; `done(i, outcome, seconds of encoding, seconds of it all)`. Without the GIL.
-  template <class Done>
+  static constexpr auto kUnseen = [](std::size_t, int, const Workspace&) {};
+
+  // Encodes and simulates each image; `seen(i, step, workspace)` after each step, then `done(i, outcome, seconds of
+  // encoding, seconds of it all)`. Without the GIL.
+  template <class Seen, class Done>
   void run_all(const In<std::uint8_t>& images, const In<std::uint64_t>& seeds, const Rule& rule, bool regular,
-               Done&& done) {
+               Seen&& seen, Done&& done) {
     Lease lease(*this);
     Outcome outcome;
     for (std::size_t i = 0; i < seeds.size(); ++i) {
@@ -340,7 +366,7 @@ class Engine {
         encoder.step(spikes, uniforms);
         encoding += seconds_since(asked);
       };
-      simulate(network_, kernels_, *lease.space, rule, outcome, input, [](int) {});
+      simulate(network_, kernels_, *lease.space, rule, outcome, input, [&](int t) { seen(i, t, *lease.space); });
       done(i, outcome, encoding, seconds_since(began));
     }
   }
@@ -433,6 +459,8 @@ NB_MODULE(_core, module) {
       .def("answers", &Engine::answers, nb::arg("images"), nb::arg("seeds"), nb::arg("max_steps"),
            nb::arg("confidence"), nb::arg("scale"), nb::arg("regular"), nb::arg("ids"), nb::arg("decode_ms"),
            nb::arg("words"))
+      .def("by_step", &Engine::by_step, nb::arg("images"), nb::arg("seeds"), nb::arg("steps"), nb::arg("scale"),
+           nb::arg("regular") = false)
       .def("run", &Engine::run, nb::arg("spikes"), nb::arg("uniforms"), nb::arg("max_steps"), nb::arg("confidence"),
            nb::arg("scale"))
       .def("record", &Engine::record, nb::arg("spikes"), nb::arg("uniforms"), nb::arg("max_steps"),

@@ -125,9 +125,9 @@ struct Network {
   Synapses stem1, stem2, stem3;
   bool wide_stream = false;
   std::vector<Block> blocks;
-  std::vector<Neurons> layers;  // hidden ones, in the order in which a spike travels
+  std::vector<Neurons> layers;  // hidden ones, in the order in which a spike travels; none: the GLM network
   int tokens_layer = 0;
-  Aligned<std::int16_t> readout;             // [token, channel][class lanes]
+  Aligned<std::int16_t> readout;             // [token, channel][class lanes]; without hidden layers [pixel][class lanes]
   std::array<std::int32_t, kClasses> feedback{}, gamma{};
   Aligned<float> sigmoid;                    // spike probability of each potential from -half to half
   std::vector<std::int32_t> input_fan_out;   // [pixel]

@@ -27,6 +27,8 @@ Workspace::Workspace(const Network& network) : layers(network.layers.size()), co
     else layers[i].v16.assign(neurons, 0);
     layers[i].spikes.assign(static_cast<std::size_t>(layer.positions) * layer.words, 0);
   }
+  traces.assign(kSide * kRow, 0);
+  if (layers.empty()) return;
   const int half = kSide / 2, quarter = kSide / 4;
   for (int i = 0; i < kMapLayers; ++i) {
     fill_with_bias(layers[i].currents, i == 0 ? network.stem1 : network.stem2, half, network.layers[i].wide);
@@ -38,7 +40,6 @@ Workspace::Workspace(const Network& network) : layers(network.layers.size()), co
   counts16.assign(stream, 0);
   counts32.assign(stream, 0);
   const int width = network.heads ? network.channels / network.heads : 0;
-  traces.assign(kSide * kRow, 0);
   coincidences.assign(static_cast<std::size_t>(network.channels) * round_up(width, 16), 0);
 }
 

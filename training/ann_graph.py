@@ -1,0 +1,249 @@
+"""A conventional network as an ONNX graph with the interface of a spiking one, so that the service can answer with it.
+
+    inputs   intensities [N, 1, 28, 28], uniforms [N, 10]
+    outputs  potential [N, 10] (logits in multiples of `POTENTIAL_UNIT`), spike_probability, output_spikes,
+             spikes.<layer> (which values of a layer are not 0)
+
+One time step, no state. `figures_of` says what a card needs to know: layers, fan-outs, products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from training.ann import AnnTwin, LeNet5, MnistCnn, Normalised, TwinBlock
+from training.graph import IR_VERSION, OPSET, Builder
+from training.network import CLASSES, SIDE
+
+POTENTIAL_UNIT = 2.0**-12
+AnyAnn = AnnTwin | LeNet5 | MnistCnn
+
+
+@dataclass
+class Description:
+    """What a card says of the layers: shape without batch, and fan-out (`service.card.FanOut`)."""
+
+    shapes: dict[str, list[int]] = field(default_factory=lambda: {"input": [1, SIDE, SIDE]})
+    fan_outs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fixed_multiply_accumulates: int = 0
+    dense_multiply_accumulates: int = 0
+
+
+class AnnBuilder(Builder):
+    """Adds layers one after the other; `x` is the last output, `layer` the values that come next to be weighed."""
+
+    def __init__(self, counting: bool) -> None:
+        super().__init__()
+        self.counting = counting
+        self.described = Description()
+        self.x, self.layer, self.shape = "intensities", "input", [1, SIDE, SIDE]
+
+    def _weights(self, name: str, weight: Tensor, bias: Tensor) -> list[str]:
+        return [
+            self.constant(f"{name}.weight", _numpy(weight)),
+            self.constant(f"{name}.bias", _numpy(bias)),
+        ]
+
+    def convolution(self, name: str, weight: Tensor, bias: Tensor, stride: int, padding: int) -> None:
+        attributes = {"pads": [padding] * 4, "strides": [stride, stride]}
+        self.x = self.node("Conv", [self.x, *self._weights(name, weight, bias)], f"{name}.sum", **attributes)
+        outputs, _, kernel, _ = weight.shape
+        before = self.shape
+        sides = [(side + 2 * padding - kernel) // stride + 1 for side in before[1:]]
+        rows, columns = (
+            [sum(0 <= i + padding - o * stride < kernel for o in range(after)) for i in range(side)]
+            for side, after in zip(before[1:], sides, strict=True)
+        )
+        self.described.fan_outs[self.layer] = {"targets": outputs, "rows": rows, "columns": columns}
+        self.described.dense_multiply_accumulates += before[0] * outputs * sum(rows) * sum(columns)
+        self.shape = [outputs, *sides]
+
+    def linear(self, name: str, weight: Tensor, bias: Tensor) -> None:
+        """On features [N, F]."""
+        self.x = self.node("Gemm", [self.x, *self._weights(name, weight, bias)], f"{name}.sum", transB=1)
+        self.driven(weight)
+        self.shape = [len(weight)]
+
+    def driven(self, weight: Tensor) -> None:
+        """The present layer drives these synapses, a matrix, at each of its places."""
+        targets, inputs = weight.shape
+        known = self.described.fan_outs.setdefault(self.layer, {"targets": 0})
+        known["targets"] += targets
+        places = int(np.prod(self.described.shapes[self.layer])) // inputs
+        self.described.dense_multiply_accumulates += places * targets * inputs
+
+    def matrix(self, name: str, x: str, synapses: Normalised) -> str:
+        """On tokens [N, L, C]."""
+        weight, bias = synapses.folded()
+        names = self._weights(name, weight.T, bias)
+        product = self.node("MatMul", [x, names[0]], f"{name}.product")
+        return self.node("Add", [product, names[1]], f"{name}.current")
+
+    def named(self, layer: str) -> None:
+        """The present values are those of a layer: they are counted."""
+        self.layer = layer
+        self.described.shapes[layer] = list(self.shape)
+        if self.counting:
+            zero = self.number(0)
+            active = self.node("Greater", [self.x, zero], f"{layer}.active")
+            self.node("Cast", [active], f"spikes.{layer}", to=TensorProto.FLOAT)
+            self.spiking[layer] = list(self.shape)
+
+    def relu(self, name: str) -> None:
+        self.x = self.node("Relu", [self.x], f"{name}.relu")
+
+
+def _numpy(values: Tensor) -> NDArray[np.float32]:
+    return np.asarray(values.detach().cpu().numpy(), np.float32)
+
+
+def build(network: AnyAnn, name: str, counting: bool = True) -> tuple[onnx.ModelProto, Description]:
+    """The graph and what it says of itself. Without `counting`, the graph computes `potential` alone."""
+    graph = AnnBuilder(counting)
+    if isinstance(network, AnnTwin):
+        _twin(graph, network)
+    else:
+        _sequence(graph, network.layers)
+    described = graph.described
+    described.shapes["output"] = [CLASSES]
+    described.fan_outs["output"] = {"targets": 1}
+    logits = graph.x
+    if not counting:
+        graph.node("Identity", [logits], "potential")
+        return _model(graph, name), described
+    scaled = graph.node("Mul", [logits, graph.number(1 / POTENTIAL_UNIT)], "potential.scaled")
+    whole = graph.node("Round", [scaled], "potential")
+    back = graph.node("Mul", [whole, graph.number(POTENTIAL_UNIT)], "potential.logits")
+    p = graph.node("Sigmoid", [back], "spike_probability")
+    fires = graph.node("Less", ["uniforms", p], "output.fires")
+    graph.node("Cast", [fires], "output_spikes", to=TensorProto.FLOAT)
+    return _model(graph, name), described
+
+
+def _sequence(graph: AnnBuilder, layers: nn.Sequential) -> None:
+    """Convolutions, ReLU, pooling, linear layers. Dropout does nothing any more."""
+    parts = [part for part in layers if not isinstance(part, nn.Dropout)]
+    number = 0
+    for position, part in enumerate(parts):
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            number += 1
+            assert part.bias is not None
+            name = f"layer{number}"
+            if isinstance(part, nn.Conv2d):
+                stride, padding = int(part.stride[0]), int(part.padding[0])
+                graph.convolution(name, part.weight, part.bias, stride, padding)
+            else:
+                graph.linear(name, part.weight, part.bias)
+        elif isinstance(part, nn.ReLU):
+            graph.relu(f"layer{number}")
+            if not isinstance(parts[position + 1], nn.MaxPool2d):
+                graph.named(f"layer{number}")
+        elif isinstance(part, nn.MaxPool2d):
+            graph.x = graph.node("MaxPool", [graph.x], f"pool{number}", kernel_shape=[2, 2], strides=[2, 2])
+            graph.shape = [graph.shape[0], graph.shape[1] // 2, graph.shape[2] // 2]
+            graph.named(f"layer{number}")
+        else:
+            assert isinstance(part, nn.Flatten)
+            graph.x = graph.node("Flatten", [graph.x], "flat")
+
+
+def _twin(graph: AnnBuilder, network: AnnTwin) -> None:
+    config = network.config
+    tokens, channels = config.tokens, config.channels
+
+    def convolution(name: str, synapses: Normalised) -> None:
+        assert isinstance(synapses.weight, nn.Conv2d)
+        stride, padding = int(synapses.weight.stride[0]), int(synapses.weight.padding[0])
+        graph.convolution(name, *synapses.folded(), stride, padding)
+
+    convolution("stem1", network.stem1)
+    graph.relu("stem1")
+    graph.named("stem1")
+    convolution("stem2", network.stem2)
+    graph.relu("stem2")
+    graph.named("stem2")
+    convolution("stem3", network.stem3)
+    flat = graph.constant("shape.map", np.array([0, channels, tokens], np.int64))
+    stream = graph.node(
+        "Transpose", [graph.node("Reshape", [graph.x, flat], "stem3.flat")], "stem3.tokens", perm=[0, 2, 1]
+    )
+
+    def activate(layer: str, x: str, width: int) -> str:
+        graph.x, graph.shape = x, [tokens, width]
+        graph.relu(layer)
+        graph.named(layer)
+        return graph.x
+
+    for number, block in enumerate(network.blocks, 1):
+        assert isinstance(block, TwinBlock)
+        name = f"block{number}"
+        x = activate(f"{name}.attention_in", stream, channels)
+        for role in (block.query, block.key, block.value):
+            graph.driven(role.weight.weight)
+        attended = _attention(graph, name, block, x, tokens, channels)
+        stream = graph.node(
+            "Add",
+            [stream, graph.matrix(f"{name}.projection", attended, block.projection)],
+            f"{name}.attended",
+        )
+        # Q K^T, its product with V, and the projection of the mean: none of their factors is ever 0.
+        fixed = 2 * tokens * tokens * channels + tokens * channels * channels
+        graph.described.fixed_multiply_accumulates += fixed
+        graph.described.dense_multiply_accumulates += fixed
+        x = activate(f"{name}.mlp_in", stream, channels)
+        graph.driven(block.expand.weight.weight)
+        hidden = graph.matrix(f"{name}.expand", x, block.expand)
+        x = activate(f"{name}.mlp_hidden", hidden, channels * config.mlp_ratio)
+        graph.driven(block.contract.weight.weight)
+        stream = graph.node(
+            "Add", [stream, graph.matrix(f"{name}.contract", x, block.contract)], f"{name}.out"
+        )
+    graph.x = activate("tokens", stream, channels)
+    graph.x = graph.node("Flatten", [graph.x], "tokens.flat")
+    graph.described.fan_outs["tokens"] = {"targets": CLASSES}
+    graph.described.dense_multiply_accumulates += tokens * channels * CLASSES
+    names = graph._weights("readout", network.readout.weight, network.readout.bias)
+    graph.x = graph.node("Gemm", [graph.x, *names], "readout.sum", transB=1)
+
+
+def _attention(graph: AnnBuilder, name: str, block: TwinBlock, x: str, tokens: int, channels: int) -> str:
+    width = channels // block.heads
+    by_head = graph.constant("shape.heads", np.array([0, tokens, block.heads, width], np.int64))
+    merged = graph.constant("shape.tokens", np.array([0, tokens, channels], np.int64))
+    heads = {}
+    for role, order in (("query", [0, 2, 1, 3]), ("key", [0, 2, 3, 1]), ("value", [0, 2, 1, 3])):
+        current = graph.matrix(f"{name}.{role}", x, getattr(block, role))
+        split = graph.node("Reshape", [current, by_head], f"{name}.{role}.split")
+        heads[role] = graph.node("Transpose", [split], f"{name}.{role}.heads", perm=order)
+    products = graph.node("MatMul", [heads["query"], heads["key"]], f"{name}.products")
+    scaled = graph.node("Mul", [products, graph.number(width**-0.5)], f"{name}.scaled")
+    weights = graph.node("Softmax", [scaled], f"{name}.weights", axis=-1)
+    mean = graph.node("MatMul", [weights, heads["value"]], f"{name}.mean")
+    together = graph.node("Transpose", [mean], f"{name}.mean.split", perm=[0, 2, 1, 3])
+    return graph.node("Reshape", [together, merged], f"{name}.mean.tokens")
+
+
+def _model(graph: AnnBuilder, name: str) -> onnx.ModelProto:
+    def value(tensor: str, shape: list[int]) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["N", *shape])
+
+    inputs, outputs = [value("intensities", [1, SIDE, SIDE])], [value("potential", [CLASSES])]
+    if graph.counting:
+        inputs.append(value("uniforms", [CLASSES]))
+        outputs += [value(tensor, [CLASSES]) for tensor in ("spike_probability", "output_spikes")]
+        outputs += [value(f"spikes.{layer}", shape) for layer, shape in graph.spiking.items()]
+    proto = helper.make_model(
+        helper.make_graph(graph.nodes, name, inputs, outputs, list(graph.initializers.values())),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="spikehead",
+    )
+    onnx.checker.check_model(proto, full_check=True)
+    return proto

@@ -1,0 +1,119 @@
+"""Where and how a training computes: device, precision, averaged weights, several processes.
+
+Nothing here knows what is trained.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is a GPU where there is one, in a `torchrun` the one of this process."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """`auto` is bfloat16 where the device multiplies in it: elsewhere it is emulated, and slower."""
+    if name == "auto":
+        native = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if device.type == "cuda"
+            else torch.cpu._is_avx512_bf16_supported()
+        )
+        return "bfloat16" if native else "float32"
+    for precision in PRECISIONS:
+        if name == precision:
+            return precision
+    raise ValueError(f"expected a precision among auto, {', '.join(PRECISIONS)}, got {name!r}")
+
+
+def mixed(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Products of matrices in bfloat16, sums and weights in float32; or everything in float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
+    """A copy whose weights follow those of `network` as a moving average, batch statistics too.
+
+    It errs less than the weights of any one step (Polyak and Juditsky, "Acceleration of Stochastic
+    Approximation by Averaging", 1992). After n updates the last weighs 1 - min(decay, (1 + n) / (10 + n)):
+    without the second term, the weights that training began with would linger.
+    """
+
+    def average(averages: list[Tensor], weights: list[Tensor], updates: Tensor) -> None:
+        n = int(updates)
+        share = 1.0 - min(decay, (1 + n) / (10 + n))
+        for mean, new in zip(averages, weights, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(new, share)
+            else:
+                mean.copy_(new)
+
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)  # type: ignore[arg-type]
+
+
+class Processes:
+    """The processes that train one network together: one, or as many as `torchrun` started.
+
+    Each takes its share of every batch; gradients are averaged, so that all keep the same weights.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        if self.count > 1 and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+    @property
+    def first(self) -> bool:
+        """Only the first process writes files."""
+        return self.rank == 0
+
+    def share(self, batch: Tensor) -> Tensor:
+        """This process's part of a batch [N, ...]. Parts differ by at most one."""
+        return batch.tensor_split(self.count)[self.rank]
+
+    def average_gradients(self, network: nn.Module) -> None:
+        """Replace every gradient by its mean over the processes."""
+        if self.count > 1:
+            self._average([p.grad for p in network.parameters() if p.grad is not None])
+
+    def average_statistics(self, network: nn.Module) -> None:
+        """Replace the statistics of batch normalisation by their means over the processes."""
+        if self.count > 1:
+            self._average([b for b in network.buffers() if b.is_floating_point()])
+
+    def mean(self, value: float) -> float:
+        """Mean of a figure over the processes."""
+        if self.count == 1:
+            return value
+        holder = torch.tensor([value], dtype=torch.float64)
+        if torch.distributed.get_backend() == "nccl":
+            holder = holder.cuda()
+        torch.distributed.all_reduce(holder)
+        return float(holder) / self.count
+
+    def _average(self, tensors: list[Tensor]) -> None:
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        torch.distributed.all_reduce(flat)
+        flat /= self.count
+        start = 0
+        for t in tensors:
+            t.copy_(flat[start : start + t.numel()].view_as(t))
+            start += t.numel()

@@ -1,0 +1,149 @@
+"""Training of conventional networks: the teacher, and those that the spiking network is compared with.
+
+They read what the retina sees as intensities, vary it as the spiking network's training does, and may learn from
+a teacher as it does. What is kept is a moving average of the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training import data
+from training.compute import Precision, averaged_copy, mixed
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Everything that decides how a conventional network turns out."""
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    averaging: float = 0.998  # weights are a moving average over about 1 / (1 - averaging) batches
+    precision: Precision = "float32"
+    teacher: str | None = None  # a checkpoint of `training.teacher`; None learns from the labels alone
+    distillation: float = 0.7  # weight of the teacher's answers; the labels have the rest
+    temperature: float = 2.0  # by which teacher and student are softened when they are compared
+    seed: int = 1
+    limit: int | None = None
+    variation: data.Variation = field(default_factory=data.Variation)
+
+
+def distance(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """Mean Kullback-Leibler divergence of softened answers [..., 10] from the teacher's, of the same shape.
+
+    Times the square of the temperature, so that its gradients weigh as much as those of the labels.
+    Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015.
+    """
+    wanted = F.softmax(taught / temperature, -1).flatten(0, -2)
+    found = F.log_softmax(logits / temperature, -1).flatten(0, -2)
+    return F.kl_div(found, wanted, reduction="batchmean") * temperature**2
+
+
+def fit(
+    network: nn.Module,
+    settings: FitSettings,
+    checkpoint: Path,
+    device: torch.device,
+    data_root: Path | None,
+    progress: Callable[[int, int, dict[str, float]], None],
+    report: Callable[[int, float, float], None],
+    teacher: nn.Module | None = None,
+) -> float:
+    """Train on the training images, varied; write `checkpoint` after each epoch; return validation accuracy.
+
+    `report` gets epoch, loss, validation accuracy. The network maps intensities [N, 1, 28, 28] to logits [N, 10].
+    """
+    pixels, answers = data.load("train", data_root)
+    held_out = data.load("validation", data_root)
+    if settings.limit:
+        held_out = held_out[0][: settings.limit], held_out[1][: settings.limit]
+    images, labels = (
+        torch.from_numpy(pixels[: settings.limit].copy()),
+        torch.from_numpy(answers[: settings.limit].copy()),
+    )
+    network = network.to(device, memory_format=torch.channels_last)
+    averaged = averaged_copy(network, settings.averaging)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    batches = math.ceil(len(images) / settings.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=max(11, settings.epochs * batches), pct_start=0.1
+    )
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    score = 0.0
+    for epoch in range(settings.epochs):
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
+        network.train()
+        total = 0.0
+        for number, chosen in enumerate(
+            torch.randperm(len(images), generator=generator).split(settings.batch_size)
+        ):
+            varied = data.vary(images[chosen], settings.variation, generator)
+            intensities = data.firing_probabilities(varied.numpy()).to(
+                device, memory_format=torch.channels_last
+            )
+            with mixed(settings.precision, device):
+                logits = network(intensities)
+                with torch.no_grad():
+                    taught = teacher(intensities).float() if teacher else None
+            loss = F.cross_entropy(logits.float(), labels[chosen].to(device))
+            if taught is not None:
+                loss = torch.lerp(
+                    loss, distance(logits.float(), taught, settings.temperature), settings.distillation
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            averaged.update_parameters(network)
+            total += float(loss.detach()) * len(chosen) / len(images)
+            progress(number + 1, batches, {"loss": float(loss.detach())})
+        score = accuracy(averaged, *held_out)
+        contents = {
+            "settings": asdict(settings),
+            "network": averaged.module.state_dict(),
+            "epoch": epoch + 1,
+            "validation_accuracy": score,
+            "data_sha256": data.sha256(images.numpy(), labels.numpy()),
+        }
+        partial = checkpoint.with_name(checkpoint.name + ".partial")
+        torch.save(contents, partial)
+        partial.replace(checkpoint)
+        report(epoch + 1, total, score)
+    return score
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
+    """Share of right answers. images uint8 [N, 28, 28], labels [N]."""
+    network.eval()
+    device = next(network.parameters()).device
+    right = 0
+    for start in range(0, len(images), 500):
+        logits = network(data.firing_probabilities(images[start : start + 500]).to(device))
+        right += int((logits.argmax(-1).cpu() == torch.from_numpy(labels[start : start + 500])).sum())
+    return right / len(images)
+
+
+def load_fitted(network: nn.Module, checkpoint: Path) -> dict[str, Any]:
+    """Fill a network from a checkpoint, ready to be asked; returns what the checkpoint says besides.
+
+    Raises FileNotFoundError.
+    """
+    contents: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    network.load_state_dict(contents.pop("network"))
+    network.eval().requires_grad_(False)
+    return contents
