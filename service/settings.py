@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     )
     engine: Literal["auto", "native", "onnxruntime"] = Field(
         default="auto",
-        description="what simulates: `native`, `onnxruntime`, or `auto` for the fastest one installed",
+        description="what simulates spikes: `native`, `onnxruntime`, or `auto` for the fastest one installed",
     )
     simd: Literal["auto", "avx512", "avx2", "baseline"] = Field(
         default="auto",

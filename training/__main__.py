@@ -347,7 +347,7 @@ def _print_evaluation(result: dict[str, Any]) -> None:
     rates = Table("layer", "firing rate %", title="spikes a neuron and step")
     for name, rate in result["firing_rate"].items():
         rates.add_row(name, f"{100 * rate:.2f}")
-    for name, rate in result["mean_firing_rate"].items():
+    for name, rate in (result["mean_firing_rate"] or {}).items():
         rates.add_row(f"mean {name.replace('_', ' ')}", f"{100 * rate:.2f}")
     out.print(rates)
     confusion = Table("true", *map(str, range(10)), title="confusion, all seeds, under the stopping rule")
@@ -373,6 +373,57 @@ def _print_evaluation(result: dict[str, Any]) -> None:
         f"synaptic operations an image: {cost['accumulates']:,.0f} additions, "
         f"{cost['multiply_accumulates']:,.0f} multiply-accumulates"
     )
+
+
+@app.command()
+def compare(
+    models: Annotated[Path, typer.Option(help="folder of the models and of the stored table")] = Path(
+        "models"
+    ),
+    again: Annotated[
+        bool, typer.Option("--retrain", help="train and measure all contenders that --runs lacks")
+    ] = False,
+    remeasure: Annotated[
+        bool, typer.Option("--measure", help="measure what --runs has, train nothing")
+    ] = False,
+    runs: Annotated[Path, typer.Option(help="folder of the contenders' runs")] = Path("runs/compare"),
+    epochs: Annotated[int, typer.Option(min=2, help="epochs for each contender")] = 8,
+    teacher: Annotated[Path | None, typer.Option(help="teacher of all contenders")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="only so many images (for trials)")] = None,
+    figure: Annotated[Path | None, typer.Option(help="file of the plot, .png or .svg")] = None,
+    device: DeviceOption = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, nothing else")] = False,
+    data: DataOption = None,
+) -> None:
+    """Spiking and conventional networks side by side: print the stored table, or make it again."""
+    from training import compare as comparison
+    from training.compute import choose_device
+
+    stored = models / comparison.STORED
+    if teacher and not teacher.is_file():
+        raise typer.BadParameter(f"expected a teacher's checkpoint (see `teacher`), found no file {teacher}")
+    budget = comparison.Budget(epochs=epochs, teacher=teacher, limit=limit)
+    if again:
+        contents = comparison.retrain(models, runs, budget, choose_device(device), data, console.print)
+    elif remeasure:
+        contents = comparison.measure(models, runs, budget, data, console.print)
+    elif stored.is_file():
+        contents = json.loads(stored.read_text())
+    else:
+        raise typer.BadParameter(f"expected a stored table at {stored}: make it with --retrain")
+    if again or remeasure:
+        comparison.write_readme(models, contents)
+    if figure:
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        comparison.plot(contents).savefig(figure, dpi=120)
+    if as_json:
+        print(json.dumps(contents, indent=1))
+        return
+    header, *lines = comparison.table(contents)
+    table = Table(*header, title=f"{contents['test_images']} test images, {contents['date']}")
+    for line in lines:
+        table.add_row(*line)
+    Console(width=None if sys.stdout.isatty() else 220).print(table)
 
 
 @app.command()

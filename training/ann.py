@@ -116,8 +116,9 @@ class TwinBlock(nn.Module):
 class AnnTwin(nn.Module):
     """The spiking network's shape as a conventional network."""
 
-    def __init__(self, config: NetworkConfig = NetworkConfig()) -> None:
+    def __init__(self, config: NetworkConfig | None = None) -> None:
         super().__init__()
+        config = config or NetworkConfig()
         self.config = config
         first, second = config.stem
         self.stem1 = Normalised(nn.Conv2d(1, first, 5, 2, 2, bias=False))

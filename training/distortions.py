@@ -109,7 +109,8 @@ def _with_lines(image: Picture, points: NDArray[np.floating], width: float, leve
     sheet = Image.new("L", (SIDE * _FINE, SIDE * _FINE))
     path = [(float(x) * _FINE, float(y) * _FINE) for x, y in points]
     ImageDraw.Draw(sheet).line(path, fill=level, width=round(width * _FINE), joint="curve")
-    return np.maximum(image, np.asarray(sheet.resize((SIDE, SIDE), Image.Resampling.BOX)))
+    drawn = np.asarray(sheet.resize((SIDE, SIDE), Image.Resampling.BOX))
+    return np.asarray(np.maximum(image, drawn), np.uint8)
 
 
 def _across(random: np.random.Generator) -> NDArray[np.floating]:
@@ -153,7 +154,8 @@ def spatter(image: Picture, random: np.random.Generator) -> Picture:
         x, y = random.uniform(0, SIDE * _FINE, 2)
         r = random.uniform(0.4, 1.2) * _FINE
         pen.ellipse((x - r, y - r, x + r, y + r), fill=int(random.integers(120, 256)))
-    return np.maximum(image, np.asarray(sheet.resize((SIDE, SIDE), Image.Resampling.BOX)))
+    drawn = np.asarray(sheet.resize((SIDE, SIDE), Image.Resampling.BOX))
+    return np.asarray(np.maximum(image, drawn), np.uint8)
 
 
 # Light and paper.

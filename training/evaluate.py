@@ -109,7 +109,9 @@ def evaluate(
         "mean_firing_rate": {
             "over_layers": float(mean_rates.mean()),
             "over_neurons": float((mean_rates * neurons).sum() / neurons.sum()),
-        },
+        }
+        if inner  # the GLM network has no hidden layer
+        else None,
         "synaptic_operations": {
             "accumulates": float(np.mean(accumulates)),
             "multiply_accumulates": float(np.mean(products)),

@@ -23,6 +23,8 @@ from service.card import SCHEMA_VERSION, Card
 from service.encoding import contrast, encode
 from service.engine.base import ByStep, SteppingEngine
 from service.engine.onnxruntime import OnnxruntimeEngine
+from training import ann_graph, data
+from training.ann_graph import AnyAnn
 from training.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
 from training.evaluate import simulate
 from training.graph import ExportError, build
@@ -84,6 +86,68 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, graph, card)
     return card
+
+
+def export_ann(
+    network: AnyAnn,
+    folder: Path,
+    validation: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    trained: dict[str, Any],
+    *,
+    version: str = "1.0.0",
+    description: str = "",
+) -> Card:
+    """Write a conventional network as a model of one time step that the service can answer with; returns its card.
+
+    `trained` says how it was trained. Its "spikes" are values that are not 0, its operations multiply-accumulates.
+    """
+    proto, described = ann_graph.build(network, folder.name)
+    graph = proto.SerializeToString()
+    layers = [
+        {"name": name, "shape": shape, "fan_out": described.fan_outs[name]}
+        for name, shape in described.shapes.items()
+    ]
+    draft = Card.model_validate(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "name": folder.name,
+            "version": version,
+            "description": description,
+            "licence": "Apache-2.0",
+            "graph": {"file": GRAPH_FILE, "sha256": hashlib.sha256(graph).hexdigest()},
+            "max_steps": 1,
+            "layers": layers,
+            "kind": "ann",
+            "fixed_multiply_accumulates": described.fixed_multiply_accumulates,
+            "states": [],
+            "kernels": {},
+            "potential_scale": ann_graph.POTENTIAL_UNIT,
+            "calibration": {"scale": [1.0], "confidence": 1.0},
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "bits": 32,
+        }
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        write(Path(temporary), graph, draft)
+        engine = OnnxruntimeEngine(Path(temporary))
+        check_ann(network, engine, validation[0][:SELF_CHECK_IMAGES])
+        trial = simulate(engine, validation[0], CALIBRATION_SEED, 1)
+    card = _calibrated(draft, trial, validation[1])
+    trained = {**trained, "commit": _commit(), "torch": torch.__version__}
+    card = Card.model_validate({**card.model_dump(), "training": trained})
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder, graph, card)
+    return card
+
+
+def check_ann(network: AnyAnn, engine: OnnxruntimeEngine, images: NDArray[np.uint8]) -> None:
+    """Raise ExportError unless torch and the engine agree in every logit, to a thousandth."""
+    with torch.no_grad():
+        expected = network.eval()(data.firing_probabilities(images)).numpy()
+    found = engine.by_step(images, range(len(images)), 1, "bernoulli").potentials[0]
+    distance = float(np.abs(found * ann_graph.POTENTIAL_UNIT - expected).max())
+    if not distance < 1e-3:
+        raise ExportError(f"expected the same logits from torch and {engine.name}, got {distance:g} apart")
 
 
 def write(folder: Path, graph: bytes, card: Card) -> None:

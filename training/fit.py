@@ -73,7 +73,8 @@ def fit(
         torch.from_numpy(pixels[: settings.limit].copy()),
         torch.from_numpy(answers[: settings.limit].copy()),
     )
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = averaged_copy(network, settings.averaging)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay

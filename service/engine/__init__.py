@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from service.card import load_card
 from service.engine import native
 from service.engine.base import Engine
 from service.settings import Settings
@@ -15,8 +16,13 @@ log = logging.getLogger("spikehead")
 def load_engine(folder: Path, settings: Settings) -> Engine:
     """The engine that `settings.engine` asks for, with the model in `folder`. Raises ModelError.
 
-    `auto` takes the native engine where it was built and can run the graph, and onnxruntime elsewhere.
+    `auto` takes the native engine where it was built and can run the graph, and onnxruntime elsewhere. A conventional
+    network always runs on onnxruntime: it has no spikes to compute with.
     """
+    if load_card(folder).kind == "ann":
+        from service.engine.onnxruntime import OnnxruntimeEngine
+
+        return OnnxruntimeEngine(folder, threads=settings.threads)
     if settings.engine == "native":
         return native.NativeEngine(folder, settings.simd)
     if settings.engine == "auto" and native.available():

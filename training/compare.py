@@ -1,0 +1,410 @@
+"""Does attention help, and do spikes? Networks side by side: same data, same budget, one table.
+
+`retrain` trains each contender for the same number of epochs on the same varied images with the same teacher,
+exports it, and measures it; the shipped model stands beside them. What is measured is stored in
+`models/comparison.json`, from which `table`, `models/README.md` and the plot are made.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from service.card import Card, fan_out_map, load_card
+from service.engine import load_engine, native
+from service.engine.base import Engine, Rule, Stimulus
+from service.engine.onnxruntime import OnnxruntimeEngine
+from service.settings import Settings
+from training import ann_graph, data
+from training.ann import AnnTwin, LeNet5, MnistCnn
+from training.ann_graph import AnyAnn
+from training.compute import choose_precision
+from training.evaluate import evaluate, robustness
+from training.export import export, export_ann
+from training.fit import FitSettings, fit, load_fitted
+from training.network import NetworkConfig
+from training.quantised import QuantisedAnn
+from training.teacher import load_teacher
+from training.train import BEST, Trainer, TrainingSettings
+
+STORED = "comparison.json"
+SHIPPED = "spiking-mha"
+SHIP_TOO = ("glm", "ann-twin")
+"""Contenders whose models are shipped beside the network."""
+
+PICOJOULES = {"fp32": {"mac": 4.6, "ac": 0.9}, "int8": {"mac": 0.23, "ac": 0.03}}
+"""Energy of an operation at 45 nm. Source: Horowitz, "Computing's Energy Problem", 2014."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network in the comparison. Spiking ones have a configuration, conventional ones a class."""
+
+    name: str
+    title: str
+    network: NetworkConfig | None = None
+    ann: type[AnyAnn] | None = None
+
+
+CONTENDERS = (
+    Contender("spiking-mha", "spiking, with attention", NetworkConfig()),
+    Contender("no-attention", "the same without attention", NetworkConfig(attention=False)),
+    Contender("glm", "GLM output neurons alone", NetworkConfig(kind="glm")),
+    Contender("ann-twin", "ANN twin (ReLU, softmax attention)", ann=AnnTwin),
+    Contender("lenet5", "LeNet-5", ann=LeNet5),
+    Contender("mnist-cnn", "PyTorch's MNIST example CNN", ann=MnistCnn),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; an image on average, on the test set."""
+
+    name: str
+    title: str
+    epochs: int
+    accuracy: float
+    accuracy_std: float  # over encoder seeds
+    parameters: int
+    bytes: int  # of the graph file
+    steps: float
+    firing_rate: float | None  # mean over hidden layers: spikes, or values not 0
+    dense_multiply_accumulates: float
+    accumulates: float
+    multiply_accumulates: float
+    energy_fp32_nj: float
+    energy_int8_nj: float
+    robustness: float  # mean accuracy under the distortions of `training.distortions`
+    latency_onnxruntime: float  # of an image, LeNet-5 is 1
+    latency_native: float | None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every contender gets."""
+
+    epochs: int = 8
+    teacher: Path | None = None
+    limit: int | None = None
+    seed: int = 1
+
+
+Report = Callable[[str], None]
+
+
+def retrain(
+    models: Path,
+    runs: Path,
+    budget: Budget,
+    device: torch.device,
+    data_root: Path | None,
+    report: Report,
+) -> dict[str, Any]:
+    """Train, export and measure all contenders; write `models/comparison.json`; return what it holds.
+
+    A contender whose model stands in `runs` already is not trained again.
+    """
+    for contender in CONTENDERS:
+        folder = runs / contender.name / contender.name
+        if not (folder / "card.json").exists():
+            report(f"{contender.name}: training for {budget.epochs} epochs")
+            train(contender, folder, budget, device, data_root, report)
+        if contender.name in SHIP_TOO:
+            _copy(folder, models / contender.name)
+    return measure(models, runs, budget, data_root, report)
+
+
+def train(
+    contender: Contender,
+    folder: Path,
+    budget: Budget,
+    device: torch.device,
+    data_root: Path | None,
+    report: Report,
+) -> None:
+    """Train one contender and export it to `folder`."""
+    precision = choose_precision("auto", device)
+    run, held_out = folder.parent, data.load("validation", data_root)
+    if budget.limit:
+        held_out = held_out[0][: budget.limit], held_out[1][: budget.limit]
+    teacher = str(budget.teacher) if budget.teacher else None
+    command = f"python -m training compare --retrain --epochs {budget.epochs}"
+    command += f" --teacher {teacher}" if teacher else ""
+    if contender.network is not None:
+        settings = TrainingSettings(
+            epochs=budget.epochs,
+            integer_epochs=max(1, budget.epochs // 4),
+            teacher=teacher,
+            precision=precision,
+            limit=budget.limit,
+            seed=budget.seed,
+            network=contender.network,
+        )
+        compiled = contender.network.kind != "glm" and budget.limit is None
+        Trainer(settings, run, device, data_root, compiled).run(
+            lambda done, total, figures: None,
+            lambda epoch: report(f"{contender.name}: epoch {epoch.epoch}, {epoch.validation_accuracy}"),
+        )
+        export(run / BEST, folder, held_out, held_out[0][:100], command=command)
+        return
+    assert contender.ann is not None
+    torch.manual_seed(budget.seed)
+    network = contender.ann()
+    chosen = FitSettings(
+        epochs=budget.epochs, teacher=teacher, precision=precision, limit=budget.limit, seed=budget.seed
+    )
+    fit(
+        network,
+        chosen,
+        run / BEST,
+        device,
+        data_root,
+        lambda done, total, figures: None,
+        lambda epoch, loss, accuracy: report(f"{contender.name}: epoch {epoch}, {accuracy}"),
+        load_teacher(Path(teacher), device)[0] if teacher else None,
+    )
+    fitted = load_ann(contender, run / BEST)
+    contents = torch.load(run / BEST, map_location="cpu", weights_only=True)
+    trained = {
+        "command": command,
+        "settings": asdict(chosen),
+        "epochs_done": contents["epoch"],
+        "data_sha256": contents["data_sha256"],
+    }
+    export_ann(fitted, folder, held_out, trained, description=f"{contender.title}; reads a digit.")
+
+
+def load_ann(contender: Contender, checkpoint: Path) -> AnyAnn:
+    """A trained conventional contender."""
+    assert contender.ann is not None
+    network = contender.ann()
+    load_fitted(network, checkpoint)
+    return network
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for file in ("model.onnx", "card.json"):
+        (target / file).write_bytes((source / file).read_bytes())
+
+
+def measure(
+    models: Path, runs: Path, budget: Budget, data_root: Path | None, report: Report
+) -> dict[str, Any]:
+    """Measure the trained contenders and the shipped model on the test set; store and return the figures."""
+    images, labels = data.load("test", data_root)
+    images, labels = images[: budget.limit], labels[: budget.limit]
+    folders = {contender.name: runs / contender.name / contender.name for contender in CONTENDERS}
+    titles = {contender.name: contender.title for contender in CONTENDERS}
+    if (models / SHIPPED / "card.json").exists():
+        folders = {"shipped": models / SHIPPED, **folders}
+        titles["shipped"] = "as shipped, trained longer"
+    rows = []
+    for name, folder in folders.items():
+        report(f"{name}: measuring")
+        rows.append(_row(name, titles[name], folder, images, labels))
+        if name == "ann-twin":
+            twin = load_ann(next(c for c in CONTENDERS if c.name == name), runs / name / BEST)
+            report(f"{name}: quantising")
+            rows.append(_quantised_row(twin, rows[-1], runs / name, images, labels, data_root))
+    rows = _with_latencies(rows, folders, runs, images)
+    contents = {
+        "command": f"python -m training compare --retrain --epochs {budget.epochs}",
+        "date": time.strftime("%Y-%m-%d"),
+        "test_images": len(images),
+        "rows": [asdict(row) for row in rows],
+    }
+    (models / STORED).write_text(json.dumps(contents, indent=1) + "\n")
+    return contents
+
+
+def _energy(accumulates: float, products: float, precision: str) -> float:
+    """Nanojoules of an image's operations."""
+    cost = PICOJOULES[precision]
+    return (accumulates * cost["ac"] + products * cost["mac"]) / 1000
+
+
+def dense_operations(card: Card) -> int:
+    """Multiply-accumulates of one step if every value were there. Attention in the order K^T V, then Q (K^T V)."""
+    total = sum(int(fan_out_map(layer).sum(dtype=np.float64)) for layer in card.layers[:-1])
+    for layer in card.layers:
+        if layer.name.endswith(".query") and card.kind == "spiking":
+            # fan_out_map has Q (K^T V) already; K^T V costs as much
+            total += int(fan_out_map(layer).sum(dtype=np.float64))
+    return total + card.fixed_multiply_accumulates
+
+
+def _row(name: str, title: str, folder: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Row:
+    engine = load_engine(folder, Settings(engine="auto", simd="auto"))
+    card = engine.card
+    found = evaluate(engine, images, labels, seeds=1 if card.kind == "ann" else 5)
+    cost = found["synaptic_operations"]
+    steps = found["stopping"]["steps"]["mean"]
+    return Row(
+        name=name,
+        title=title,
+        epochs=int(card.training["epochs_done"]),
+        accuracy=found["stopping"]["accuracy"]["mean"],
+        accuracy_std=found["stopping"]["accuracy"]["std"],
+        parameters=card.parameters,
+        bytes=(folder / card.graph.file).stat().st_size,
+        steps=steps,
+        firing_rate=found["mean_firing_rate"]["over_layers"] if found["mean_firing_rate"] else None,
+        dense_multiply_accumulates=dense_operations(card) * steps,
+        accumulates=cost["accumulates"],
+        multiply_accumulates=cost["multiply_accumulates"],
+        energy_fp32_nj=_energy(cost["accumulates"], cost["multiply_accumulates"], "fp32"),
+        energy_int8_nj=_energy(cost["accumulates"], cost["multiply_accumulates"], "int8"),
+        robustness=robustness(engine, images, labels)["mean_accuracy"],
+        latency_onnxruntime=0.0,
+        latency_native=None,
+    )
+
+
+def _quantised_row(
+    twin: AnyAnn,
+    row: Row,
+    run: Path,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    data_root: Path | None,
+) -> Row:
+    """The twin after onnxruntime's static quantisation to 8 bits, calibrated on training images."""
+    graph = ann_graph.build(twin, "ann-twin", counting=False)[0]
+    quantised = QuantisedAnn.of(graph, run / "int8.onnx", data.load("train", data_root)[0][:500])
+    return replace(
+        row,
+        name="ann-twin-int8",
+        title="ANN twin in 8 bits",
+        accuracy=quantised.accuracy(images, labels),
+        accuracy_std=0.0,
+        bytes=quantised.path.stat().st_size,
+        robustness=quantised.robustness(images, labels),
+    )
+
+
+def _with_latencies(
+    rows: list[Row], folders: dict[str, Path], runs: Path, images: NDArray[np.uint8]
+) -> list[Row]:
+    """Each row with the time that an image takes, LeNet-5's being 1. Contenders alternate, one thread, medians."""
+    some = images[np.random.default_rng(0).permutation(len(images))[:200]]
+    runners: dict[tuple[str, str], Callable[[NDArray[np.uint8]], object]] = {}
+    for row in rows:
+        if row.name == "ann-twin-int8":
+            runners[row.name, "onnxruntime"] = QuantisedAnn(runs / "ann-twin" / "int8.onnx").run
+            continue
+        card = load_card(folders[row.name])
+        if card.kind == "ann":
+            contender = next(c for c in CONTENDERS if c.name == row.name)
+            graph = ann_graph.build(load_ann(contender, runs / row.name / BEST), row.name, counting=False)[0]
+            runners[row.name, "onnxruntime"] = QuantisedAnn.plain(graph).run
+            continue
+        runners[row.name, "onnxruntime"] = _runner(OnnxruntimeEngine(folders[row.name]))
+        if native.available():
+            runners[row.name, "native"] = _runner(native.NativeEngine(folders[row.name]))
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in runners}
+    for image in some:
+        for key, run in runners.items():
+            began = time.perf_counter()
+            run(image[None])
+            times[key].append(time.perf_counter() - began)
+    unit = statistics.median(times["lenet5", "onnxruntime"])
+    ratio = {key: statistics.median(values) / unit for key, values in times.items()}
+    return [
+        replace(
+            row,
+            latency_onnxruntime=ratio[row.name, "onnxruntime"],
+            latency_native=ratio.get((row.name, "native")),
+        )
+        for row in rows
+    ]
+
+
+def _runner(engine: Engine) -> Callable[[NDArray[np.uint8]], None]:
+    rule = Rule(engine.card.max_steps, engine.card.calibration.confidence)
+
+    def run(image: NDArray[np.uint8]) -> None:
+        engine.classify(Stimulus(image, [0]), rule)
+
+    return run
+
+
+COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("network", lambda row: row["title"]),
+    ("epochs", lambda row: str(row["epochs"])),
+    ("accuracy %", lambda row: f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_std']:.2f}"),
+    ("robustness %", lambda row: f"{100 * row['robustness']:.1f}"),
+    ("parameters", lambda row: f"{row['parameters']:,}"),
+    ("bytes", lambda row: f"{row['bytes']:,}"),
+    ("steps", lambda row: f"{row['steps']:.2f}"),
+    ("active %", lambda row: "-" if row["firing_rate"] is None else f"{100 * row['firing_rate']:.1f}"),
+    ("dense MACs", lambda row: f"{row['dense_multiply_accumulates']:,.0f}"),
+    ("ACs", lambda row: f"{row['accumulates']:,.0f}"),
+    ("MACs", lambda row: f"{row['multiply_accumulates']:,.0f}"),
+    ("nJ, FP32", lambda row: f"{row['energy_fp32_nj']:,.0f}"),
+    ("nJ, INT8", lambda row: f"{row['energy_int8_nj']:,.1f}"),
+    ("time, onnxruntime", lambda row: f"{row['latency_onnxruntime']:.2f}"),
+    ("time, native", lambda row: "-" if row["latency_native"] is None else f"{row['latency_native']:.2f}"),
+)
+
+
+def table(contents: dict[str, Any]) -> list[list[str]]:
+    """Header and lines, as text."""
+    return [[title for title, _ in COLUMNS]] + [
+        [show(row) for _, show in COLUMNS] for row in contents["rows"]
+    ]
+
+
+def markdown(contents: dict[str, Any]) -> str:
+    """The table for `models/README.md`."""
+    lines = table(contents)
+    lines.insert(1, ["---"] * len(COLUMNS))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def plot(contents: dict[str, Any]) -> Figure:
+    """Accuracy, and robustness, against the energy of an image."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    for axes, key, label in zip(
+        figure.subplots(1, 2),
+        ("accuracy", "robustness"),
+        ("accuracy (%)", "under distortions (%)"),
+        strict=True,
+    ):
+        for row in contents["rows"]:
+            spiking = row["accumulates"] > 0 or row["name"] == "glm"
+            colour = "#d62728" if spiking else "#1f77b4"
+            axes.scatter(row["energy_int8_nj"], 100 * row[key], color=colour, s=40)
+            axes.annotate(
+                row["name"],
+                (row["energy_int8_nj"], 100 * row[key]),
+                xytext=(4, 4),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        axes.set(xscale="log", xlabel="energy of an image (nJ, 45 nm, INT8 operations alone)", ylabel=label)
+        axes.margins(0.15)
+    figure.suptitle("spiking (red) and conventional (blue) networks on the test set")
+    return figure
+
+
+BEGIN, END = "<!-- table: python -m training compare -->", "<!-- end of table -->"
+
+
+def write_readme(models: Path, contents: dict[str, Any]) -> None:
+    """Put the table into `models/README.md`, between its marks."""
+    path = models / "README.md"
+    text = path.read_text() if path.is_file() else f"# Models\n\n{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n{markdown(contents)}{END}{after}")
