@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from service import openapi, page
 from service.errors import Problem
+from service.express import ExpressLane
 from service.middleware import RequestMiddleware, problem_response
 from service.options import shown
 from service.registry import Models, load_models
@@ -66,7 +67,8 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
     app.state.service = service
     app.include_router(router)
     page.add_routes(app)
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(ExpressLane, service=service)
+    app.add_middleware(RequestMiddleware)  # the last one added is the outermost
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)

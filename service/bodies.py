@@ -13,13 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic_core import from_json
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from service import images
-from service.encoding import PIXELS
+from service.encoding import PIXELS, SIDE
 from service.errors import Problem
 from service.images import Pixels
 from service.options import shown
@@ -45,10 +47,11 @@ class Source:
 
 @dataclass
 class Parsed:
-    """What a body holds."""
+    """What a body holds: pictures still to be decoded, or all of them as pixels."""
 
     sources: list[Source] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    pixels: NDArray[np.uint8] | None = None  # [N, 28, 28]; then there are no sources
 
 
 def _encoded(data: bytes) -> Source:
@@ -110,7 +113,7 @@ def parse_batch(content_type: str, data: bytes, max_images: int) -> Parsed:
         parsed = _json_batch(_json_object(data), max_images)
     else:
         parsed = _multipart(parameters, data, max_images)
-    if not parsed.sources:
+    if not parsed.sources and parsed.pixels is None:
         raise Problem("missing-image", "at least one image", "none")
     return parsed
 
@@ -120,8 +123,7 @@ def _raw_batch(data: bytes, max_images: int) -> Parsed:
     if rest:
         raise Problem("wrong-size", f"a multiple of {PIXELS} bytes, {PIXELS} an image", f"{len(data)} bytes")
     _check_count(count, max_images)
-    view = memoryview(data)
-    return Parsed([_raw(view[start : start + PIXELS]) for start in range(0, len(data), PIXELS)])
+    return Parsed(pixels=np.frombuffer(data, np.uint8).reshape(count, SIDE, SIDE))
 
 
 def _check_count(count: int, max_images: int) -> None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service import bodies, images
-from service.bodies import Source
+from service.bodies import Parsed, Source
 from service.encoding import PIXELS
 from service.errors import Problem
-from service.images import ImageError, Pixels
+from service.images import ImageError
 from service.options import Options, collect, model_name, parse
 from service.records import Ids, Record, Records
 from service.registry import Models
@@ -33,10 +34,21 @@ DECODE_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture in MNIST's form, and what it took."""
+    """Pictures in MNIST's form, and what each took."""
 
-    pixels: Pixels  # [28, 28]
-    decode_ms: float
+    pixels: NDArray[np.uint8]  # [N, 28, 28]
+    decode_ms: list[float]  # [N]
+
+    def __len__(self) -> int:
+        return len(self.decode_ms)
+
+    @classmethod
+    def together(cls, parts: Sequence[Decoded]) -> Decoded:
+        """All pictures of some parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        pixels = np.concatenate([part.pixels for part in parts])
+        return cls(pixels, [ms for part in parts for ms in part.decode_ms])
 
 
 @dataclass(frozen=True)
@@ -45,9 +57,12 @@ class Batch:
 
     simulator: Simulator
     options: Options
-    sources: list[Source]
+    parsed: Parsed
     seeds: list[int]
     ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 class Classifier:
@@ -66,7 +81,7 @@ class Classifier:
         parsed = bodies.parse_single(content_type, data)
         simulator, options = self._options(query, parsed.options)
         picture = self._decode(parsed.sources[0], None, began)
-        return self._answer(simulator, options, [picture], [options.seed], [self._ids.new()])[0]
+        return self._answer(simulator, options, picture, [options.seed], [self._ids.new()])[0]
 
     def is_light(self, content_type: str, query: Query, data: bytes) -> bool:
         """Whether `classify` takes less time than handing the request to another thread would.
@@ -89,28 +104,36 @@ class Classifier:
         settings = self._settings
         parsed = bodies.parse_batch(content_type, data, settings.max_batch_images)
         simulator, options = self._options(query, parsed.options)
-        count = len(parsed.sources)
+        count = len(parsed.sources) if parsed.pixels is None else len(parsed.pixels)
         if options.raster and count > settings.max_raster_images:
             expected = f"at most {settings.max_raster_images} images where a raster is asked for"
             raise Problem("too-many-images", expected, f"{count} images")
-        ids = [self._ids.new() for _ in range(count)]
-        return Batch(simulator, options, parsed.sources, seeds_of_batch(options.seed, count), ids)
+        return Batch(simulator, options, parsed, seeds_of_batch(options.seed, count), self._ids.some(count))
 
-    def decode(self, batch: Batch, first: int) -> list[Decoded]:
+    def decode(self, batch: Batch, first: int) -> Decoded:
         """Some of the batch's pictures from number `first` on: one, and more while there is time.
 
         Raises Problem, which names the picture.
         """
-        until = time.perf_counter() + DECODE_SECONDS
-        pictures: list[Decoded] = []
-        while first + len(pictures) < len(batch.sources) and (not pictures or time.perf_counter() < until):
-            number = first + len(pictures)
-            pictures.append(self._decode(batch.sources[number], number))
-        return pictures
+        began, sources = time.perf_counter(), batch.parsed.sources
+        if batch.parsed.pixels is not None:
+            pixels = batch.parsed.pixels
+            try:
+                images.check_ink(pixels)
+            except ImageError as error:
+                raise Problem(error.kind, error.expected, error.received, error.image) from error
+            return Decoded(pixels, [(time.perf_counter() - began) * 1000 / len(pixels)] * len(pixels))
+        parts: list[Decoded] = []
+        while first + len(parts) < len(sources) and (
+            not parts or time.perf_counter() < began + DECODE_SECONDS
+        ):
+            number = first + len(parts)
+            parts.append(self._decode(sources[number], number))
+        return Decoded.together(parts)
 
-    def simulate(self, batch: Batch, pictures: list[Decoded], portion: slice) -> bytes:
+    def simulate(self, batch: Batch, pictures: Decoded, portion: slice) -> bytes:
         """Answers for some of the batch's pictures, as JSON with commas between. They are remembered."""
-        some = pictures[portion]
+        some = Decoded(pictures.pixels[portion], pictures.decode_ms[portion])
         answers = self._answer(batch.simulator, batch.options, some, batch.seeds[portion], batch.ids[portion])
         return b",".join(answers)
 
@@ -125,36 +148,37 @@ class Classifier:
             pixels = source.decode(self._settings.max_pixels)
         except ImageError as error:
             raise Problem(error.kind, error.expected, error.received, image) from error
-        return Decoded(pixels, (time.perf_counter() - began) * 1000)
+        return Decoded(pixels[None], [(time.perf_counter() - began) * 1000])
 
     def _answer(
         self,
         simulator: Simulator,
         options: Options,
-        pictures: Sequence[Decoded],
+        pictures: Decoded,
         seeds: Sequence[int],
         ids: Sequence[str],
     ) -> list[bytes]:
         """Answers as JSON. They are remembered."""
-        stacked = np.stack([picture.pixels for picture in pictures])
-        decode_ms = [picture.decode_ms for picture in pictures]
-        answers = simulator.answers(stacked, seeds, options, decode_ms, ids)
-        card, now = simulator.card, time.time()
+        pixels = pictures.pixels
+        answers = simulator.answers(pixels, seeds, options, pictures.decode_ms, ids)
+        name, version, now = simulator.card.name, simulator.card.version, time.time()
+        data = pixels.tobytes()
+        starts = range(0, len(data), PIXELS)
         records = [
             Record(
-                id=identifier,
-                time=now,
-                model=card.name,
-                model_version=card.version,
-                image=picture.pixels.tobytes(),
-                seed=seed,
-                prediction=answer.prediction,
-                confidence=answer.confidence,
-                steps_used=answer.steps,
-                stopped_by=answer.stopped_by,
-                answer=answer.json,
+                identifier,
+                now,
+                name,
+                version,
+                data[start : start + PIXELS],
+                seed,
+                answer.prediction,
+                answer.confidence,
+                answer.steps,
+                answer.stopped_by,
+                answer.json,
             )
-            for identifier, picture, seed, answer in zip(ids, pictures, seeds, answers, strict=True)
+            for identifier, start, seed, answer in zip(ids, starts, seeds, answers, strict=True)
         ]
         self.records.add(records)
         return [record.answer for record in records]

@@ -32,7 +32,8 @@ from PIL import (  # the plugins register themselves; the first picture need not
     WebPImagePlugin,  # noqa: F401
 )
 
-from service.encoding import PIXELS, SIDE, contrast
+from service.encoding import PIXELS, SIDE
+from service.mnist_form import is_mnist_form
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 
@@ -49,17 +50,19 @@ _TINY_PIXELS = 2  # a digit that averaging loses has so many pixels at least, af
 _TINY_CONTRAST = 64.0  # and so much contrast: the darkest of many pixels of noise stands out less
 _THIN, _THICK = 2.0, 3.6  # widths of a stroke in the box of 20 that pass as they are: most of MNIST's
 _THINNEST, _THICKEST = 2.3, 3.3  # what others are brought to
-_CENTRED = 3.5  # pixels that MNIST's form allows between the centre of mass and the middle
-_SMALLEST, _LARGEST = 13, 25  # the longer side of a digit that it allows
 
 
 @dataclass
 class ImageError(ValueError):
-    """A picture cannot be read. `kind` is stable; expected and received are for people."""
+    """A picture cannot be read. `kind` is stable; expected and received are for people.
+
+    `image` is its number among many.
+    """
 
     kind: str
     expected: str
     received: str
+    image: int | None = None
 
     def __str__(self) -> str:
         return f"expected {self.expected}, got {self.received}"
@@ -70,6 +73,17 @@ def from_raw(data: bytes | memoryview) -> Pixels:
     if len(data) != PIXELS:
         raise ImageError("wrong-size", f"{PIXELS} bytes, {SIDE} rows of {SIDE} pixels", f"{len(data)} bytes")
     return _with_ink(np.frombuffer(data, np.uint8).reshape(SIDE, SIDE))
+
+
+def check_ink(pixels: Pixels) -> None:
+    """Raise ImageError, and say which, where one of many pictures has a single value. uint8 [N, 28, 28]."""
+    flat = pixels.reshape(len(pixels), PIXELS)
+    for number in np.flatnonzero((flat == flat[:, :1]).all(axis=1)).tolist():
+        try:
+            _with_ink(pixels[number])
+        except ImageError as error:
+            error.image = number
+            raise
 
 
 def from_pixels(rows: Any) -> Pixels:
@@ -290,42 +304,6 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
         return None
 
 
-# --------------------------------------------------------------------------------- 28 x 28 as they are
-
-
-def is_mnist_form(small: Pixels) -> bool:
-    """Whether a 28 x 28 picture is in MNIST's form already, as far as place and size go.
-
-    Brightness does not matter: the retina (`service.encoding.contrast`) takes care of that. Size is looked
-    at only where the margin is clean, since noise and stripes have none. uint8 [28, 28].
-    """
-    seen = small if not _has_frame(small) else contrast(small)
-    rows, columns = seen.sum(axis=1, dtype=np.int64), seen.sum(axis=0, dtype=np.int64)
-    total = int(rows.sum())
-    if not total:
-        return False
-    for sums in (rows, columns):
-        if abs(int(sums @ _PLACES) / total - (SIDE - 1) / 2) > _CENTRED:
-            return False
-    if _has_frame(seen):
-        return True
-    left, top, right, bottom = _box(seen > int(seen.max()) // 4)
-    return _SMALLEST <= max(right - left, bottom - top) <= _LARGEST
-
-
-_PLACES = np.arange(SIDE)
-
-
-def _has_frame(values: Pixels) -> bool:
-    """Whether any of the outermost pixels is set."""
-    return bool(values[0].any() or values[-1].any() or values[:, 0].any() or values[:, -1].any())
-
-
-def _frame_of(values: NDArray[Any]) -> NDArray[Any]:
-    """The outermost pixels."""
-    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-
-
 # ------------------------------------------------------------------------------- from a picture to ink
 
 
@@ -402,6 +380,11 @@ def _is_sheet(mask: Mask, box: tuple[int, int, int, int]) -> bool:
         return False
     inset = max(1, min(height, width) // 20)
     return float(_frame_of(inside[inset:-inset, inset:-inset]).mean()) > 0.95
+
+
+def _frame_of(values: NDArray[Any]) -> NDArray[Any]:
+    """The outermost pixels."""
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
 def _box(mask: Mask) -> tuple[int, int, int, int]:

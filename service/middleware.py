@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
-import secrets
 from collections.abc import Mapping
 
 from starlette.datastructures import MutableHeaders
@@ -25,7 +25,7 @@ def request_id(scope: Scope) -> str:
     state = scope.setdefault("state", {})
     if "request_id" not in state:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        state["request_id"] = given.decode() if _ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(8)
+        state["request_id"] = given.decode() if _ACCEPTABLE_ID.fullmatch(given) else os.urandom(8).hex()
     return str(state["request_id"])
 
 

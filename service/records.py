@@ -5,17 +5,15 @@ Here it is memory, bounded by number and by bytes. A store on disk can take its 
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One image that was classified."""
 
     id: str  # ids grow with time
@@ -41,7 +39,15 @@ class Ids:
     def new(self) -> str:
         with self._lock:
             self._last = max(self._last + 1, time.time_ns())
-            return f"{self._last:016x}{secrets.token_hex(4)}"
+            return f"{self._last:016x}{os.urandom(4).hex()}"
+
+    def some(self, count: int) -> list[str]:
+        """So many new ones, in order."""
+        random = os.urandom(4 * count).hex()
+        with self._lock:
+            first = max(self._last + 1, time.time_ns())
+            self._last = first + count - 1
+        return [f"{first + i:016x}{random[8 * i : 8 * i + 8]}" for i in range(count)]
 
 
 class Records(Protocol):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, TypeVar
-from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic_core import to_json
@@ -18,6 +17,7 @@ from service.classification import Decoded
 from service.errors import KINDS, Problem, example, type_of
 from service.options import shown
 from service.records import Record
+from service.requests import query_of
 from service.runtime import Service
 from service.schemas import RecentQuery
 from service.simulation import Simulator
@@ -57,11 +57,6 @@ async def _body(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _query(request: Request) -> list[tuple[str, str]]:
-    query_string: bytes = request.scope["query_string"]
-    return parse_qsl(query_string.decode("latin-1"), keep_blank_values=True) if query_string else []
-
-
 @router.post(
     "/classify",
     tags=["classify"],
@@ -82,13 +77,12 @@ async def classify(request: Request) -> Response:
 
     Options stand in the query, in the JSON body or in form fields.
     """
+    # Small pictures do not come here where the native engine runs: see `service.express`.
     service = _service(request)
     classifier = service.classifier
     data = await _body(request, service.settings.max_body)
     content_type = request.headers.get("content-type", "")
-    query = _query(request)
-    if classifier.is_light(content_type, query, data):
-        return Response(classifier.classify(content_type, query, data), media_type=JSON)
+    query = query_of(request.scope)
     return Response(await service.work(classifier.classify, content_type, query, data), media_type=JSON)
 
 
@@ -111,11 +105,14 @@ async def classify_batch(request: Request) -> Response:
     classifier = service.classifier
     data = await _body(request, service.settings.max_batch_body)
     content_type = request.headers.get("content-type", "")
-    batch = await service.work(classifier.open_batch, content_type, _query(request), data)
-    pictures: list[Decoded] = []
-    while len(pictures) < len(batch.sources):
-        pictures += await service.work(classifier.decode, batch, len(pictures))
+    batch = await service.work(classifier.open_batch, content_type, query_of(request.scope), data)
+    parts: list[Decoded] = []
+    done = 0
+    while done < len(batch):
+        parts.append(await service.work(classifier.decode, batch, done))
+        done += len(parts[-1])
         await _still_there(request)
+    pictures = Decoded.together(parts)
     portions = [slice(start, start + PORTION) for start in range(0, len(pictures), PORTION)]
     answers = await _in_parallel(
         request, [partial(classifier.simulate, batch, pictures, part) for part in portions]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from service.classification import Classifier
+from service.classification import Classifier, Query
 from service.errors import Problem
 from service.records import MemoryRecords, Records
 from service.registry import Models
@@ -51,6 +51,10 @@ class Service:
         if self._classifier is None:
             raise Problem("not-ready", "models that are loaded and warmed up", "none yet")
         return self._classifier
+
+    def is_light(self, content_type: str, query: Query, body: bytes) -> bool:
+        """See `Classifier.is_light`. Nothing is, until the models are loaded."""
+        return self._classifier is not None and self._classifier.is_light(content_type, query, body)
 
     @property
     def models(self) -> Models:

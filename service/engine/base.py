@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +60,7 @@ class ByStep:
     multiply_accumulates: NDArray[np.int64]  # [T, N] products of nonzero filtered pixels with weights
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An image's answer as it goes over the wire, and what of it is remembered in columns."""
 
     json: bytes

@@ -14,13 +14,13 @@ from service.images import (
     find_ink,
     from_pixels,
     from_raw,
-    is_mnist_form,
     looks_encoded,
     normalise,
     prepare,
     stroke_width,
     strokes,
 )
+from service.mnist_form import is_mnist_form
 from tests.service.conftest import band
 from tests.service.drawings import Style, render
 from tests.service.pictures import animated, encode, huge_png, png

@@ -45,6 +45,11 @@ def contrast(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return seen
 
 
+def in_form(image: NDArray[np.uint8], centred: float, smallest: int, largest: int) -> bool:
+    """`service.mnist_form.looks_like_mnist`, faster. uint8 [28, 28]."""
+    return bool(_core.in_form(np.ascontiguousarray(image), centred, smallest, largest))
+
+
 class NativeEngine:
     """A model folder on the native engine. Safe to call from several threads; releases the GIL.
 

@@ -428,6 +428,12 @@ nb::object contrast(In<std::uint8_t> images) {
   return result.array();
 }
 
+// Whether 28 x 28 pixels are in MNIST's form.
+bool in_form(In<std::uint8_t> image, double centred, int smallest, int largest) {
+  if (image.size() != kPixels) throw std::invalid_argument("expected 784 pixels");
+  return has_form(image.data(), {centred, smallest, largest});
+}
+
 // Everything random of one image: spikes uint8 [T, 784], uniforms float32 [T, 10].
 nb::tuple encode(In<std::uint8_t> contrast, std::uint64_t seed, int steps, bool regular) {
   if (contrast.size() != kPixels || steps < 0) throw std::invalid_argument("expected 784 pixels and steps from 0");
@@ -466,6 +472,8 @@ NB_MODULE(_core, module) {
       .def("record", &Engine::record, nb::arg("spikes"), nb::arg("uniforms"), nb::arg("max_steps"),
            nb::arg("confidence"), nb::arg("scale"));
   module.def("contrast", &spikehead::contrast, nb::arg("images"));
+  module.def("in_form", &spikehead::in_form, nb::arg("image"), nb::arg("centred"), nb::arg("smallest"),
+             nb::arg("largest"));
   module.def("encode", &spikehead::encode, nb::arg("contrast"), nb::arg("seed"), nb::arg("steps"),
              nb::arg("regular") = false);
   module.def("instruction_sets", &spikehead::instruction_sets);
