@@ -32,7 +32,7 @@ async def classify(request: Request) -> Response:
     """LeNet-5 under onnxruntime on a PNG, by hand."""
     picture = Image.open(io.BytesIO(await request.body()))
     pixels = np.asarray(picture, np.float32).reshape(1, 1, 28, 28) / np.float32(255)
-    scores = _session.run(None, {"image": pixels})[0][0]
+    scores = _session.run(None, {"intensities": pixels})[0][0]
     exponentials = np.exp(scores - scores.max())
     probabilities = exponentials / exponentials.sum()
     best = int(probabilities.argmax())

@@ -23,6 +23,7 @@ from service.engine import native
 from service.engine.base import Rule, Stimulus
 from service.engine.onnxruntime import OnnxruntimeEngine
 from training import data
+from training.network import NetworkConfig
 
 RESULTS = Path("benchmarks/results.json")
 WARM_UP = 2  # turns
@@ -55,6 +56,12 @@ def measure(model: Path, rounds: int) -> dict[str, Any]:
     images = data.load("validation")[0][:500]
     engine, dense = native.NativeEngine(model), OnnxruntimeEngine(model)
     card = engine.card
+    config = NetworkConfig(
+        **{
+            **card.training["settings"]["network"],
+            "stem": tuple(card.training["settings"]["network"]["stem"]),
+        }
+    )
     rule = Rule(card.max_steps, card.calibration.confidence)
     seen = contrast(images)
     spikes, uniforms = encode(seen, range(len(images)), 1)
@@ -79,11 +86,9 @@ def measure(model: Path, rounds: int) -> dict[str, Any]:
     standard = {
         "LeNet-5": contenders.dense(contenders.lenet5(), images[0]),
         "PyTorch's MNIST example": contenders.dense(contenders.mnist_cnn(), images[0]),
-        "ANN twin": contenders.dense(contenders.ann_twin(), images[0]),
+        "ANN twin": contenders.dense(contenders.ann_twin(config), images[0]),
+        **contenders.spiking_libraries(config, card.max_steps),
     }
-    library = contenders.spiking_library(card.max_steps)
-    if library is not None:
-        standard[f"{library[0]}, {card.max_steps} steps"] = library[1]
 
     def in_turn(run: contenders.Run) -> Callable[[int], Any]:
         return lambda number: run()

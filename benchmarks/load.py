@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import http.client
 import io
 import json
@@ -19,6 +20,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import processor, today
-from benchmarks.serving import spikehead, uvicorn
+from benchmarks.serving import litserve, spikehead, uvicorn
 from service.engine import load_engine
 from service.engine.base import Rule, Stimulus
 from service.settings import load_settings
@@ -34,12 +36,20 @@ from training import data
 
 CLIENTS = 16
 BATCH = 1000
+LITSERVE = "LeNet-5 under LitServe"
 
 
 def png(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
+
+
+def body_for(name: str, file: bytes) -> tuple[str, bytes]:
+    """Content type and body that a server takes a PNG in."""
+    if name == LITSERVE:
+        return "application/json", json.dumps({"image": base64.b64encode(file).decode()}).encode()
+    return "image/png", file
 
 
 def latency(ports: dict[str, int], files: list[bytes]) -> dict[str, dict[str, float]]:
@@ -50,8 +60,9 @@ def latency(ports: dict[str, int], files: list[bytes]) -> dict[str, dict[str, fl
     samples: dict[str, list[float]] = {name: [] for name in ports}
     for number, file in enumerate(files):
         for name, connection in connections.items():
+            content_type, body = body_for(name, file)
             began = time.perf_counter()
-            connection.request("POST", "/classify", file, {"Content-Type": "image/png"})
+            connection.request("POST", "/classify", body, {"Content-Type": content_type})
             response = connection.getresponse()
             response.read()
             if response.status != 200:
@@ -82,12 +93,12 @@ async def _client(port: int, requests: list[bytes], until: float) -> int:
     return done
 
 
-def throughput(port: int, files: list[bytes], seconds: float) -> float:
+def throughput(name: str, port: int, files: list[bytes], seconds: float) -> float:
     """Requests a second of 16 clients."""
     requests = [
-        b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (len(file), file)
-        for file in files
+        b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
+        % (content_type.encode(), len(body), body)
+        for content_type, body in (body_for(name, file) for file in files)
     ]
 
     async def run() -> float:
@@ -149,11 +160,13 @@ def measure(images: int, seconds: float) -> dict[str, Any]:
             "LeNet-5 by hand": stack.enter_context(uvicorn("lenet")),
             "spikehead": stack.enter_context(spikehead()),
         }
+        if find_spec("litserve"):
+            ports[LITSERVE] = stack.enter_context(litserve())
         single = latency(ports, files)
         rounds: dict[str, list[float]] = {name: [] for name in ports}
         for _ in range(3):
             for name, port in ports.items():
-                rounds[name].append(throughput(port, files[:200], seconds))
+                rounds[name].append(throughput(name, port, files[:200], seconds))
         through: dict[str, list[float]] = {"engine on both cores": [], "/classify/batch": []}
         for _ in range(3):
             through["engine on both cores"].append(direct(block, 5))

@@ -51,6 +51,14 @@ def spikehead(**environment: str) -> Iterator[int]:
 
 
 @contextmanager
+def litserve() -> Iterator[int]:
+    """LeNet-5 under LitServe."""
+    port = free_port()
+    with started(["-m", "benchmarks.litserve_app", str(port)], port):
+        yield port
+
+
+@contextmanager
 def uvicorn(app: str) -> Iterator[int]:
     """An application of `benchmarks.bare`, under the server that the service uses."""
     port = free_port()

@@ -28,6 +28,7 @@ except ImportError:
     _core = None
 
 NAME = "native"
+_QUOTED = {encoder: f'"{encoder}"' for encoder in encoding.ENCODERS}
 
 
 class ForeignGraphError(ModelError):
@@ -121,8 +122,8 @@ class NativeEngine:
                 self._model_words,
                 self._layer_words,
                 str(rule.max_steps),
-                json.dumps(rule.confidence),
-                json.dumps(stimulus.encoder),
+                repr(rule.confidence),
+                _QUOTED[stimulus.encoder],
             ),
         )
         return [
