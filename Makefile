@@ -76,17 +76,22 @@ $(VENV)/.python:
 	touch $@
 
 NATIVE := CMakeLists.txt $(wildcard service/engine/native/src/*)
+# An installation from here remembers where each module lies: it is made again where files came or went.
+FOLDERS := $(shell find service training -type d ! -name __pycache__)
+COMPILE := $(BIN)/python -m compileall -q service training
 
-$(VENV)/.serve: $(VENV)/.python pyproject.toml $(NATIVE)
+$(VENV)/.serve: $(VENV)/.python pyproject.toml $(NATIVE) $(FOLDERS)
 	@echo "setting up the service (once, about a minute)"
 	$(PIP) --editable .
+	@$(COMPILE)
 	@$(BIN)/python -c "$$SAY_ENGINE"
 	touch $@
 
 # torch first and by name: this takes the CPU build where the package index has one.
-$(VENV)/.check: $(VENV)/.python pyproject.toml $(NATIVE)
+$(VENV)/.check: $(VENV)/.python pyproject.toml $(NATIVE) $(FOLDERS)
 	@echo "setting up service, training and tests (once, a few minutes)"
 	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[check]'
+	@$(COMPILE)
 	@$(BIN)/python -c "$$SAY_ENGINE"
 	touch $@ $(VENV)/.serve

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 START_LIMIT = 60.0  # seconds
 
@@ -43,11 +44,17 @@ def started(command: list[str], port: int, **environment: str) -> Iterator[int]:
 
 @contextmanager
 def spikehead(**environment: str) -> Iterator[int]:
-    """The service with its default settings, quiet."""
+    """The service with its default settings, quiet, recording into a file that goes away."""
     port = free_port()
-    settings = {"SPIKEHEAD_PORT": str(port), "SPIKEHEAD_LOG_LEVEL": "warning", **environment}
-    with started(["-m", "service", "serve"], port, **settings):
-        yield port
+    with TemporaryDirectory() as folder:
+        settings = {
+            "SPIKEHEAD_PORT": str(port),
+            "SPIKEHEAD_LOG_LEVEL": "warning",
+            "SPIKEHEAD_DATABASE_URL": f"sqlite:///{folder}/records.db",
+            **environment,
+        }
+        with started(["-m", "service", "serve"], port, **settings):
+            yield port
 
 
 @contextmanager

@@ -1,10 +1,18 @@
-"""Commands: `python -m service` serves; `spikehead serve` does the same once installed."""
+"""Commands: `python -m service` serves; `spikehead serve` does the same once installed.
+
+What a command needs is imported in it: `classify` waits for no web framework, `--help` for nothing.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 app = typer.Typer(
     name="spikehead",
@@ -13,8 +21,10 @@ app = typer.Typer(
     add_completion=False,
 )
 
+EXIT_FILE = 1
 EXIT_SETTINGS = 2
 EXIT_MODEL = 4  # 3 is uvicorn's, where it cannot listen
+EXIT_SERVICE = 5
 
 SHUTDOWN_SECONDS = 8
 """What is in flight has so long to finish after SIGTERM: less than the 10 that Docker waits."""
@@ -48,30 +58,18 @@ def serve(
     ] = None,
 ) -> None:
     """Serve over HTTP. Settings come from the environment, see the README."""
-    import logging
-
     import uvicorn
-    from pydantic import ValidationError
 
     from service.app import create_app
     from service.card import ModelError
     from service.protocol import ProblemProtocol
     from service.registry import load_models
-    from service.settings import PREFIX, load_settings
 
-    try:
-        settings = load_settings()
-    except ValidationError as error:
-        for fault in error.errors():
-            name = PREFIX + "_".join(str(part) for part in fault["loc"]).upper()
-            typer.echo(f"spikehead: {name}: {fault['msg']}, got {fault['input']!r}", err=True)
-        raise typer.Exit(EXIT_SETTINGS) from None
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
+    settings = _settings()
     try:
         models = load_models(settings)
     except ModelError as error:
-        typer.echo(f"spikehead: {error}", err=True)
-        raise typer.Exit(EXIT_MODEL) from None
+        raise _exit(EXIT_MODEL, error) from None
     uvicorn.run(
         create_app(settings, models),
         host=settings.host if host is None else host,
@@ -82,6 +80,128 @@ def serve(
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ws="none",
     )
+
+
+ModelOption = Annotated[str | None, typer.Option(metavar="NAME", help="model (SPIKEHEAD_DEFAULT_MODEL)")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, one document a line")]
+
+
+@app.command(
+    epilog="Exit codes: 0 all classified; 1 a file could not be read or classified; 2 wrong usage or settings; "
+    "4 the model is missing or cannot be used; 130 interrupted."
+)
+def classify(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE", help="PNG, JPEG, WebP, BMP, GIF or 784 bytes of pixels; - is standard input"
+        ),
+    ],
+    model: ModelOption = None,
+    max_steps: Annotated[str | None, typer.Option(metavar="N", help="most time steps (the model's)")] = None,
+    confidence: Annotated[
+        str | None, typer.Option(metavar="P", help="probability to stop at (the model's)")
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="seed of each file's run (one drawn for each)")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="bernoulli or regular (bernoulli)")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify pictures of digits here, without a service. Nothing is recorded.
+
+    Options and answers are those of POST /classify, settings the service's.
+
+    A file that cannot be used does not stop the others: see standard error.
+    """
+    from service import terminal
+
+    options = {
+        "model": model,
+        "max_steps": max_steps,
+        "confidence": confidence,
+        "seed": seed,
+        "encoder": encoder,
+    }
+    settings = _settings()
+    with _faults_as_exits():
+        complete = terminal.classify(files, options, settings, as_json)
+    if not complete:
+        raise typer.Exit(EXIT_FILE)
+
+
+@app.command(
+    epilog="Exit codes: 0 listed; 2 wrong usage; 5 the service cannot be reached or answers with a problem; "
+    "130 interrupted."
+)
+def spikes(
+    identifier: Annotated[
+        str | None, typer.Argument(metavar="ID", help="one request: its picture and its answer")
+    ] = None,
+    url: Annotated[str, typer.Option(help="address of the service")] = "http://127.0.0.1:8000",
+    limit: Annotated[int | None, typer.Option(min=1, max=1000, help="most requests (20)")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="only those to this model")] = None,
+    low_confidence: Annotated[
+        bool, typer.Option("--low-confidence", help="least confident first (newest first)")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List recent requests of a running service, or show one of them."""
+    from service import terminal
+
+    with _faults_as_exits():
+        if identifier is None:
+            terminal.spikes(
+                url, limit=limit or 20, model=model, low_confidence=low_confidence, as_json=as_json
+            )
+        elif limit is None and model is None and not low_confidence:
+            terminal.one_of_spikes(url, identifier, as_json=as_json)
+        else:
+            raise typer.BadParameter("--limit, --model and --low-confidence are for the list, not for one ID")
+
+
+def _settings() -> Settings:
+    """Settings from the environment, logging by them. Exits where one is wrong."""
+    import logging
+
+    from pydantic import ValidationError
+
+    from service.settings import PREFIX, load_settings
+
+    try:
+        settings = load_settings()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = PREFIX + "_".join(str(part) for part in fault["loc"]).upper()
+            typer.echo(f"spikehead: {name}: {fault['msg']}, got {fault['input']!r}", err=True)
+        raise typer.Exit(EXIT_SETTINGS) from None
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
+    return settings
+
+
+@contextmanager
+def _faults_as_exits() -> Iterator[None]:
+    """Errors that say what was expected and what came end the command, each kind with its exit code."""
+    from service.card import ModelError
+    from service.errors import Problem
+    from service.terminal import ServiceError
+
+    try:
+        yield
+    except Problem as error:
+        raise _exit(EXIT_SETTINGS, error) from None
+    except ModelError as error:
+        raise _exit(EXIT_MODEL, error) from None
+    except ServiceError as error:
+        raise _exit(EXIT_SERVICE, error) from None
+
+
+def _exit(code: int, error: Exception) -> typer.Exit:
+    """Says what is wrong; to be raised."""
+    typer.echo(f"spikehead: {error}", err=True)
+    return typer.Exit(code)
 
 
 def main() -> None:

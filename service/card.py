@@ -54,7 +54,9 @@ class Layer(_Part):
     fan_out: FanOut
     tau: float | None = Field(None, description="time constant of the membrane, in time steps")
     v_threshold: list[int] | None = Field(None, description="integer threshold of each channel")
-    normal_rate: float | None = Field(None, description="mean spikes a neuron and step, validation set")
+    normal_rate: float | None = Field(
+        None, description="mean spikes a neuron and step until it stops, validation set"
+    )
     normal_rate_std: float | None = Field(None, description="spread of that rate from image to image")
 
 

@@ -6,27 +6,40 @@ batch is many (`open_batch`, `decode`, `simulate`, `close_batch`), so that short
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from service import bodies, images
 from service.bodies import Parsed, Source
+from service.diagnostics import step_document
 from service.encoding import PIXELS
+from service.engine.base import Rule
 from service.errors import Problem
 from service.images import ImageError
 from service.options import Options, collect, model_name, parse
-from service.records import Ids, Record, Records
+from service.recording import watch
+from service.records import Ids, Record, Recorder, time_of
 from service.registry import Models
-from service.settings import Settings
+from service.settings import Settings, recorded_share
 from service.simulation import Simulator, seeds_of_batch
 
 Query = Sequence[tuple[str, str]]
 
+
+Event = tuple[str, bytes]
+"""Name and JSON of a server-sent event."""
+
+REQUIRED_SECONDS = 5.0
+"""`record=required` waits for so long, then it is a problem."""
+
+_RECORDED = {True: b',"recorded":true}', False: b',"recorded":false}'}
 
 DECODE_SECONDS = 0.05
 """A job that decodes pictures of a batch takes about so long: then others have their turn."""
@@ -68,9 +81,10 @@ class Batch:
 class Classifier:
     """Answers requests with the loaded models. Safe across threads."""
 
-    def __init__(self, models: Models, records: Records, settings: Settings) -> None:
+    def __init__(self, models: Models, recorder: Recorder, settings: Settings) -> None:
         self.models = models
-        self.records = records
+        self._recorder = recorder
+        self._share = recorded_share(settings.record)
         self._settings = settings
         self._ids = Ids()
         self._native = {simulator.card.name for simulator in models if simulator.engine.name == "native"}
@@ -91,13 +105,30 @@ class Classifier:
         """
         model = self.models.default
         for name, value in query:
-            if name == "raster":
+            if name == "raster" or (name == "record" and value == "required"):
                 return False
             if name == "model":
                 model = value
         if model not in self._native:
             return False
         return (len(data) == PIXELS and content_type == bodies.RAW) or images.is_tiny_png(data)
+
+    def open_stream(self, content_type: str, query: Query, data: bytes) -> Iterator[Event]:
+        """The same, an event a time step while it is simulated. Raises Problem before the first one."""
+        began = time.perf_counter()
+        parsed = bodies.parse_single(content_type, data)
+        simulator, options = self._options(query, parsed.options)
+        picture = self._decode(parsed.sources[0], None, began)
+        return self._events(simulator, options, picture)
+
+    def _events(self, simulator: Simulator, options: Options, picture: Decoded) -> Iterator[Event]:
+        rule = Rule(options.max_steps, options.confidence)
+        course = watch(simulator.engine, picture.pixels[0], options.seed, rule, options.encoder)
+        for number, (moment, probabilities) in enumerate(course, 1):
+            yield "step", to_json(step_document(simulator.card, number, moment, probabilities))
+        # the whole answer is simulated once more, as every answer is: the same to the bit
+        plain = replace(options, raster=())
+        yield "result", self._answer(simulator, plain, picture, [options.seed], [self._ids.new()])[0]
 
     def open_batch(self, content_type: str, query: Query, data: bytes) -> Batch:
         """Pictures still to be decoded, and options. Raises Problem."""
@@ -161,24 +192,42 @@ class Classifier:
         """Answers as JSON. They are remembered."""
         pixels = pictures.pixels
         answers = simulator.answers(pixels, seeds, options, pictures.decode_ms, ids)
-        name, version, now = simulator.card.name, simulator.card.version, time.time()
+        name, version = simulator.card.name, simulator.card.version
         data = pixels.tobytes()
         starts = range(0, len(data), PIXELS)
-        records = [
-            Record(
-                identifier,
-                now,
-                name,
-                version,
-                data[start : start + PIXELS],
-                seed,
-                answer.prediction,
-                answer.confidence,
-                answer.steps,
-                answer.stopped_by,
-                answer.json,
+        worded: list[bytes] = []
+        records: list[Record] = []
+        for identifier, start, seed, answer in zip(ids, starts, seeds, answers, strict=True):
+            worded.append(answer.json)
+            records.append(
+                Record(
+                    identifier,
+                    time_of(identifier),
+                    name,
+                    version,
+                    data[start : start + PIXELS],
+                    seed,
+                    answer.prediction,
+                    answer.confidence,
+                    answer.steps,
+                    answer.stopped_by,
+                    answer.stored or answer.json,
+                )
             )
-            for identifier, start, seed, answer in zip(ids, starts, seeds, answers, strict=True)
-        ]
-        self.records.add(records)
-        return [record.answer for record in records]
+        recorded = self._remember(records, options)
+        return [words[:-1] + _RECORDED[known] for words, known in zip(worded, recorded, strict=True)]
+
+    def _remember(self, records: list[Record], options: Options) -> list[bool]:
+        """Which of them are remembered, or will be soon. Raises Problem where it is required and not possible."""
+        if options.record == "no":
+            return [False] * len(records)
+        if options.record == "required":
+            if not self._recorder.add_and_wait(records, REQUIRED_SECONDS):
+                received = self._recorder.state.reason or "a record that is not stored yet"
+                raise Problem("not-recorded", "a record on disk before the answer", received)
+            return [True] * len(records)
+        if self._share >= 1.0:
+            return [self._recorder.add(records)] * len(records)
+        chosen = [random.random() < self._share for _ in records]
+        kept = self._recorder.add([record for record, mine in zip(records, chosen, strict=True) if mine])
+        return [mine and kept for mine in chosen]

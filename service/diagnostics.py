@@ -1,4 +1,4 @@
-"""What can be said about a run from its spikes: address events."""
+"""What can be said about a run from its spikes: address events, and what a time step was like."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.card import Layer
+from service.card import Card, Layer
+from service.engine.base import Moment
 
 
 def events(spikes: NDArray[Any]) -> list[list[int]]:
@@ -18,3 +19,20 @@ def events(spikes: NDArray[Any]) -> list[list[int]]:
 def raster(layer: Layer, spikes: NDArray[Any]) -> dict[str, Any]:
     """A layer's raster: the layer's shape, and its events. {0, 1} [T, *shape]."""
     return {"shape": layer.shape, "events": events(spikes)}
+
+
+def step_document(
+    card: Card, number: int, moment: Moment, probabilities: NDArray[np.float64]
+) -> dict[str, Any]:
+    """One time step, from 1, as it is sent while it is simulated. probabilities [10] after it."""
+    document: dict[str, Any] = {
+        "step": number,
+        "class_probabilities": probabilities.tolist(),
+        "potentials": (moment.potential * card.potential_scale).tolist(),
+        "spike_probabilities": moment.spike_probability.tolist(),
+        "output_spikes": np.flatnonzero(moment.spikes["output"]).tolist(),
+        "spikes": {name: np.flatnonzero(spikes).tolist() for name, spikes in moment.spikes.items()},
+    }
+    if moment.feedback is not None and "B" in card.kernels:
+        document["feedback"] = (moment.feedback / abs(card.kernels["B"].unit)).tolist()
+    return document

@@ -28,6 +28,12 @@ KINDS: dict[str, Kind] = {
     "not-found": Kind(404, "There is nothing here", "a route of this service (see /docs)", "'/classfy'"),
     "unknown-model": Kind(404, "There is no such model", "model: one of spiking-mha", "'resnet'"),
     "unknown-request": Kind(404, "No such request is remembered", "the id of a recent request", "'42'"),
+    "model-changed": Kind(
+        409, "The model has changed since", "spiking-mha 1.0.0, as recorded", "version 1.1.0"
+    ),
+    "no-such-figure": Kind(
+        422, "The model has nothing of that kind to draw", "a network with decay kernels", "ann-twin"
+    ),
     "method-not-allowed": Kind(405, "The route has no such method", "POST", "GET"),
     "body-too-large": Kind(413, "The body is too large", "at most 1048576 bytes", "2000000 bytes"),
     "too-many-images": Kind(413, "The batch has too many images", "at most 10000 images", "20000 images"),
@@ -62,7 +68,7 @@ KINDS: dict[str, Kind] = {
     "unknown-option": Kind(
         422,
         "There is no such option",
-        "one of model, max_steps, confidence, seed, encoder, raster",
+        "one of model, max_steps, confidence, seed, encoder, raster, record",
         "'steps'",
     ),
     "invalid-option": Kind(
@@ -75,6 +81,13 @@ KINDS: dict[str, Kind] = {
     "internal-error": Kind(
         500, "The service made a mistake", "an answer", "an unexpected error, logged under the request's id"
     ),
+    "no-figures": Kind(
+        501, "Figures cannot be drawn here", "matplotlib (pip install 'spikehead[figures]')", "it missing"
+    ),
+    "not-recorded": Kind(
+        503, "The record could not be stored", "a record on disk before the answer", "a database that is away"
+    ),
+    "records-away": Kind(503, "Past requests cannot be read", "the database of records", "it is away"),
     "not-ready": Kind(503, "The service is not ready", "models that are loaded and warmed up", "none yet"),
 }
 """Every kind of problem that the service answers with."""

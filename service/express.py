@@ -36,7 +36,7 @@ class ExpressLane:
                 content_type = value.decode("latin-1")
             elif name == b"content-length":
                 announced = value
-            elif name in _UNUSUAL:
+            elif name in _UNUSUAL or (name == b"accept" and b"event-stream" in value):
                 announced = b""
                 break
         if not (announced.isdigit() and len(announced) <= _DIGITS):

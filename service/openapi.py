@@ -28,6 +28,7 @@ CLASSIFY_PROBLEMS = [
     "too-many-files",
     *ANY_OPTION,
     "internal-error",
+    "not-recorded",
     "not-ready",
 ]
 BATCH_PROBLEMS = [kind for kind in CLASSIFY_PROBLEMS if kind != "too-many-files"] + ["too-many-images"]
@@ -37,9 +38,13 @@ def answers(
     model: type[Any], answer: Any, problems: list[str], description: str
 ) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route: its answer, and the kinds of problems by their status."""
-    responses: dict[int | str, dict[str, Any]] = {
-        200: {"model": model, "description": description, "content": {JSON: {"example": answer}}}
-    }
+    good = {"model": model, "description": description, "content": {JSON: {"example": answer}}}
+    return {200: good} | refusals(problems)
+
+
+def refusals(problems: list[str]) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route, as far as they are problems: kinds by their status."""
+    responses: dict[int | str, dict[str, Any]] = {}
     for kind in problems:
         status: int | str = KINDS[kind].status
         schema = {"$ref": "#/components/schemas/ProblemDocument"}
@@ -50,10 +55,9 @@ def answers(
             "summary": KINDS[kind].title,
             "value": example(kind),
         }
-    for code, response in responses.items():
-        if code != 200:
-            titles = [entry["summary"] for entry in response["content"][MEDIA_TYPE]["examples"].values()]
-            response["description"] = ". ".join(titles) + "."
+    for response in responses.values():
+        titles = [entry["summary"] for entry in response["content"][MEDIA_TYPE]["examples"].values()]
+        response["description"] = ". ".join(titles) + "."
     return responses
 
 
@@ -78,6 +82,7 @@ def _option_schemas() -> dict[str, dict[str, Any]]:
 
 _EXAMPLES = {
     "model": "spiking-mha", "max_steps": 8, "confidence": 0.9, "seed": 7, "encoder": "bernoulli", "raster": "output",
+    "record": "yes",
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from service.card import Card
 from service.encoding import ENCODERS, MAX_SEED, Encoder
@@ -20,6 +20,11 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,25}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
 
+RecordOption = Literal["yes", "no", "required"]
+RECORD_OPTIONS: tuple[RecordOption, ...] = ("yes", "no", "required")
+"""Remember the request, do not, or answer only once the record is on disk."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What a request asked for, complete: every default is filled in."""
@@ -29,6 +34,7 @@ class Options:
     seed: int
     encoder: Encoder = "bernoulli"
     raster: tuple[str, ...] = ()  # layers in the card's order; none: no raster
+    record: RecordOption = "yes"
 
 
 Given = dict[str, list[Any]]
@@ -82,6 +88,13 @@ def _encoder(value: Any, card: Card) -> Encoder:
     raise _invalid("encoder", f"one of {', '.join(ENCODERS)}", value)
 
 
+def _record(value: Any, card: Card) -> RecordOption:
+    for name in RECORD_OPTIONS:
+        if value == name:
+            return name
+    raise _invalid("record", f"one of {', '.join(RECORD_OPTIONS)}", value)
+
+
 def _raster(value: Any, card: Card) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -100,6 +113,7 @@ _PARSERS: dict[str, Callable[[Any, Card], Any]] = {
     "seed": _seed,
     "encoder": _encoder,
     "raster": _raster,
+    "record": _record,
 }
 OPTION_NAMES = ("model", *_PARSERS)
 

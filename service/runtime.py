@@ -10,12 +10,19 @@ from typing import ParamSpec, TypeVar
 
 from service.classification import Classifier, Query
 from service.errors import Problem
-from service.records import MemoryRecords, Records
+from service.records import Recorder, Store, StoreError
 from service.registry import Models
 from service.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+FLUSH_SECONDS = 5.0
+"""What waits to be written when the service stops has so long."""
+
+
+SETTLE_SECONDS = 1.0
+"""Who asks for past requests waits so long for the newest ones to be written."""
 
 
 def _cores() -> int:
@@ -28,29 +35,51 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.records: Records = MemoryRecords(settings.history, settings.history_bytes)
         self.workers = _cores()
+        self._store: Store | None = None
+        self._recorder: Recorder | None = None
         self._classifier: Classifier | None = None
         self._pool: ThreadPoolExecutor | None = None
 
     def start(self, models: Models) -> None:
-        """Ready from here on."""
+        """Ready from here on. A database that is away does not matter: records wait for it."""
+        settings = self.settings
+        self._store = Store(settings.database_url)
+        self._recorder = Recorder(
+            self._store,
+            most_waiting=settings.record_queue,
+            most_kept=settings.retention or None,
+            longest_kept=settings.retention_days * 86_400 or None,
+        )
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="simulation")
-        self._classifier = Classifier(models, self.records, self.settings)
+        self._classifier = Classifier(models, self._recorder, settings)
 
     def stop(self) -> None:
-        """Waits for the jobs in progress."""
+        """Waits for the jobs in progress, and writes what waits to be written."""
         self._classifier = None
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+        if self._recorder is not None:
+            self._recorder.close(FLUSH_SECONDS)
+            self._recorder = None
+        if self._store is not None:
+            self._store.close()
+            self._store = None
 
     @property
     def classifier(self) -> Classifier:
         """Raises Problem until the models are loaded."""
         if self._classifier is None:
-            raise Problem("not-ready", "models that are loaded and warmed up", "none yet")
+            raise _not_ready()
         return self._classifier
+
+    @property
+    def recorder(self) -> Recorder:
+        """Raises Problem until the models are loaded."""
+        if self._recorder is None:
+            raise _not_ready()
+        return self._recorder
 
     def is_light(self, content_type: str, query: Query, body: bytes) -> bool:
         """See `Classifier.is_light`. Nothing is, until the models are loaded."""
@@ -65,3 +94,23 @@ class Service:
         """Runs a function that computes, in a worker thread: the event loop goes on."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+
+    async def past(self, function: Callable[[Store], T]) -> T:
+        """Asks the store of records, in a thread. Raises Problem where the database is away."""
+        store, recorder = self._store, self.recorder
+        if store is None:
+            raise _not_ready()
+
+        def ask() -> T:
+            recorder.flush(SETTLE_SECONDS)  # who was just answered finds the answer
+            return function(store)
+
+        try:
+            # not among the workers: a slow database must not keep pictures waiting
+            return await asyncio.to_thread(ask)
+        except StoreError as error:
+            raise Problem("records-away", "the database of records", str(error)[:200]) from error
+
+
+def _not_ready() -> Problem:
+    return Problem("not-ready", "models that are loaded and warmed up", "none yet")

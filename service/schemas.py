@@ -6,16 +6,30 @@ hold every answer against them.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.card import Card
 from service.encoding import MAX_SEED, Encoder
+from service.options import RecordOption
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Count = Annotated[int, Field(ge=0)]
+FigureKind = Literal[
+    "spike-trains",
+    "filtered-spike-trains",
+    "decay-kernels",
+    "membrane-potentials",
+    "output-spiking",
+    "output-feedback",
+    "attention",
+    "random-spike-trains",
+    "sheet",
+]
+"""The keys of `service.figures.KINDS`, which needs matplotlib to be imported; a test holds them together."""
 
 
 class Part(BaseModel):
@@ -47,6 +61,11 @@ class ClassifyOptions(Part):
     raster: str | None = Field(
         None,
         description="Layers whose spikes are wanted, separated by commas: `input`, `output`, ... or `all`.",
+    )
+
+    record: RecordOption | None = Field(
+        None,
+        description="`yes` (default) remembers the request soon, `required` before it is answered, `no` not at all.",
     )
 
 
@@ -101,6 +120,7 @@ class Classification(Part):
     synaptic_operations_by_kind: OperationsByKind
     timings_ms: Timings
     raster: dict[str, LayerRaster] | None = Field(None, description="only where it was asked for")
+    recorded: bool = Field(description="whether `GET /spikes/{id}` will know it")
 
 
 class BatchResult(Part):
@@ -126,12 +146,61 @@ class RequestList(Part):
     next: str | None = Field(description="give it as `before` to get the next page; null on the last one")
 
 
+Numbers = list[float]
+
+
+class ReplayVerdict(Part):
+    equal: bool = Field(description="whether the replay is what was recorded: prediction, steps, counts")
+    differences: list[str] = Field(description="what is not")
+
+
+class Probabilities(Part):
+    """[T][10] each."""
+
+    spike: list[Numbers] = Field(description="of a spike of each output neuron")
+    class_: list[Numbers] = Field(alias="class", description="of each class, after each step")
+
+
 class StoredRequest(Part):
-    """A recent classification with everything that it returned."""
+    """A recent classification with everything that it returned; with `include`, what its replay shows."""
 
     time: str
     pixels: list[list[int]] = Field(description="28 x 28, the picture as the network saw it")
     answer: Classification
+    replay: ReplayVerdict | None = Field(None, description="only with `include`, as all that follows")
+    contrast: list[list[int]] | None = Field(None, description="28 x 28, what the retina makes of the pixels")
+    raster: dict[str, LayerRaster] | None = Field(None, description="of every layer")
+    filtered: list[list[Numbers]] | None = Field(
+        None, description="[T][28][28] filtered spike trains (kernel A), in spikes"
+    )
+    potentials: list[Numbers] | None = Field(
+        None, description="[T][10] membrane potentials of the output neurons, in logits"
+    )
+    probabilities: Probabilities | None = None
+    feedback: list[Numbers] | None = Field(
+        None, description="[T][10] output spikes through kernel B, in spikes: what the next step is fed"
+    )
+    attention: dict[str, list[list[Numbers]]] | None = Field(
+        None, description="block to [T][heads][49]: how often each token's keys met queries"
+    )
+
+
+class ReplayQuery(Part):
+    """What to replay."""
+
+    include: str = Field(
+        "",
+        description="parts, separated by commas: raster, filtered, potentials, probabilities, feedback, attention; "
+        "or `all`",
+        examples=["potentials,attention"],
+    )
+
+
+class FigureQuery(Part):
+    """Which figure."""
+
+    kind: FigureKind = Field(description="stage to draw")
+    format: Literal["png", "svg"] = Field("png", description="of the file")
 
 
 class RecentQuery(Part):
@@ -139,8 +208,73 @@ class RecentQuery(Part):
 
     limit: int = Field(50, ge=1, le=1000, description="most requests to return")
     before: str | None = Field(
-        None, pattern="^[0-9a-f]{24}$", description="only those older than this id: `next` of the page before"
+        None, pattern="^[0-9A-Za-z_=-]{1,200}$", description="go on after a page: its `next`"
     )
+    model: str | None = Field(None, description="only requests that this model answered")
+    prediction: int | None = Field(None, ge=0, le=9, description="only those read as this digit")
+    confidence_below: float | None = Field(None, ge=0, le=1, description="only those less sure than this")
+    steps_at_least: int | None = Field(None, ge=1, le=64, description="only those that took so many steps")
+    since: datetime | None = Field(None, description="only those from this time on, ISO 8601")
+    until: datetime | None = Field(None, description="only those up to this time, ISO 8601")
+    order: Literal["newest", "confidence"] = Field(
+        "newest", description="newest first, or least confident first"
+    )
+
+
+class ForgetQuery(Part):
+    """Which requests to forget."""
+
+    until: datetime = Field(description="all up to this time, ISO 8601")
+
+
+class Forgotten(Part):
+    deleted: Count
+
+
+class StatisticsQuery(Part):
+    """Which requests to look at."""
+
+    model: str | None = Field(None, description="of which model; default: the service's")
+    since: datetime | None = Field(None, description="from this time on, ISO 8601")
+    until: datetime | None = Field(None, description="up to this time, ISO 8601")
+    limit: int = Field(1000, ge=1, le=10_000, description="the newest so many")
+    replays: int = Field(
+        32, ge=0, le=200, description="so many are replayed, to find silent and saturated neurons"
+    )
+
+
+class LayerStatistics(Part):
+    name: str
+    firing_rate: float | None = Field(description="spikes a neuron and step, mean over requests")
+    normal_rate: float | None = Field(description="the same on the validation set, from the card")
+    z: float | None = Field(description="how many times the usual spread between images they are apart")
+    drift: bool
+    neurons: Count
+    silent: int | None = Field(description="neurons that never spiked in the replays")
+    saturated: int | None = Field(description="neurons that spiked at nearly every step")
+
+
+class MeanOperations(Part):
+    accumulates: float | None
+    multiply_accumulates: float | None
+
+
+class Statistics(Part):
+    """Figures of a window of requests."""
+
+    model: str
+    model_version: str
+    requests: Count
+    predictions: list[Count] = Field(description="how often each digit was read")
+    steps: list[Count] = Field(description="how many requests took 1, 2, ... steps")
+    mean_steps: float | None
+    mean_confidence: float | None
+    stopped_by_confidence: Count
+    synaptic_operations: MeanOperations = Field(description="of an image on average")
+    energy_nj: float | None = Field(description="of an image on average: 8-bit operations at 45 nm, alone")
+    layers: list[LayerStatistics]
+    drift: bool = Field(description="whether any layer fires unlike on the validation set")
+    drifting_layers: list[str]
 
 
 class ModelSummary(Part):
@@ -175,9 +309,17 @@ class ReadyModel(Part):
     engine: str
 
 
+class RecordsState(Part):
+    status: Literal["ok", "degraded"]
+    reason: str | None = Field(description="why records cannot be written")
+    waiting: Count = Field(description="records that wait to be written")
+    dropped: Count = Field(description="records that were lost since the start")
+
+
 class Ready(Part):
-    status: Literal["ready"]
+    status: Literal["ready", "degraded"] = Field(description="degraded: it classifies, and does not remember")
     models: list[ReadyModel]
+    records: RecordsState
 
 
 class ProblemDocument(Part):
@@ -228,6 +370,7 @@ CLASSIFICATION: dict[str, Any] = {
     "synaptic_operations_by_kind": {"accumulates": 262544, "multiply_accumulates": 23200},
     "timings_ms": {"decode": 0.1012, "encode": 0.2511, "simulate": 0.4403},
     "raster": {"output": {"shape": [10], "events": [[0, 7]]}},
+    "recorded": True,
 }
 BATCH = {"results": [{name: value for name, value in CLASSIFICATION.items() if name != "raster"}]}
 SUMMARY = {
@@ -260,7 +403,37 @@ PNG_BASE64 = (
     "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAAQElEQVR42mNgGGSAEcb4j0WQCZ9OJqKMRYD/cFESjf1ProOQNJKmE1kjSTpR"
     "NJKiE1UjCTrRNBKvE10jfp0DAQAZPwklKSb92AAAAABJRU5ErkJggg=="
 )
-STORED = {"time": TIME, "pixels": PIXELS, "answer": CLASSIFICATION}
+STORED = {
+    "time": TIME,
+    "pixels": PIXELS,
+    "answer": {name: value for name, value in CLASSIFICATION.items() if name != "raster"},
+}
+STATISTICS: dict[str, Any] = {
+    "model": "spiking-mha",
+    "model_version": "1.0.0",
+    "requests": 120,
+    "predictions": [10, 14, 12, 12, 12, 11, 12, 13, 12, 12],
+    "steps": [96, 12, 6, 3, 1, 1, 0, 1],
+    "mean_steps": 1.4,
+    "mean_confidence": 0.991,
+    "stopped_by_confidence": 119,
+    "synaptic_operations": {"accumulates": 404498.0, "multiply_accumulates": 30245.0},
+    "energy_nj": 19.1,
+    "layers": [
+        {
+            "name": "tokens",
+            "firing_rate": 0.031,
+            "normal_rate": 0.03,
+            "z": 0.1,
+            "drift": False,
+            "neurons": 4704,
+            "silent": 812,
+            "saturated": 0,
+        }
+    ],
+    "drift": False,
+    "drifting_layers": [],
+}
 MODELS = {
     "default": "spiking-mha",
     "models": [
@@ -275,7 +448,11 @@ MODELS = {
         }
     ],
 }
-READY = {"status": "ready", "models": [{"name": "spiking-mha", "version": "1.0.0", "engine": "onnxruntime"}]}
+READY = {
+    "status": "ready",
+    "models": [{"name": "spiking-mha", "version": "1.0.0", "engine": "onnxruntime"}],
+    "records": {"status": "ok", "reason": None, "waiting": 0, "dropped": 0},
+}
 MODEL_CARD = {
     "engine": "onnxruntime",
     "card": {

@@ -56,13 +56,33 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         default=16_000_000, ge=784, description="most pixels (width times height) of a picture"
     )
-    history: int = Field(default=1000, ge=0, description="how many recent requests `GET /spikes` remembers")
-    history_bytes: int = Field(
-        default=64 * 1024 * 1024, ge=0, description="most memory that their answers may take, in bytes"
+    record: str = Field(
+        default="all",
+        pattern=r"^(all|off|sample:(0(\.\d+)?|1(\.0+)?))$",
+        description="which requests are remembered: `all`, `off`, or a share of them such as `sample:0.01`",
+    )
+    database_url: str = Field(
+        default="sqlite:///spikehead.db",
+        min_length=1,
+        description="where: `sqlite:///FILE`, or `postgresql+psycopg://USER:PASSWORD@HOST/NAME`",
+    )
+    record_queue: int = Field(
+        default=10_000, ge=1, description="most records that wait to be written; more are dropped and counted"
+    )
+    retention: int = Field(default=1_000_000, ge=0, description="most records that are kept; 0: no limit")
+    retention_days: float = Field(
+        default=30.0, ge=0, description="days after which a record is deleted; 0: never"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged: `debug`, `info`, `warning` or `error`"
     )
+
+
+def recorded_share(record: str) -> float:
+    """The share of requests that the setting `record` asks to remember."""
+    if record.startswith("sample:"):
+        return float(record.removeprefix("sample:"))
+    return 1.0 if record == "all" else 0.0
 
 
 def load_settings() -> Settings:

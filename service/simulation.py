@@ -66,12 +66,15 @@ class Simulator:
             yield from self._answering.answers(stimulus, rule, ids, decode_ms)
             return
         for identifier, found in zip(ids, self.classify(images, seeds, options, decode_ms), strict=True):
+            rasters = found.pop("raster", None)
+            without = to_json({"id": identifier, **found})
             yield Answer(
-                json=to_json({"id": identifier, **found}),
+                json=without if rasters is None else without[:-1] + b',"raster":' + to_json(rasters) + b"}",
                 prediction=found["prediction"],
                 confidence=found["confidence"],
                 steps=found["steps_used"],
                 stopped_by=found["stopped_by"],
+                stored=without,  # no raster is ever stored: it is replayed
             )
 
     def describe(self, outcome: Outcome, seed: int, options: Options, decode_ms: float) -> dict[str, Any]:

@@ -1,5 +1,18 @@
 """Fixtures that tests of the service share with tests that span both packages."""
 
+from collections.abc import Iterator
+
+import pytest
+
 from tests.service.conftest import models_folder, shipped
 
 __all__ = ["models_folder", "shipped"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def records_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A service with default settings leaves no records in the working directory."""
+    folder = tmp_path_factory.mktemp("default-records")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPIKEHEAD_DATABASE_URL", f"sqlite:///{folder}/records.db")
+        yield

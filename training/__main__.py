@@ -440,8 +440,8 @@ def figures(
     """Draw what happens to an image: one PNG for each stage, and one sheet."""
     from service.engine.onnxruntime import OnnxruntimeEngine
     from service.images import prepare
-    from training.figures import draw_all
-    from training.recording import record
+    from service.figures import draw_all
+    from service.recording import record
 
     engine = OnnxruntimeEngine(model)
     limit = engine.card.max_steps

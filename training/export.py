@@ -272,10 +272,12 @@ def _calibrated(draft: Card, trial: ByStep, labels: NDArray[np.int64]) -> Card:
     confidence = choose_confidence(probabilities, labels)
     stopped = stop(probabilities, confidence)
     error = expected_calibration_error(stopped.probabilities, labels)
+    # Normal is what the service sees: of each image the steps until it stops.
+    ran = np.arange(len(scale))[:, None] < stopped.steps  # [T, N]
     layers = []
     for layer in draft.layers:
         neurons = float(np.prod(layer.shape))
-        rate = trial.spikes[layer.name].mean(0) / neurons  # [N]: mean over steps, by image
+        rate = (trial.spikes[layer.name] * ran).sum(0) / (stopped.steps * neurons)  # [N], by image
         rates = {"normal_rate": round(float(rate.mean()), 6), "normal_rate_std": round(float(rate.std()), 6)}
         layers.append({**layer.model_dump(), **rates})
     accuracy = {

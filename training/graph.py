@@ -27,7 +27,7 @@ from training.network import (
     SpikingTransformer,
     Synapses,
 )
-from training.neurons import EXACT_LIMIT, probability_table, round_nearest
+from training.neurons import EXACT_LIMIT, probability_table, round_nearest, table_shift
 
 OPSET = 17
 IR_VERSION = 9
@@ -240,6 +240,10 @@ def _readout(
 
     table = probability_table(float(scale))
     half = len(table) // 2
+    shift = table_shift(float(scale))
+    if shift:
+        part = graph.node("Mul", [u, graph.number(2.0**-shift)], "potential.part")
+        u = graph.node("Floor", [part], "potential.coarse")
     clipped = graph.node("Clip", [u, graph.number(-half), graph.number(half)], "potential.clipped")
     position = graph.node("Add", [clipped, graph.number(half)], "potential.position")
     index = graph.node("Cast", [position], "potential.index", to=TensorProto.INT64)

@@ -22,7 +22,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.neurons import decay_filter, leak, lif, probability_table, round_nearest, tau_of_shift
+from training.neurons import (
+    decay_filter,
+    leak,
+    lif,
+    probability_table,
+    round_nearest,
+    table_shift,
+    tau_of_shift,
+)
 
 CLASSES = 10
 SIDE = 28
@@ -187,9 +195,10 @@ class ProbabilisticReadout(nn.Module):
         _, gamma, feedback, scale = self.readout_parameters()
         potential = torch.zeros_like(drive[0])
         trace = torch.zeros_like(drive[0])  # (B * y): negative
-        table = None
+        table, coarse = None, 1.0
         if self.integer and not self.training:
             table = torch.from_numpy(probability_table(float(scale))).to(drive.device)
+            coarse = 2.0 ** -table_shift(float(scale))
         potentials, probabilities, outputs = [], [], []
         for current, uniform in zip(drive, uniforms, strict=True):
             potential = leak(potential, config.shift_readout, self.integer) + current if filtered else current
@@ -198,7 +207,7 @@ class ProbabilisticReadout(nn.Module):
                 p = torch.sigmoid(u * scale)
             else:
                 half = len(table) // 2
-                p = table[(u.clamp(-half, half) + half).long()]
+                p = table[((u * coarse).floor().clamp(-half, half) + half).long()]
             y = (uniform < p).to(u.dtype)
             trace = leak(trace, config.shift_feedback, True) - config.trace_unit * y
             potentials.append(u)

@@ -119,14 +119,28 @@ def decay_filter(spikes: Tensor, shift: int, unit: int) -> Tensor:
     return torch.stack(traces)
 
 
+REACH = 16.0
+"""Logits beyond which a spike is as good as certain, either way."""
+
+MOST_ENTRIES = 2**14
+
+
+def table_shift(potential_scale: float) -> int:
+    """Potentials share an entry of the table by so many low bits: 0 unless it would have over 2**14 entries."""
+    return max(0, int(np.ceil(np.log2(2 * REACH / potential_scale / MOST_ENTRIES))))
+
+
 def probability_table(
-    potential_scale: float, reach: float = 16.0, levels: int = 2**16
+    potential_scale: float, levels: int = 2**16
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """sigmoid(potential) for every integer potential within +-`reach` logits, in multiples of 1/levels.
+    """sigmoid(potential) for every integer potential within +-`REACH` logits, in multiples of 1/levels.
 
     A table, because a rounded sigmoid differs between machines in its last bit, and that bit could flip an
-    output spike. float32 [2 * reach / potential_scale + 1], centred on potential 0.
+    output spike. Entry i + len // 2 is for the potentials u with u >> `table_shift` = i, at their middle.
+    float32 [about 2 * REACH / potential_scale, at most 2**14 and 3].
     """
-    half = int(np.ceil(reach / potential_scale))
-    logits = np.arange(-half, half + 1) * potential_scale
+    width = 2 ** table_shift(potential_scale)
+    half = int(np.ceil(REACH / potential_scale / width))
+    middle = np.arange(-half, half + 1) * width + (width - 1) / 2
+    logits = middle * potential_scale
     return np.asarray(np.round(levels / (1.0 + np.exp(-logits))) / levels, np.float32)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -34,20 +34,38 @@ class Rule:
     confidence: float
 
 
-@dataclass(slots=True)  # not frozen: one is made an image, and freezing costs a call a field
-class Outcome:
+class Outcome(Protocol):
     """One image's run."""
 
-    steps: int
-    stopped_by: str  # "confidence" or "max_steps"
-    probabilities: NDArray[np.float64]  # [10]
-    output_counts: NDArray[np.int64]  # [10]
-    counts: dict[str, int]  # layer -> spikes
-    accumulates: int
-    multiply_accumulates: int
-    encode_ms: float
-    simulate_ms: float
-    recorded: dict[str, Array] = field(default_factory=dict)  # layer -> {0, 1} [T, *shape]
+    recorded: dict[str, Array]
+    """layer -> {0, 1} [T, *shape]"""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def stopped_by(self) -> str:
+        """`confidence` or `max_steps`."""
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """[10]"""
+
+    @property
+    def output_counts(self) -> NDArray[np.int64]:
+        """[10]"""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """layer -> spikes"""
+
+    @property
+    def accumulates(self) -> int: ...
+    @property
+    def multiply_accumulates(self) -> int: ...
+    @property
+    def encode_ms(self) -> float: ...
+    @property
+    def simulate_ms(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,17 @@ class ByStep:
     multiply_accumulates: NDArray[np.int64]  # [T, N] products of nonzero filtered pixels with weights
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What one time step of one image gave. What a model does not have is None."""
+
+    spikes: dict[str, Array]  # layer -> {0, 1} uint8, in the layer's shape; "input" and "output" too
+    potential: NDArray[np.int64]  # [10] membrane potentials of the output neurons, integer units
+    spike_probability: NDArray[np.float64]  # [10]
+    traces: NDArray[np.int64] | None  # [28, 28] filtered spike trains, in units of kernel A
+    feedback: NDArray[np.int64] | None  # [10] (B * y), in units of kernel B: what the next step is fed
+
+
 class Answer(NamedTuple):
     """An image's answer as it goes over the wire, and what of it is remembered in columns."""
 
@@ -68,6 +97,7 @@ class Answer(NamedTuple):
     confidence: float
     steps: int
     stopped_by: str
+    stored: bytes | None = None  # what of `json` is remembered, where that is not all of it
 
 
 class Engine(Protocol):
@@ -86,6 +116,9 @@ class Engine(Protocol):
 
         An image with a seed has the same outcome alone and in any company, but for its timings.
         """
+
+    def course(self, image: NDArray[np.uint8], seed: int, steps: int, encoder: Encoder) -> Iterator[Moment]:
+        """Simulate one image uint8 [28, 28], a step each time that the next one is asked for."""
 
     def by_step(
         self, images: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: Encoder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.card import Card, ModelError, load_card
 from service.encoding import Encoder
 from service.engine import stepping
-from service.engine.base import Array, ByStep, Outcome, Rule, SimulationState, Step, Stimulus
+from service.engine.base import Array, ByStep, Moment, Outcome, Rule, SimulationState, Step, Stimulus
 from service.operations import SynapticOperations
 
 NAME = "onnxruntime"
@@ -75,6 +75,9 @@ class OnnxruntimeEngine:
             one = Stimulus(stimulus.images[i : i + 1], [seed], stimulus.encoder)
             outcomes += stepping.classify(self, self._operations, one, rule, recorded)
         return outcomes
+
+    def course(self, image: NDArray[np.uint8], seed: int, steps: int, encoder: Encoder) -> Iterator[Moment]:
+        return stepping.course(self, image, seed, steps, encoder)
 
     def by_step(
         self, images: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: Encoder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,24 @@ from numpy.typing import NDArray
 from service.card import Card
 from service.decision import class_probabilities
 from service.encoding import CLASSES, RATE_LEVELS, Encoder, contrast, encode, rates
-from service.engine.base import Array, ByStep, Outcome, Rule, SteppingEngine, Stimulus
+from service.engine.base import Array, ByStep, Moment, Outcome, Rule, SteppingEngine, Stimulus
 from service.operations import SynapticOperations
+
+
+@dataclass(slots=True)
+class Ran:
+    """An `Outcome`."""
+
+    steps: int
+    stopped_by: str
+    probabilities: NDArray[np.float64]
+    output_counts: NDArray[np.int64]
+    counts: dict[str, int]
+    accumulates: int
+    multiply_accumulates: int
+    encode_ms: float
+    simulate_ms: float
+    recorded: dict[str, Array]
 
 
 @dataclass
@@ -105,6 +121,25 @@ def simulate(
     return [_outcome(tally, image, *stopped[image], encode_ms, simulate_ms) for image in range(count)]
 
 
+def course(
+    engine: SteppingEngine, image: NDArray[np.uint8], seed: int, steps: int, encoder: Encoder
+) -> Iterator[Moment]:
+    """`Engine.course` for an engine that steps."""
+    trains, uniforms = stimulate(engine.card, contrast(image[None]), [seed], steps, encoder)
+    state = engine.initial_state(1)
+    for t in range(steps):
+        step = engine.step(state, trains[t], uniforms[t])
+        state = step.state
+        spikes = {"input": trains[t], **step.spikes, "output": step.output_spikes}
+        yield Moment(
+            spikes={name: (values[0] != 0).astype(np.uint8) for name, values in spikes.items()},
+            potential=step.potential[0].astype(np.int64),
+            spike_probability=step.spike_probability[0].astype(np.float64),
+            traces=state["state.input"][0, 0].astype(np.int64) if "state.input" in state else None,
+            feedback=state["state.feedback"][0].astype(np.int64) if "state.feedback" in state else None,
+        )
+
+
 def by_step(engine: SteppingEngine, operations: SynapticOperations, stimulus: Stimulus, steps: int) -> ByStep:
     """`Engine.by_step` for an engine that steps."""
     count = len(stimulus.images)
@@ -150,7 +185,7 @@ def _outcome(
     encode_ms: float,
     simulate_ms: float,
 ) -> Outcome:
-    return Outcome(
+    return Ran(
         steps=steps,
         stopped_by=stopped_by,
         probabilities=probabilities,

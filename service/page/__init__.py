@@ -1,9 +1,13 @@
-"""The web page and the documentation's page: static files, kept in memory."""
+"""The web page and the documentation's page: static files, kept in memory. plotly's script comes from its package."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import importlib.util
+import threading
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -20,13 +24,21 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",  # that is: ask whether it has changed
 }
+INDEX_POLICY = f"{POLICY}; style-src 'self' 'unsafe-inline'"
+"""plotly writes its own styles into the page; scripts stay strict."""
+
+PLOTLY = "plotly.js"
+PLOTLY_SECONDS = 7 * 24 * 3600
+"""plotly's script changes only where its package is updated: browsers keep it so long without asking."""
 
 
 @dataclass(frozen=True)
@@ -38,33 +50,95 @@ class File:
     etag: str
 
 
+def _etag(content: bytes) -> str:
+    return f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+
+
 def load_files(folder: Path) -> dict[str, File]:
     """The page's files by name."""
     files = {}
     for path in sorted(folder.iterdir()):
         if path.suffix in MEDIA_TYPES:
             content = path.read_bytes()
-            files[path.name] = File(
-                content, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-            )
+            files[path.name] = File(content, MEDIA_TYPES[path.suffix], _etag(content))
     return files
+
+
+@dataclass(frozen=True)
+class Plotly:
+    """plotly's script as its Python package ships it. What is kept is compressed: 1.5 MB instead of 5."""
+
+    compressed: bytes
+    etag: str
+
+
+def plotly_path() -> Path:
+    """Where the installed package has its script. The package itself is not imported."""
+    spec = importlib.util.find_spec("plotly")
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    for folder in folders:
+        path = Path(folder) / "package_data" / "plotly.min.js"
+        if path.is_file():
+            return path
+    raise Problem("not-found", "plotly's script (pip install 'plotly>=6')", "no such package")
+
+
+_reading = threading.Lock()  # compressing takes a moment: once is enough
+
+
+@cache
+def _read_plotly(path: Path) -> Plotly:
+    content = path.read_bytes()
+    return Plotly(gzip.compress(content, 6, mtime=0), _etag(content))
+
+
+def plotly() -> Plotly:
+    """The script, read when it is first asked for. Raises Problem where it is not installed."""
+    path = plotly_path()
+    with _reading:
+        return _read_plotly(path)
+
+
+def _unchanged(request: Request, etag: str, headers: dict[str, str]) -> Response | None:
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return None
+
+
+def _plotly_script(request: Request) -> Response:
+    """In a worker thread, as it is no coroutine: reading and compressing would hold up others."""
+    script = plotly()
+    headers = {
+        **HEADERS,
+        "ETag": script.etag,
+        "Cache-Control": f"public, max-age={PLOTLY_SECONDS}",
+        "Vary": "Accept-Encoding",
+    }
+    if unchanged := _unchanged(request, script.etag, headers):
+        return unchanged
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        content = script.compressed
+    else:
+        content = gzip.decompress(script.compressed)
+    return Response(content, media_type=MEDIA_TYPES[".js"], headers=headers)
 
 
 def add_routes(app: FastAPI) -> None:
     """`/` and `/docs`, and `/page/...` for what they load."""
     files = load_files(Path(__file__).parent)
 
-    def answer(request: Request, name: str) -> Response:
+    def answer(request: Request, name: str, policy: str = POLICY) -> Response:
         if name not in files:
-            raise Problem("not-found", f"one of {', '.join(files)}", shown(name))
+            raise Problem("not-found", f"one of {', '.join([*files, PLOTLY])}", shown(name))
         file = files[name]
-        headers = {**HEADERS, "ETag": file.etag}
-        if file.etag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
+        headers = {**HEADERS, "Content-Security-Policy": policy, "ETag": file.etag}
+        if unchanged := _unchanged(request, file.etag, headers):
+            return unchanged
         return Response(file.content, media_type=file.media_type, headers=headers)
 
     async def index(request: Request) -> Response:
-        return answer(request, "index.html")
+        return answer(request, "index.html", INDEX_POLICY)
 
     async def documentation(request: Request) -> Response:
         return answer(request, "docs.html")
@@ -76,6 +150,7 @@ def add_routes(app: FastAPI) -> None:
         [
             Route("/", index, include_in_schema=False),
             Route("/docs", documentation, include_in_schema=False),
+            Route(f"/page/{PLOTLY}", _plotly_script, include_in_schema=False),
             Route("/page/{name}", part, include_in_schema=False),
         ]
     )

@@ -1,16 +1,40 @@
-// The page: pad and file on one side, the answer on the other.
+// The page: what is drawn or chosen goes to the service; what comes back goes on the stage.
 
 import * as api from "./api.js";
-import { Pad } from "./pad.js";
-import * as show from "./show.js";
+import { isArrow, Pad } from "./pad.js";
+import { load as loadPlots } from "./plots.js";
+import { Recent } from "./recent.js";
+import { addStep, liveRun, storedRun } from "./run.js";
+import { Stage } from "./stage.js";
+import { Timeline } from "./timeline.js";
+
+const REST = 800; // milliseconds that the pen rests before the drawing is classified
+const TRIES = [50, 150, 400, 1000]; // milliseconds between tries: a record is written a little after its answer
 
 const by = (id) => document.getElementById(id);
+const form = by("options");
 const hint = by("pen").textContent;
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const cards = new Map(); // model -> card
 let picture = null; // a chosen file; null where the pad is drawn on
+let resting = 0; // timer of the pen
+let work = new AbortController(); // what is under way; a newer request ends it
 
-const pad = new Pad(by("pad"), (down, { x, y }) => {
-  const place = `${Math.round(100 * x)} % from the left, ${Math.round(100 * y)} % from the top`;
-  by("pen").textContent = down ? `Pen down, ${place}. Space lifts it.` : `Pen up, ${place}. ${hint}`;
+const stage = new Stage();
+const timeline = new Timeline({ slider: by("slider"), play: by("play"), label: by("step") }, (t) => stage.at(t));
+const recent = new Recent(
+  { list: by("list"), more: by("more"), order: by("order"), digit: by("read"), note: by("note") },
+  open,
+);
+const pad = new Pad(by("pad"), by("nib"), {
+  onPen: (down, { x, y }) => {
+    const place = `${Math.round(100 * x)} % from the left, ${Math.round(100 * y)} % from the top`;
+    by("pen").textContent = down ? `Pen down, ${place}. Space lifts it.` : `Pen up, ${place}. ${hint}`;
+  },
+  onStroke: (done) => {
+    clearTimeout(resting);
+    if (done) resting = setTimeout(classify, REST);
+  },
 });
 
 function say(text, error = false) {
@@ -19,47 +43,116 @@ function say(text, error = false) {
 }
 
 function options() {
-  const given = [...new FormData(by("options"))].filter(([, value]) => value !== "");
-  return Object.fromEntries(given);
+  const given = Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ""));
+  return by("all").checked ? { ...given, confidence: "1" } : given;
 }
 
-async function classify() {
-  if (pad.empty && !picture) return say("Draw a digit first, or choose a picture.", true);
+// A model's card; null where the service no longer has it.
+async function card(name) {
+  if (!cards.has(name)) {
+    try {
+      cards.set(name, (await api.model(name)).card);
+    } catch {
+      return null;
+    }
+  }
+  return cards.get(name);
+}
+
+// One thing is done at a time: a newer one ends it. Errors are said in words.
+async function doing(text, job) {
+  clearTimeout(resting);
+  work.abort();
+  const mine = (work = new AbortController());
   by("classify").disabled = true;
-  say("Classifying …");
+  say(text);
   try {
-    await present(await api.classify(picture ?? (await pad.blob()), options()));
+    await job(mine.signal);
   } catch (error) {
-    by("answer").hidden = true; // it belongs to another picture
+    if (mine.signal.aborted) return;
+    stage.clear(); // what it shows belongs to another picture
+    timeline.pause();
     say(error.message, true);
   } finally {
-    by("classify").disabled = false;
+    if (mine === work) by("classify").disabled = false;
   }
 }
 
-async function present(answer) {
-  say(`This is a ${answer.prediction}, with a probability of ${(100 * answer.confidence).toFixed(1)} %.`);
-  by("digit").textContent = answer.prediction;
-  show.bars(by("bars"), answer.class_probabilities, answer.prediction);
-  show.raster(by("raster"), answer.raster.output, answer.steps_used);
-  show.frames(by("input"), answer.raster.input, answer.steps_used);
-  show.facts(by("facts"), answer);
-  by("answer").hidden = false;
-  by("seen").parentElement.hidden = true;
+function classify() {
+  if (pad.empty && !picture) return say("Draw a digit first, or choose a picture.", true);
+  return doing("Classifying …", async (signal) => {
+    const given = options();
+    const run = liveRun(await card(given.model));
+    const blob = picture ?? (await pad.blob());
+    timeline.pause();
+    const answer = await api.classify(blob, given, (step) => {
+      addStep(run, step);
+      if (signal.aborted) return;
+      if (run.steps === 1) timeline.set(0, false);
+      timeline.resize(run.steps, false);
+      if (!calm.matches && !timeline.playing) timeline.start(0);
+      stage.show(run, timeline.step);
+    }, signal);
+    signal.throwIfAborted();
+    run.answer = answer;
+    const document = answer.recorded === false ? null : await replayed(answer.id, signal, TRIES).catch(() => null);
+    signal.throwIfAborted();
+    present(document ? storedRun(run.card, document.document) : run, document?.trouble);
+    recent.load().then(() => recent.mark(answer.id));
+  });
+}
+
+// A stored request with all that its replay shows; as it was answered, with the reason, where it has no replay.
+async function replayed(id, signal, tries = []) {
   try {
-    show.pixels(by("seen"), (await api.stored(answer.id)).pixels);
-    by("seen").parentElement.hidden = false;
-  } catch {
-    // the request is no longer stored: the answer stands without the picture
+    return { document: await api.replay(id, signal), trouble: "" };
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error.status === 404 && tries.length) {
+      await new Promise((resolve) => setTimeout(resolve, tries[0]));
+      return replayed(id, signal, tries.slice(1));
+    }
+    if (error.status === 404 || error.status === undefined) throw error;
+    return { document: await api.stored(id, signal), trouble: `${error.message}.` };
   }
+}
+
+function open(id) {
+  return doing("Opening …", async (signal) => {
+    timeline.pause();
+    const { document, trouble } = await replayed(id, signal);
+    const run = storedRun(await card(document.answer.model), document);
+    signal.throwIfAborted();
+    recent.mark(id);
+    timeline.set(0, false);
+    present(run, trouble);
+  });
+}
+
+// Shows a run that is complete, from its first step on; without motion, its last step.
+function present(run, trouble = "") {
+  const { answer } = run;
+  const spent = answer.steps_used === 1 ? "1 step" : `${answer.steps_used} steps`;
+  say(`This is a ${answer.prediction}, with a probability of ${(100 * answer.confidence).toFixed(1)} % after ${spent}. ${trouble}`.trim());
+  history.replaceState(null, "", `#${answer.id}`);
+  timeline.resize(run.steps, true);
+  if (calm.matches) timeline.set(Math.max(0, run.steps - 1), false);
+  else if (!timeline.playing && run.steps > 1) timeline.start(0);
+  stage.show(run, timeline.step);
 }
 
 function clear() {
+  clearTimeout(resting);
+  work.abort();
+  by("classify").disabled = false;
+  timeline.pause();
   pad.clear();
   picture = null;
   by("file").value = "";
   by("pen").textContent = hint;
-  by("answer").hidden = true;
+  stage.clear();
+  recent.mark(null);
+  history.replaceState(null, "", location.pathname);
   say("Nothing classified yet.");
 }
 
@@ -77,43 +170,44 @@ async function choose(file) {
 
 async function fillModels() {
   const known = await api.models();
-  const select = by("options").elements.model;
+  const select = form.elements.model;
   select.replaceChildren(...known.models.map(({ name }) => new Option(name, name, name === known.default, name === known.default)));
   const defaults = () => {
     const model = known.models.find(({ name }) => name === select.value);
-    by("options").elements.max_steps.max = model.max_steps;
-    by("options").elements.max_steps.placeholder = model.max_steps;
-    by("options").elements.confidence.placeholder = model.confidence;
+    form.elements.max_steps.max = model.max_steps;
+    form.elements.max_steps.placeholder = model.max_steps;
+    form.elements.confidence.placeholder = model.confidence;
+    form.elements.confidence.disabled = by("all").checked;
   };
-  select.addEventListener("change", defaults);
+  form.addEventListener("change", defaults);
   defaults();
 }
 
-const KEYS = {
-  ArrowLeft: () => pad.step(-1, 0),
-  ArrowRight: () => pad.step(1, 0),
-  ArrowUp: () => pad.step(0, -1),
-  ArrowDown: () => pad.step(0, 1),
-  " ": () => pad.toggle(),
-  Enter: classify,
-  Delete: clear,
-  Backspace: clear,
-};
+const KEYS = { " ": () => pad.toggle(), Enter: classify, Delete: clear, Backspace: clear };
 
 by("pad").addEventListener("pointerdown", () => { if (picture) clear(); }, { capture: true });
 by("pad").addEventListener("keydown", (event) => {
-  if (!(event.key in KEYS) || event.ctrlKey || event.metaKey || event.altKey) return;
+  const { key } = event;
+  if (!(isArrow(key) || key in KEYS) || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
-  if (picture && event.key !== "Enter") clear();
-  KEYS[event.key]();
+  if (picture && key !== "Enter") clear();
+  if (isArrow(key)) pad.arrow(key);
+  else KEYS[key]();
 });
 by("classify").addEventListener("click", classify);
 by("clear").addEventListener("click", clear);
 by("file").addEventListener("change", (event) => choose(event.target.files[0]));
-by("options").addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  classify();
+});
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   choose(event.dataTransfer.files[0]);
 });
+
 fillModels().catch((error) => say(error.message, true));
+recent.load();
+if (/^#[0-9a-f]{24}$/.test(location.hash)) open(location.hash.slice(1));
+loadPlots().catch(() => {}); // asked for again, and said, when a plot is drawn

@@ -2,20 +2,26 @@
 
 const PEN = 0.055; // of the pad's side
 const STEP = 0.03; // that one arrow key moves
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Pad {
-  constructor(canvas, onPen) {
-    this.canvas = canvas;
+  // `onPen(down, place)` tells where the keyboard's pen is; `onStroke(done)` that a pointer's stroke began or ended.
+  constructor(canvas, nib, { onPen, onStroke }) {
+    Object.assign(this, { canvas, nib, onPen, onStroke });
     this.context = canvas.getContext("2d");
-    this.onPen = onPen; // called with true where the keyboard's pen is down
     this.down = false;
     this.active = null; // the pointer that draws
     this.last = null;
+    this.held = new Set(); // arrow keys: two of them move the pen aslant
     this.clear();
     canvas.addEventListener("pointerdown", (event) => this.begin(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.end(event));
-    canvas.addEventListener("blur", () => this.lift());
+    canvas.addEventListener("keyup", ({ key }) => this.held.delete(key));
+    canvas.addEventListener("blur", () => {
+      this.held.clear();
+      this.lift();
+    });
   }
 
   clear() {
@@ -25,6 +31,7 @@ export class Pad {
     this.empty = true;
     this.position = { x: 0.5, y: 0.25 }; // of the keyboard's pen: room for a stroke downwards
     this.lift();
+    this.showNib();
   }
 
   blob() {
@@ -50,6 +57,7 @@ export class Pad {
     if (this.active !== null || event.button !== 0) return;
     this.active = event.pointerId;
     this.canvas.setPointerCapture(event.pointerId);
+    this.onStroke(false);
     this.last = this.place(event);
     this.line(this.last, this.last);
   }
@@ -65,7 +73,9 @@ export class Pad {
   }
 
   end(event) {
-    if (event.pointerId === this.active) this.active = null;
+    if (event.pointerId !== this.active) return;
+    this.active = null;
+    this.onStroke(true);
   }
 
   line(from, to) {
@@ -84,6 +94,7 @@ export class Pad {
   lift() {
     if (this.down) {
       this.down = false;
+      this.showNib();
       this.onPen(false, this.position);
     }
   }
@@ -91,14 +102,27 @@ export class Pad {
   toggle() {
     this.down = !this.down;
     if (this.down) this.line(this.position, this.position);
+    this.showNib();
     this.onPen(this.down, this.position);
   }
 
-  step(dx, dy) {
+  // An arrow key has been pressed, perhaps while another one is held.
+  arrow(key) {
+    this.held.add(key);
+    const [dx, dy] = [...this.held].map((name) => ARROWS[name]).reduce(([x, y], [u, v]) => [x + u, y + v]);
     const inside = (value) => Math.min(0.97, Math.max(0.03, value));
     const next = { x: inside(this.position.x + dx * STEP), y: inside(this.position.y + dy * STEP) };
     if (this.down) this.line(this.position, next);
     this.position = next;
+    this.showNib();
     this.onPen(this.down, next);
   }
+
+  showNib() {
+    this.nib.style.left = `${100 * this.position.x}%`;
+    this.nib.style.top = `${100 * this.position.y}%`;
+    this.nib.classList.toggle("down", this.down);
+  }
 }
+
+export const isArrow = (key) => key in ARROWS;

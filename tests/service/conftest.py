@@ -145,8 +145,10 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def settings(models_folder: Path) -> Settings:
+def settings(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("records")
     return Settings(
+        database_url=f"sqlite:///{folder}/records.db",
         models=models_folder,
         default_model="tiny",
         max_body=64 * 1024,
@@ -154,7 +156,6 @@ def settings(models_folder: Path) -> Settings:
         max_batch_images=300,
         max_raster_images=5,
         max_pixels=1_000_000,
-        history=20,
     )
 
 

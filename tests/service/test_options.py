@@ -151,7 +151,7 @@ def test_raster_that_is_no_list_of_names(card: Card, value: Any) -> None:
 
 
 def test_unknown_option(card: Card) -> None:
-    allowed = "one of model, max_steps, confidence, seed, encoder, raster"
+    allowed = "one of model, max_steps, confidence, seed, encoder, raster, record"
     refused("unknown-option", allowed, "'steps'", [("steps", "3")], {}, card)
     refused("unknown-option", allowed, "''", [], {"": 3}, card)
 

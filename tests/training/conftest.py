@@ -18,10 +18,11 @@ from service.engine.onnxruntime import OnnxruntimeEngine
 from service.images import prepare
 from tests.service.drawings import drawing
 from training.export import export
-from training.network import NetworkConfig, SpikingTransformer
+from training.network import GLMNetwork, NetworkConfig, SpikingNetwork, SpikingTransformer
 from training.train import TrainingSettings
 
 SMALL = NetworkConfig(stem=(4, 4), channels=8, blocks=1, heads=2)
+GLM = NetworkConfig(kind="glm")
 
 TRAINING_IMAGES = 300  # beside the 10,000 that are held out
 TEST_IMAGES = 200
@@ -48,12 +49,22 @@ def make_network(config: NetworkConfig = SMALL, seed: int = 0) -> SpikingTransfo
     return network.eval()
 
 
+def make_glm(config: NetworkConfig = GLM, seed: int = 0) -> GLMNetwork:
+    """Random weights, at which output spikes are neither rare nor the rule."""
+    torch.manual_seed(seed)
+    network = GLMNetwork(config)
+    with torch.no_grad():
+        network.gamma.copy_(torch.randn(10))
+    network.integer = True
+    return network.eval()
+
+
 @pytest.fixture
 def small_network() -> SpikingTransformer:
     return make_network()
 
 
-def write_checkpoint(path: Path, network: SpikingTransformer) -> Path:
+def write_checkpoint(path: Path, network: SpikingNetwork) -> Path:
     """A checkpoint as `Trainer.save` writes it, of a network that was not trained."""
     contents = {
         "settings": TrainingSettings(epochs=3, integer_epochs=1, network=network.config).as_dict(),

@@ -9,7 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from service.card import Card
-from service.engine.base import Array, SimulationState, Step
+from service.encoding import Encoder
+from service.engine import stepping
+from service.engine.base import Array, ByStep, Engine, SimulationState, Step, Stimulus
+from service.operations import SynapticOperations
 from service.options import Options
 from service.simulation import Simulator
 from tests.training.conftest import EXPORT_STEPS, Exported
@@ -18,7 +21,7 @@ from training.evaluate import SEED_STRIDE, Trial, _spread, evaluate, simulate
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def same(one: Trial, other: Trial) -> bool:
+def same(one: ByStep, other: ByStep) -> bool:
     return (
         np.array_equal(one.potentials, other.potentials)
         and all(np.array_equal(one.spikes[name], other.spikes[name]) for name in one.spikes)
@@ -77,7 +80,7 @@ def test_image_i_runs_as_the_service_runs_it_with_its_seed(
             "accumulates": trial.accumulates[:, i].sum(),
             "multiply_accumulates": trial.multiply_accumulates[:, i].sum(),
         }
-        assert answer["class_probabilities"] == trial.probabilities(exported.card)[-1, i].tolist()
+        assert answer["class_probabilities"] == probabilities_of(exported.card, trial)[-1, i].tolist()
 
 
 def test_regular_spike_trains_are_the_same_for_every_seed(exported: Exported, drawn: Drawn) -> None:

@@ -18,7 +18,7 @@ from service.encoding import contrast, encode
 from service.engine.onnxruntime import OnnxruntimeEngine
 from tests.training.conftest import EXPORT_STEPS, SMALL, Exported, make_network, write_checkpoint
 from training import export as module
-from training.evaluate import simulate
+from training.evaluate import probabilities_of, simulate
 from training.export import CALIBRATION_SEED, check_parity, export, v_thresholds
 from training.graph import ExportError, build
 from training.network import NetworkConfig, SpikingTransformer, layer_shapes
@@ -99,7 +99,7 @@ def test_card_holds_calibration_rates_and_accuracy_on_the_validation_set(
     assert 0 < card.calibration.confidence <= 1
     assert card.calibration.expected_calibration_error is not None
     validation = card.accuracy["validation"]
-    by_step = (trial.probabilities(card).argmax(-1) == labels).mean(1)
+    by_step = (probabilities_of(card, trial).argmax(-1) == labels).mean(1)
     assert validation["by_step"] == pytest.approx(by_step.tolist(), abs=1e-6)
     assert validation["images"] == 40
     assert validation["stopping"] >= validation["by_step"][-1] - 0.0002

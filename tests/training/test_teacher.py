@@ -1,22 +1,22 @@
-"""The teacher: a convolutional network, its checkpoint, and how its answers are counted."""
+"""The teacher: a convolutional network and its checkpoint. How it is fitted: `test_fit`."""
 
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.training.conftest import Mnist
 from training import data
-from training.teacher import Teacher, TeacherSettings, accuracy, load_teacher, train_teacher
+from training.fit import FitSettings, accuracy
+from training.teacher import Teacher, load_teacher, train_teacher
 
 CPU = torch.device("cpu")
-QUICK = TeacherSettings(epochs=2, batch_size=16, limit=48)
+QUICK = FitSettings(epochs=2, batch_size=16, limit=48)
 
 
-def run(settings: TeacherSettings, folder: Path, mnist: Mnist) -> list[tuple[int, float, float]]:
+def run(settings: FitSettings, folder: Path, mnist: Mnist) -> list[tuple[int, float, float]]:
     """Train a teacher; what each epoch reported."""
     reports: list[tuple[int, float, float]] = []
     train_teacher(settings, folder, CPU, mnist.folder, lambda *figures: None, lambda *r: reports.append(r))
@@ -39,8 +39,13 @@ def test_a_run_leaves_a_teacher_that_can_be_loaded(
     assert {path.name for path in (tmp_path / "teacher").iterdir()} == {"teacher.pt"}
     teacher, contents = load_teacher(tmp_path / "teacher" / "teacher.pt", CPU)
     assert not teacher.training and not any(p.requires_grad for p in teacher.parameters())
-    assert contents == {"settings": dataclasses.asdict(QUICK), "validation_accuracy": reports[-1][2]}
-    held_out = tiny_mnist.images[-few_held_out:], tiny_mnist.labels[-few_held_out:]
+    assert contents == {
+        "settings": dataclasses.asdict(QUICK),
+        "epoch": 2,
+        "validation_accuracy": reports[-1][2],
+        "data_sha256": data.sha256(tiny_mnist.images[:48], tiny_mnist.labels[:48]),
+    }
+    held_out = tiny_mnist.images[-few_held_out:][:48], tiny_mnist.labels[-few_held_out:][:48]
     assert accuracy(teacher, *held_out) == reports[-1][2]
 
 
@@ -65,33 +70,6 @@ def test_a_teacher_learns(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) 
 def test_a_run_of_ten_batches(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) -> None:
     reports = run(dataclasses.replace(QUICK, epochs=10, batch_size=4, limit=4), tmp_path, tiny_mnist)
     assert len(reports) == 10
-
-
-class Brightest(nn.Module):
-    """Says how many of the first ten pixels of row 14 come before the brightest."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(()))
-        self.seen: list[int] = []
-
-    def forward(self, probability: Tensor) -> Tensor:
-        self.seen.append(len(probability))
-        return self.gain * probability[:, 0, 14, 4:14]
-
-
-def test_accuracy_of_a_network_worked_out_by_hand() -> None:
-    """600 images, in two batches, of one bright column each; every third is labelled wrongly."""
-    columns = np.arange(600) % 10
-    images = np.zeros((600, 28, 28), np.uint8)
-    images[np.arange(600), :, 4 + columns] = 255
-    labels = np.where(np.arange(600) % 3 == 0, (columns + 1) % 10, columns)
-    assert data.firing_probabilities(images[:1])[0, 0, 14, 4:6].tolist() == [1.0, 0.0]
-    network = Brightest()
-    assert accuracy(network, images, labels) == pytest.approx(2 / 3)
-    assert accuracy(network, images, columns) == 1.0
-    assert network.seen == [500, 100, 500, 100]
-    assert not network.training
 
 
 def test_loading_a_teacher_that_is_not_there(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.conftest import SMALL, Mnist, make_network
+from tests.training.conftest import GLM, SMALL, Mnist, make_network
 from training import data
-from training.compute import choose_device
-from training.network import NetworkConfig, Run, fan_outs, layer_shapes
+from training.compute import Precision
+from training.network import GLMNetwork, NetworkConfig, Run, fan_outs, layer_shapes
 from training.teacher import Teacher
 from training.train import (
     SPIKE_COST,
@@ -49,6 +49,10 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: values.clone() for name, values in trainer.network.state_dict().items()}
 
 
+def averages(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: values.clone() for name, values in trainer.exported.state_dict().items()}
+
+
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -67,7 +71,8 @@ def test_settings_survive_json() -> None:
         epochs=3,
         teacher="runs/teacher/teacher.pt",
         limit=7,
-        network=NetworkConfig(stem=(8, 16), bits=4, attention=False),
+        precision="bfloat16",
+        network=NetworkConfig(kind="glm", stem=(8, 16), bits=4, attention=False),
         variation=data.Variation(rotation_degrees=3.0),
     )
     read = TrainingSettings.from_dict(json.loads(json.dumps(settings.as_dict())))
@@ -118,11 +123,6 @@ def test_weights_decay_but_biases_and_scales_do_not(tiny_mnist: Mnist, tmp_path:
     for name, p in trainer.network.named_parameters():
         plain = ".norm." in name or name in ("gamma", "feedback") or name.endswith("attention_threshold")
         assert decay[id(p)] == (0.0 if plain else 0.02), name
-
-
-def test_device_is_the_one_asked_for() -> None:
-    assert choose_device("cpu") == CPU
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 # Activity and loss
@@ -299,22 +299,14 @@ def test_the_last_epochs_train_in_integers_with_the_final_steps(
         assert 0.0 <= report.train_accuracy <= 1.0 and 0.0 < report.activity < 1.0
 
 
-def test_late_epochs_simulate_the_final_steps_in_float_too(tiny_mnist: Mnist, tmp_path: Path) -> None:
-    settings = dataclasses.replace(QUICK, epochs=4, integer_epochs=1, final_share=0.5, limit=20, network=TINY)
-    reports = train(Trainer(settings, tmp_path, CPU, tiny_mnist.folder))
-    assert [(r.arithmetic, r.time_steps) for r in reports] == [
-        ("float", 1),
-        ("float", 1),
-        ("float", 2),
-        ("integer", 2),
-    ]
-
-
 def test_checkpoint_has_the_weights_of_the_run(finished: tuple[Trainer, list[EpochReport]]) -> None:
+    """The averages that are exported, and what the next batch would go on from. Two epochs of two batches."""
     trainer = finished[0]
     contents = torch.load(trainer.folder / "last.pt", weights_only=True)
-    assert same(contents["network"], weights(trainer))
-    assert contents["epoch"] == 2
+    assert same(contents["network"], averages(trainer))
+    assert same(contents["latest"], weights(trainer))
+    assert not same(contents["network"], contents["latest"])
+    assert (contents["epoch"], int(contents["averaged_over"])) == (2, 4)
     assert contents["data_sha256"] == data.sha256(trainer.images.numpy(), trainer.labels.numpy())
 
 
@@ -323,7 +315,7 @@ def test_network_is_loaded_ready_to_evaluate(finished: tuple[Trainer, list[Epoch
     network, settings, contents = load_network(trainer.folder / "last.pt")
     assert settings == QUICK and network.config == SMALL
     assert network.integer and not network.training
-    assert same(network.state_dict(), weights(trainer))
+    assert same(network.state_dict(), averages(trainer))
     assert contents["epoch"] == 2
 
 
@@ -337,7 +329,7 @@ def test_a_run_follows_from_its_seed(
 ) -> None:
     again = Trainer(QUICK, tmp_path / "again", CPU, tiny_mnist.folder)
     train(again)
-    assert same(weights(again), weights(finished[0]))
+    assert same(weights(again), weights(finished[0])) and same(averages(again), averages(finished[0]))
     other = Trainer(dataclasses.replace(QUICK, seed=2), tmp_path / "other", CPU, tiny_mnist.folder)
     train(other)
     assert not same(weights(other), weights(finished[0]))
@@ -392,7 +384,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     assert resumed.epoch == 1
     reports = train(resumed)
     assert [report.epoch for report in reports] == [2]
-    assert same(weights(resumed), weights(finished[0]))
+    assert same(weights(resumed), weights(finished[0])) and same(averages(resumed), averages(finished[0]))
     expected, found = (
         torch.load(trainer.folder / "last.pt", weights_only=True)["optimizer"]["state"]
         for trainer in (finished[0], resumed)
@@ -511,6 +503,65 @@ def test_a_teacher_changes_what_is_learned(
     losses = [train(trainer)[0].loss for trainer in (taught, alone)]
     assert losses[0] != losses[1]
     assert taught.teacher is not None and not any(p.requires_grad for p in taught.teacher.parameters())
+
+
+# Averages, precision, other networks
+
+
+def test_an_average_over_one_batch_is_the_weights_themselves(tiny_mnist: Mnist, tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUICK, averaging=0.0, limit=20, network=TINY)
+    trainer = Trainer(settings, tmp_path, CPU, tiny_mnist.folder)
+    train(trainer)
+    found, latest = averages(trainer), weights(trainer)
+    for name, values in found.items():
+        assert torch.allclose(values, latest[name], rtol=1e-6), name
+
+
+def test_averages_are_what_is_validated_with_a_fifth_of_the_images_before_the_integers(
+    tiny_mnist: Mnist, tmp_path: Path, few_held_out: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, int, int]] = []
+
+    def accuracy(network: object, images: np.ndarray, labels: np.ndarray, steps: int) -> list[float]:
+        assert len(labels) == len(images)
+        asked.append((network, len(images), steps))
+        return [0.5] * steps
+
+    monkeypatch.setattr("training.train.accuracy_by_step", accuracy)
+    settings = dataclasses.replace(QUICK, limit=22, network=TINY)
+    trainer = Trainer(settings, tmp_path, CPU, tiny_mnist.folder)
+    train(trainer)
+    assert asked == [(trainer.exported, 5, 2), (trainer.exported, 22, 2)]
+    assert trainer.exported is not trainer.network
+
+
+def test_integers_are_never_multiplied_in_bfloat16(tiny_mnist: Mnist, tmp_path: Path) -> None:
+    """An epoch in integers ends alike in both precisions, an epoch in float does not; weights stay in float32."""
+
+    def trained(precision: Precision, integer_epochs: int) -> dict[str, torch.Tensor]:
+        settings = dataclasses.replace(
+            QUICK, epochs=1, integer_epochs=integer_epochs, precision=precision, limit=16, network=TINY
+        )
+        trainer = Trainer(settings, tmp_path / f"{precision}{integer_epochs}", CPU, tiny_mnist.folder)
+        assert math.isfinite(train(trainer)[0].loss)
+        return weights(trainer)
+
+    assert same(trained("float32", 1), trained("bfloat16", 1))
+    exact, rounded = trained("float32", 0), trained("bfloat16", 0)
+    assert not same(exact, rounded)
+    assert {values.dtype for values in rounded.values()} == {torch.float32, torch.int64}
+
+
+def test_output_neurons_alone_learn(tiny_mnist: Mnist, tmp_path: Path) -> None:
+    """The GLM network has no hidden layers, so its activity is free."""
+    assert float(ActivityMeter(GLM, CPU)({})) == 0.0
+    settings = dataclasses.replace(QUICK, epochs=6, learning_rate=0.02, activity_price=100.0, network=GLM)
+    trainer = Trainer(settings, tmp_path, CPU, tiny_mnist.folder)
+    reports = train(trainer)
+    assert reports[-1].loss < 0.7 * reports[0].loss
+    assert {report.activity for report in reports} == {0.0}
+    network, read, _ = load_network(tmp_path / "best.pt")
+    assert isinstance(network, GLMNetwork) and network.integer and read == settings
 
 
 # Accuracy

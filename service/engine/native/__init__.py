@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from service import encoding
 from service.card import Card, ModelError, load_card
 from service.decision import evidence_scale
-from service.engine.base import Answer, ByStep, Outcome, Rule, Stimulus
+from service.engine.base import Answer, ByStep, Moment, Outcome, Rule, Stimulus
 from service.engine.native.graph import arrays_of
 from service.engine.native.onnx_file import GraphError
 
@@ -158,6 +158,21 @@ class NativeEngine:
         spikes = {name: found[..., classes + i] for i, name in enumerate(self._layers)}
         return ByStep(found[..., :classes], spikes, found[..., -2], found[..., -1])
 
+    def course(
+        self, image: NDArray[np.uint8], seed: int, steps: int, encoder: encoding.Encoder
+    ) -> Iterator[Moment]:
+        """See `service.engine.base.Engine`."""
+        run = _core.Course(self._engine, np.ascontiguousarray(image), seed, encoder == "regular")
+        for _ in range(steps):
+            found = run.step()
+            yield Moment(
+                spikes={layer.name: found[layer.name].reshape(layer.shape) for layer in self.card.layers},
+                potential=found["potential"].astype(np.int64),
+                spike_probability=found["spike_probability"].astype(np.float64),
+                traces=found["traces"].astype(np.int64).reshape(encoding.SIDE, encoding.SIDE),
+                feedback=found["feedback"].astype(np.int64),
+            )
+
     def record(
         self, spikes: NDArray[np.uint8], uniforms: NDArray[np.float32], rule: Rule
     ) -> tuple[Any, dict[str, Any]]:
@@ -173,19 +188,52 @@ class NativeEngine:
 
     def _outcomes(self, values: Any, encode_ms: float = 0.0) -> list[Outcome]:
         whole, real = values
-        names, classes = self._layers, encoding.CLASSES
-        rows = zip(whole.tolist(), real.tolist(), strict=True)
-        return [
-            Outcome(
-                steps=row[0],
-                stopped_by="confidence" if row[1] else "max_steps",
-                probabilities=real[i, 2:],
-                output_counts=whole[i, 4 : 4 + classes],
-                counts=dict(zip(names, row[4 + classes :], strict=True)),
-                accumulates=row[2],
-                multiply_accumulates=row[3],
-                encode_ms=encode_ms + 1000 * encoded,
-                simulate_ms=1000 * (total - encoded),
-            )
-            for i, (row, (encoded, total, *_)) in enumerate(rows)
-        ]
+        return [NativeOutcome(whole[i], real[i], self._layers, encode_ms) for i in range(len(whole))]
+
+
+class NativeOutcome:
+    """An `Outcome` over a row of the engine's arrays: what is not asked for is not made into Python objects."""
+
+    __slots__ = ("_encode_ms", "_layers", "_real", "_whole", "recorded")
+
+    def __init__(
+        self, whole: NDArray[np.int64], real: NDArray[np.float64], layers: list[str], encode_ms: float
+    ) -> None:
+        self._whole, self._real, self._layers, self._encode_ms = whole, real, layers, encode_ms
+        self.recorded: dict[str, Any] = {}
+
+    @property
+    def steps(self) -> int:
+        return int(self._whole[0])
+
+    @property
+    def stopped_by(self) -> str:
+        return "confidence" if self._whole[1] else "max_steps"
+
+    @property
+    def accumulates(self) -> int:
+        return int(self._whole[2])
+
+    @property
+    def multiply_accumulates(self) -> int:
+        return int(self._whole[3])
+
+    @property
+    def output_counts(self) -> NDArray[np.int64]:
+        return self._whole[4 : 4 + encoding.CLASSES]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(zip(self._layers, self._whole[4 + encoding.CLASSES :].tolist(), strict=True))
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        return self._real[2:]
+
+    @property
+    def encode_ms(self) -> float:
+        return self._encode_ms + 1000 * float(self._real[0])
+
+    @property
+    def simulate_ms(self) -> float:
+        return 1000 * float(self._real[1] - self._real[0])

@@ -115,13 +115,24 @@ class _Reader:
     def _leaked(self, state: str, name: str) -> tuple[str, int]:
         """state - floor(state / 2**shift): the name of the result, and the shift."""
         factor = self._input(1)
+        shift = self._shift_of(factor, name)
+        part = self._node("Mul", [state, factor], f"{name}.part")
+        lost = self._node("Floor", [part], f"{name}.lost")
+        return self._node("Sub", [state, lost], f"{name}.leaked"), shift
+
+    def _coarse(self, u: str) -> tuple[str, int]:
+        """floor(u / 2**shift): the name of the result, and the shift."""
+        factor = self._input(1)
+        shift = self._shift_of(factor, u)
+        part = self._node("Mul", [u, factor], f"{u}.part")
+        return self._node("Floor", [part], f"{u}.coarse"), shift
+
+    def _shift_of(self, factor: str, name: str) -> int:
         value = self._number(factor)
         shift = int(np.rint(-np.log2(value))) if 0 < value < 1 else 0
         if shift < 1 or 2.0**-shift != value:
             raise GraphError(f"expected a power of two below 1 as the leak of {name}, found {value}")
-        part = self._node("Mul", [state, factor], f"{name}.part")
-        lost = self._node("Floor", [part], f"{name}.lost")
-        return self._node("Sub", [state, lost], f"{name}.leaked"), shift
+        return shift
 
     def _state(self, name: str) -> str:
         self._states.append(f"state.{name}")
@@ -281,6 +292,9 @@ class _Reader:
             raise GraphError("expected an odd number of probabilities in the table sigmoid")
         result["sigmoid"] = np.ascontiguousarray(table)
         half = len(table) // 2
+        result["shift_sigmoid"] = 0
+        if self._next_operator() == "Mul":
+            u, result["shift_sigmoid"] = self._coarse(u)
         low, high = self._input(1), self._input(2)
         if (self._number(low), self._number(high)) != (-half, half):
             raise GraphError(f"expected the potential clipped to {-half} and {half}, found {low} and {high}")

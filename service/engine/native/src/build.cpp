@@ -249,6 +249,8 @@ void add_output_neurons(const NetworkArrays& arrays, Network& network, std::size
                               std::abs(std::int64_t{arrays.feedback[k]}) * trace;
     bounded({-most, most}, "the potential");
   }
+  expect(arrays.shift_sigmoid >= 0 && arrays.shift_sigmoid <= 12, "a shift of the sigmoid table from 0 to 12");
+  network.shift_sigmoid = arrays.shift_sigmoid;
   network.sigmoid.assign(arrays.sigmoid.size(), 0.0f);
   for (std::size_t i = 0; i < arrays.sigmoid.size(); ++i) network.sigmoid[i] = arrays.sigmoid[i];
 }

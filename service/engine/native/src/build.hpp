@@ -30,6 +30,7 @@ struct NetworkArrays {
   std::vector<std::int8_t> readout;  // [token, channel][class]; without hidden layers [pixel][class]
   std::vector<std::int32_t> feedback, gamma;
   std::vector<float> sigmoid;
+  int shift_sigmoid = 0;
   std::vector<std::string> names;                    // hidden layers, in order; none: output neurons on filtered pixels
   std::vector<std::vector<std::int32_t>> fan_out;    // [hidden layer][position]
   std::vector<std::int32_t> input_fan_out;           // [pixel]

@@ -550,7 +550,8 @@ void generate(const Network& network, Workspace& space, const Drive& drive, bool
     const std::int32_t trace = First ? 0 : space.feedback[k];
     space.filtered[k] = old - (old >> network.shift_readout) + drive[k];
     const std::int32_t u = space.filtered[k] + network.feedback[k] * trace + network.gamma[k];
-    const std::int32_t clipped = u < -half ? -half : u > half ? half : u;
+    const std::int32_t entry = u >> network.shift_sigmoid;
+    const std::int32_t clipped = entry < -half ? -half : entry > half ? half : entry;
     space.potential[k] = u;
     space.probability[k] = network.sigmoid[static_cast<std::size_t>(clipped + half)];
     space.output[k] = uniforms[k] < space.probability[k];

@@ -116,6 +116,7 @@ NetworkArrays arrays_of(const nb::dict& from) {
   result.feedback = list<std::int32_t>(from["feedback"]);
   result.gamma = list<std::int32_t>(from["gamma"]);
   result.sigmoid = list<float>(from["sigmoid"]);
+  result.shift_sigmoid = whole("shift_sigmoid");
   for (const nb::handle item : nb::cast<nb::list>(from["fan_out"])) result.fan_out.push_back(list<std::int32_t>(item));
   result.input_fan_out = list<std::int32_t>(from["input_fan_out"]);
   return result;
@@ -396,7 +397,7 @@ class Engine {
   }
 
   // Bit masks [position][channel] to bytes in the graph's order: maps are [channel][position], tokens as they are.
-  void unpack(int index, Workspace& space, std::uint8_t* to) const {
+  void unpack(int index, const Workspace& space, std::uint8_t* to) const {
     const Neurons& layer = network_.layers[index];
     const std::uint64_t* spikes = space.layers[index].spikes.data();
     const bool map = index < kMapLayers;
@@ -408,10 +409,65 @@ class Engine {
     }
   }
 
+  friend class Course;
+
   Network network_;
   const Kernels& kernels_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Workspace>> spare_;
+};
+
+// One image's run, a time step at a call.
+class Course {
+ public:
+  Course(const Engine& engine, In<std::uint8_t> image, std::uint64_t seed, bool regular)
+      : engine_(engine), space_(engine.network_), encoder_(seen(image), seed, regular) {}
+
+  // Everything of the next step: the spikes of `input`, each hidden layer and `output` (uint8, flat), `traces`,
+  // `potential` and `feedback` (int32), `spike_probability` (float32).
+  nb::dict step() {
+    std::array<float, kClasses> uniforms;
+    encoder_.step(space_.spikes.data(), uniforms.data());
+    engine_.kernels_.step(engine_.network_, space_, uniforms.data(), first_);
+    first_ = false;
+    nb::dict result;
+    result["input"] = copied<std::uint8_t>(space_.spikes);
+    for (std::size_t i = 0; i < engine_.network_.layers.size(); ++i) {
+      const Neurons& layer = engine_.network_.layers[i];
+      Out<std::uint8_t> spikes({static_cast<std::size_t>(layer.positions) * static_cast<std::size_t>(layer.channels)});
+      engine_.unpack(static_cast<int>(i), space_, spikes.data);
+      result[layer.name.c_str()] = spikes.array();
+    }
+    result["output"] = copied<std::uint8_t>(space_.output);
+    Out<std::int32_t> traces({kPixels});
+    for (int pixel = 0; pixel < kPixels; ++pixel) {
+      traces.data[pixel] = space_.traces[pixel / kSide * kRow + pixel % kSide];
+    }
+    result["traces"] = traces.array();
+    result["potential"] = copied<std::int32_t>(space_.potential);
+    result["feedback"] = copied<std::int32_t>(space_.feedback);
+    result["spike_probability"] = copied<float>(space_.probability);
+    return result;
+  }
+
+ private:
+  static const std::uint8_t* seen(const In<std::uint8_t>& image) {
+    check(image.size() == kPixels, "784 pixels");
+    thread_local std::array<std::uint8_t, kPixels> contrast;
+    see_contrast(image.data(), contrast.data());
+    return contrast.data();
+  }
+  template <class T, class Values>
+  static nb::object copied(const Values& values) {
+    Out<T> result({values.size()});
+    std::copy(values.begin(), values.end(), result.data);
+    return result.array();
+  }
+
+  const Engine& engine_;
+  Workspace space_;
+  Encoder encoder_;
+  bool first_ = true;
 };
 
 // Contrast of images uint8 [N, ...]: uint8 [N, 784].
@@ -471,6 +527,10 @@ NB_MODULE(_core, module) {
            nb::arg("scale"))
       .def("record", &Engine::record, nb::arg("spikes"), nb::arg("uniforms"), nb::arg("max_steps"),
            nb::arg("confidence"), nb::arg("scale"));
+  nb::class_<spikehead::Course>(module, "Course")
+      .def(nb::init<const Engine&, spikehead::In<std::uint8_t>, std::uint64_t, bool>(), nb::keep_alive<1, 2>(),
+           nb::arg("engine"), nb::arg("image"), nb::arg("seed"), nb::arg("regular") = false)
+      .def("step", &spikehead::Course::step);
   module.def("contrast", &spikehead::contrast, nb::arg("images"));
   module.def("in_form", &spikehead::in_form, nb::arg("image"), nb::arg("centred"), nb::arg("smallest"),
              nb::arg("largest"));

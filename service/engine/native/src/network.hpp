@@ -129,7 +129,8 @@ struct Network {
   int tokens_layer = 0;
   Aligned<std::int16_t> readout;             // [token, channel][class lanes]; without hidden layers [pixel][class lanes]
   std::array<std::int32_t, kClasses> feedback{}, gamma{};
-  Aligned<float> sigmoid;                    // spike probability of each potential from -half to half
+  Aligned<float> sigmoid;                    // spike probability of each potential >> shift_sigmoid from -half to half
+  int shift_sigmoid = 0;
   std::vector<std::int32_t> input_fan_out;   // [pixel]
 };
 

@@ -13,7 +13,7 @@ from service.encoding import Encoder, contrast, encode
 from service.options import Options
 from service.simulation import Simulator
 from tests.training.conftest import EXPORT_STEPS, SMALL, Exported
-from training.recording import Recording, attention_maps, record
+from service.recording import Recording, attention_maps, record
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
 SEED = 12

@@ -1,14 +1,16 @@
-"""A picture of each stage of a run. Drawing only: what is drawn comes from `training.recording`.
+"""A picture of each stage of a run. Drawing only: what is drawn comes from `service.recording`.
 
 Every function takes plain arrays and returns a matplotlib Figure, so that it can be called alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,12 +18,19 @@ from numpy.typing import NDArray
 
 from service.card import Card, Kernel
 from service.encoding import input_spikes
-from training.recording import Recording, attention_maps
+from service.recording import Recording, attention_maps
 
 INK = "#1f77b4"
 WARM = "#d62728"
 CLASS_COLOURS = [f"C{digit}" for digit in range(10)]
 STEP_LABEL = "time step"
+
+Draw = Callable[[Card, Recording, int], Figure]
+"""Draws a run of a model; the number is the seed of the run."""
+
+
+class FigureError(ValueError):
+    """The model has nothing of that kind to draw."""
 
 
 def _figure(
@@ -60,18 +69,17 @@ def spike_trains(recording: Recording) -> Figure:
 
 def filtered_spike_trains(recording: Recording) -> Figure:
     """The filtered trains of all pixels over time, and as a picture at each step."""
-    steps = recording.steps
+    steps, filtered = recording.steps, recording.filtered
+    assert filtered is not None  # see `_of_kernels`
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     upper, lower = np.asarray(figure.subfigures(2, 1, height_ratios=[2, 1]))
     axes = upper.subplots()
-    lit = np.flatnonzero(recording.filtered.reshape(steps, -1).any(0))
-    axes.plot(
-        range(1, steps + 1), recording.filtered.reshape(steps, -1)[:, lit], color=INK, alpha=0.15, linewidth=1
-    )
+    lit = np.flatnonzero(filtered.reshape(steps, -1).any(0))
+    axes.plot(range(1, steps + 1), filtered.reshape(steps, -1)[:, lit], color=INK, alpha=0.15, linewidth=1)
     axes.set(ylabel="filtered train (spikes)", title=f"kernel A applied to {len(lit)} pixels that spiked")
     _steps(axes, steps)
     for t, small in enumerate(np.atleast_1d(lower.subplots(1, steps))):
-        small.imshow(recording.filtered[t], cmap="gray", vmin=0, vmax=max(recording.filtered.max(), 1e-9))
+        small.imshow(filtered[t], cmap="gray", vmin=0, vmax=max(filtered.max(), 1e-9))
         small.set(title=f"step {t + 1}", xticks=[], yticks=[])
     return figure
 
@@ -128,9 +136,11 @@ def output_spiking(recording: Recording) -> Figure:
 def output_feedback(recording: Recording) -> Figure:
     """(B * y): the output spikes, filtered by the negative kernel, that the next step is fed."""
     figure, axes = _figure(8, 5, 10, 1, sharex=True, sharey=True)
+    feedback = recording.feedback
+    assert feedback is not None  # see `_of_kernels`
     time = np.arange(1, recording.steps + 1)
     for digit, axis in enumerate(axes[:, 0]):
-        axis.fill_between(time, recording.feedback[:, digit], step="mid", color=WARM, alpha=0.5)
+        axis.fill_between(time, feedback[:, digit], step="mid", color=WARM, alpha=0.5)
         fired = time[recording.spikes["output"][:, digit] == 1]
         axis.vlines(fired, 0, 0.8, color=INK, linewidth=2)
         axis.set(ylabel=str(digit), yticks=[], ylim=(-2.1, 1))
@@ -209,23 +219,60 @@ def sheet(recordings: Sequence[Recording]) -> Figure:
     return figure
 
 
+def _of_kernels(draw: Callable[[Recording], Figure]) -> Draw:
+    """A figure of what only a network with kernels has."""
+
+    def drawn(card: Card, recording: Recording, seed: int) -> Figure:
+        if recording.filtered is None or recording.feedback is None:
+            raise FigureError(f"{card.name} has no decay kernels")
+        return draw(recording)
+
+    return drawn
+
+
+def _kernels(card: Card, recording: Recording, seed: int) -> Figure:
+    if not {"A", "B"} <= set(card.kernels):
+        raise FigureError(f"{card.name} has no decay kernels")
+    return decay_kernels(card)
+
+
+KINDS: dict[str, Draw] = {
+    "spike-trains": lambda card, recording, seed: spike_trains(recording),
+    "filtered-spike-trains": _of_kernels(filtered_spike_trains),
+    "decay-kernels": _kernels,
+    "membrane-potentials": lambda card, recording, seed: membrane_potentials(recording),
+    "output-spiking": lambda card, recording, seed: output_spiking(recording),
+    "output-feedback": _of_kernels(output_feedback),
+    "attention": lambda card, recording, seed: attention(card, recording),
+    "random-spike-trains": lambda card, recording, seed: random_spike_trains(seed),
+    "sheet": lambda card, recording, seed: sheet([recording]),
+}
+"""Every figure that can be drawn of a run."""
+
+
+def draw(kind: str, card: Card, recording: Recording, seed: int) -> Figure:
+    """One figure of a run. Raises KeyError for an unknown kind, FigureError where the model has nothing to draw."""
+    return KINDS[kind](card, recording, seed)
+
+
+def encoded(figure: Figure, file_format: Literal["png", "svg"]) -> bytes:
+    """A figure as a file; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    metadata = {"Date": None} if file_format == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "spikehead"}):
+        figure.savefig(stream, format=file_format, dpi=110, metadata=metadata)
+    return stream.getvalue()
+
+
 def draw_all(card: Card, recordings: Sequence[Recording], folder: Path, seed: int) -> list[Path]:
     """Write every figure of the first recording, and the sheet of all, as PNG. Returns the paths."""
-    first = recordings[0]
-    drawn = {
-        "spike-trains": spike_trains(first),
-        "filtered-spike-trains": filtered_spike_trains(first),
-        "decay-kernels": decay_kernels(card),
-        "membrane-potentials": membrane_potentials(first),
-        "output-spiking": output_spiking(first),
-        "output-feedback": output_feedback(first),
-        "attention": attention(card, first),
-        "random-spike-trains": random_spike_trains(seed),
-        "sheet": sheet(recordings),
-    }
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, figure in drawn.items():
-        paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=110)
+    for kind in KINDS:
+        try:
+            figure = sheet(recordings) if kind == "sheet" else draw(kind, card, recordings[0], seed)
+        except FigureError:
+            continue
+        paths.append(folder / f"{kind}.png")
+        paths[-1].write_bytes(encoded(figure, "png"))
     return paths

@@ -12,10 +12,10 @@ from PIL import Image
 from service.card import Kernel
 from service.encoding import input_spikes
 from tests.training.conftest import EXPORT_STEPS, Exported
-from training import figures
-from training.figures import draw_all, kernel_values
+from service import figures
+from service.figures import draw_all, kernel_values
 from training.neurons import tau_of_shift
-from training.recording import Recording, attention_maps, record
+from service.recording import Recording, attention_maps, record
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
 

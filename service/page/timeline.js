@@ -1,0 +1,62 @@
+// The time step that is shown: a slider, a button that plays and pauses, and a label.
+
+const PACE = 600; // milliseconds a step while playing
+
+export class Timeline {
+  constructor({ slider, play, label }, onStep) {
+    Object.assign(this, { slider, play, label, onStep });
+    this.total = 0;
+    this.step = 0; // from 0
+    this.complete = true; // false while steps still come
+    this.timer = null;
+    slider.addEventListener("input", () => {
+      this.pause();
+      this.set(Number(slider.value) - 1);
+    });
+    play.addEventListener("click", () => (this.playing ? this.pause() : this.start()));
+  }
+
+  get playing() {
+    return this.timer !== null;
+  }
+
+  // How many steps there are, and whether these are all.
+  resize(total, complete) {
+    this.total = total;
+    this.complete = complete;
+    this.slider.max = String(Math.max(1, total));
+    this.play.disabled = total < 2;
+    this.set(Math.min(this.step, Math.max(0, total - 1)), false);
+  }
+
+  set(step, tell = true) {
+    this.step = step;
+    const text = `Step ${step + 1} of ${this.total}`;
+    this.slider.value = String(step + 1);
+    this.slider.setAttribute("aria-valuetext", text);
+    this.label.textContent = text;
+    if (tell) this.onStep(step);
+  }
+
+  start(from = this.step + 1 < this.total ? this.step : 0) {
+    this.pause();
+    this.set(from);
+    this.timer = setInterval(() => this.tick(), PACE);
+    this.face();
+  }
+
+  tick() {
+    if (this.step + 1 < this.total) this.set(this.step + 1);
+    if (this.step + 1 >= this.total && this.complete) this.pause();
+  }
+
+  pause() {
+    clearInterval(this.timer);
+    this.timer = null;
+    this.face();
+  }
+
+  face() {
+    this.play.textContent = this.playing ? "Pause" : "Play";
+  }
+}

@@ -1,0 +1,191 @@
+"""The database of records: SQLite or PostgreSQL, durable once a transaction ends, its schema up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError
+
+VERSION_TABLE = "records_version"
+_MIGRATIONS = "service.records:migrations"  # Alembic looks it up as a package, wherever that is installed
+_UPGRADE_LOCK = 0x5350494B45  # "SPIKE": a number for PostgreSQL's advisory locks
+_LONGEST_QUERY = 30  # seconds
+_CONNECTIONS = {"pool_size": 5, "max_overflow": 45}
+
+_one_at_a_time = threading.Lock()  # Alembic keeps what it works on in globals
+
+
+class DatabaseURLError(ValueError):
+    """A URL that names no database which the service can use."""
+
+
+class SchemaError(Exception):
+    """The database has a schema that this release does not know."""
+
+
+class Database:
+    """Where it is and how to connect. Making one touches no file and no network.
+
+    Raises DatabaseURLError.
+    """
+
+    def __init__(self, url: str, patience: float) -> None:
+        """`patience`: seconds to wait for a lock or a connection."""
+        self.url = _parsed(url)
+        self.dialect = self.url.get_backend_name()
+        self._file = Path(self.url.database) if self.dialect == "sqlite" and self.url.database else None
+        self._patience = patience
+        self.reading = self._engine()
+        self.writing: Engine = self.reading.execution_options(begin="BEGIN IMMEDIATE")
+
+    def identity(self) -> tuple[int, ...] | None:
+        """Tells one SQLite file, and its journal, from another at the same path; None without any."""
+        if self._file is None:
+            return ()
+        try:
+            stats = [self._file.stat(), self._file.with_name(self._file.name + "-wal").stat()]
+        except OSError:
+            return None
+        return tuple(number for stat in stats for number in (stat.st_dev, stat.st_ino))
+
+    def open(self) -> None:
+        """Makes what is missing: folder, file, schema. Raises SchemaError, OSError and SQLAlchemyError."""
+        # connections to a file that has been removed would go on to write to it
+        self.reading.dispose()
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+        # asked first without a lock, so that one can read while something else writes
+        with self.reading.connect() as connection:
+            if _is_current(connection):
+                return
+        with _one_at_a_time, self.writing.begin() as connection:
+            if self.dialect == "postgresql":
+                connection.execute(text("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0"))
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
+            if not _is_current(connection):  # another process may have been faster
+                config = _config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+
+    def close(self) -> None:
+        self.reading.dispose()
+
+    def _engine(self) -> Engine:
+        try:
+            if self._file is None:
+                return self._postgresql()
+            return self._sqlite()
+        except ModuleNotFoundError as error:
+            raise DatabaseURLError(
+                f"expected the driver {self.url.drivername} to be installed "
+                f"(pip install 'spikehead[postgres]'), got: {error}"
+            ) from error
+        except ArgumentError as error:
+            raise DatabaseURLError(f"expected a URL of a database, got: {error}") from error
+
+    def _sqlite(self) -> Engine:
+        engine = create_engine(self.url, connect_args={"timeout": self._patience}, **_CONNECTIONS)
+
+        @event.listens_for(engine, "connect")
+        def connect(connection: sqlite3.Connection, record: Any) -> None:
+            connection.isolation_level = None  # transactions begin below, not where the driver guesses
+            with closing(connection.cursor()) as cursor:
+                self._keep_journal(cursor)
+                cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
+                cursor.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
+                cursor.execute("PRAGMA cache_size = -16000")  # KiB
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+        return engine
+
+    def _keep_journal(self, cursor: sqlite3.Cursor) -> None:
+        """Write-ahead log: who reads and who writes do not wait for each other. A new file is switched to it once.
+
+        SQLite does not wait where two processes do that at the same time.
+        """
+        give_up = time.monotonic() + self._patience
+        while True:
+            try:
+                cursor.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+    def _postgresql(self) -> Engine:
+        seconds = max(1, round(self._patience))
+        asked = self.url.query
+        arguments = {
+            name: value
+            for name, value in {"connect_timeout": seconds, "tcp_user_timeout": 2000 * seconds}.items()
+            if name not in asked
+        }
+        engine = create_engine(self.url, pool_pre_ping=True, connect_args=arguments, **_CONNECTIONS)
+
+        @event.listens_for(engine, "connect")
+        def connect(connection: Any, record: Any) -> None:
+            with closing(connection.cursor()) as cursor:
+                cursor.execute(f"SET lock_timeout = {round(self._patience * 1000)}")
+                cursor.execute(f"SET statement_timeout = {_LONGEST_QUERY * 1000}")
+            connection.commit()
+
+        return engine
+
+
+def _parsed(url: str) -> URL:
+    """Raises DatabaseURLError. The driver may be left out."""
+    expected = "expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # not shown: there may be a password in it
+        raise DatabaseURLError(f"{expected}, got something that is no URL") from None
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise DatabaseURLError(f"{expected}, got {parsed.drivername}")
+    if parsed.get_backend_name() == "sqlite" and (
+        not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:")
+    ):
+        raise DatabaseURLError(f"{expected}, got SQLite without a plain file")
+    return parsed
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", _MIGRATIONS)
+    return config
+
+
+@cache
+def _versions() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _is_current(connection: Connection) -> bool:
+    """Whether the schema is the newest one. Raises SchemaError where it comes from a later release."""
+    found = MigrationContext.configure(
+        connection, opts={"version_table": VERSION_TABLE}
+    ).get_current_revision()
+    scripts = _versions()
+    newest = scripts.get_current_head()
+    known = {script.revision for script in scripts.walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaError(f"expected a schema up to version {newest}, found {found}, of a later release")
+    return found == newest

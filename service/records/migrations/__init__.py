@@ -1,0 +1,1 @@
+"""What each version of the schema adds to the one before it."""

@@ -1,0 +1,100 @@
+"""The table of records, as the newest migration leaves it, and how a record becomes a row.
+
+A migration is frozen once it is released: it repeats what it needs from here. A test compares the two.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    LargeBinary,
+    MetaData,
+    RowMapping,
+    SmallInteger,
+    Table,
+    Text,
+)
+
+from service.records.record import Record
+
+metadata = MetaData()
+
+# PostgreSQL compares text by the rules of a language unless told otherwise. SQLite compares bytes.
+_BY_BYTES = Text().with_variant(Text(collation="C"), "postgresql")
+
+records = Table(
+    "records",
+    metadata,
+    Column("id", _BY_BYTES, primary_key=True),
+    Column("time", Double, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("prediction", SmallInteger, nullable=False),
+    Column("confidence", Double, nullable=False),
+    Column("steps_used", SmallInteger, nullable=False),
+    Column("stopped_by", Text, nullable=False),
+    Column("seed", BigInteger, nullable=False),  # two's complement, see signed
+    Column("image", LargeBinary, nullable=False),  # zlib
+    Column("answer", LargeBinary, nullable=False),  # zlib
+    # The id, which carries the time, comes last in each index: what is found is in order of time already.
+    Index("records_model", "model", "id"),
+    Index("records_prediction", "prediction", "id"),
+    Index("records_confidence", "confidence", "id"),
+    Index("records_steps_used", "steps_used", "id"),
+)
+
+_TURN = 2**64
+_WINDOW = (
+    12  # 4 KB, all that a record needs: zlib clears the memory it asks for, and more takes thrice the time
+)
+_MEMORY = 5
+
+
+def signed(seed: int) -> int:
+    """A seed below 2**64 as a column keeps it: with 64 bits and a sign."""
+    return seed if seed < _TURN // 2 else seed - _TURN
+
+
+def row(record: Record) -> dict[str, Any]:
+    """A record as the table keeps it."""
+    return {
+        "id": record.id,
+        "time": record.time,
+        "model": record.model,
+        "model_version": record.model_version,
+        "prediction": record.prediction,
+        "confidence": record.confidence,
+        "steps_used": record.steps_used,
+        "stopped_by": record.stopped_by,
+        "seed": signed(record.seed),
+        "image": _compressed(record.image),
+        "answer": _compressed(record.answer),
+    }
+
+
+def record(row: RowMapping) -> Record:
+    """The record of a row of the table."""
+    return Record(
+        id=row["id"],
+        time=row["time"],
+        model=row["model"],
+        model_version=row["model_version"],
+        image=zlib.decompress(row["image"]),
+        seed=row["seed"] % _TURN,
+        prediction=row["prediction"],
+        confidence=row["confidence"],
+        steps_used=row["steps_used"],
+        stopped_by=row["stopped_by"],
+        answer=zlib.decompress(row["answer"]),
+    )
+
+
+def _compressed(data: bytes) -> bytes:
+    squeezer = zlib.compressobj(wbits=_WINDOW, memLevel=_MEMORY)
+    return squeezer.compress(data) + squeezer.flush()

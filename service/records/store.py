@@ -1,0 +1,285 @@
+"""The store of records: one table of a database, asked by id, or for a page by filters."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from alembic.util import CommandError
+from sqlalchemy import ColumnElement, Connection, Select, delete, literal, select, text, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+
+from service.records import schema
+from service.records.database import Database, DatabaseURLError, SchemaError
+from service.records.query import Filter, Page, Position, cursor, position
+from service.records.record import Record, first_id
+
+__all__ = ["DatabaseURLError", "RecordError", "Store", "StoreError"]
+
+WALK = 5_000
+"""Records that a query looks through in order, before it gathers and sorts those that match instead."""
+
+_CHUNK = 1_000  # records deleted in one transaction: others get to write in between
+_BREATH = 0.01  # seconds between two such transactions
+
+_Condition = Callable[[Any], ColumnElement[bool]]  # on the columns of the table, or of a part of it
+
+
+class StoreError(Exception):
+    """The database did not do what it was asked: it is away, locked, full or broken. Says why in one line."""
+
+
+class RecordError(StoreError):
+    """The database is well, but a record is not of the kind it takes."""
+
+
+class Store:
+    """Records in SQLite or PostgreSQL. Safe across threads. A database that is away raises StoreError each time.
+
+    `url` is `sqlite:///FILE` or `postgresql+psycopg://...`. Raises DatabaseURLError, but connects only once it is
+    used: then it makes the file and its folder, and brings the schema up to date.
+    """
+
+    def __init__(self, url: str, patience: float = 5.0) -> None:
+        """`patience`: seconds to wait for a lock or a connection."""
+        self._database = Database(url, patience)
+        self._opened: tuple[int, ...] | None = None  # identity of the database whose schema is up to date
+        self._opening = threading.Lock()
+        self._failed: tuple[float, str] | None = None  # when it last could not be opened, and why
+        dialect = sqlite if self._database.dialect == "sqlite" else postgresql
+        # a commit whose answer was lost is tried again: the second time finds its records there
+        self._insert = dialect.insert(schema.records).on_conflict_do_nothing(index_elements=["id"])
+
+    def open(self) -> None:
+        """Connects, and brings the schema up to date; nothing is done twice. Raises StoreError."""
+        with self._errors():
+            self._ready()
+
+    def insert(self, records: Sequence[Record]) -> None:
+        """Adds records, all or none; when this returns they are on disk. Those that are there already stay.
+
+        Raises StoreError, and RecordError where it is the records' fault.
+        """
+        if not records:
+            return
+        try:
+            rows = [schema.row(record) for record in records]
+        except (TypeError, ValueError) as error:
+            raise RecordError(f"expected records, got one that cannot be stored: {error}") from error
+        with self._errors():
+            written_to = self._ready()
+            with self._database.writing.begin() as connection:
+                connection.execute(self._insert, rows)
+            if self._database.identity() != written_to:
+                raise OSError("the file was removed or replaced while it was written to")
+
+    def page(self, wanted: Filter, page: Page) -> tuple[list[Record], str | None]:
+        """At most `page.limit` records that match, and the cursor of the page that follows, None at the end.
+
+        Raises CursorError and StoreError.
+        """
+        statements = _statements(wanted, page)
+        columns = schema.records.c
+        with self._reading() as connection:
+            for statement in statements:
+                found = [Position(*row) for row in connection.execute(statement)]
+                if len(found) > page.limit:
+                    break
+            shown = found[: page.limit]
+            rows = connection.execute(
+                select(schema.records).where(columns.id.in_([one.id for one in shown]))
+            ).mappings()
+            records = {row["id"]: schema.record(row) for row in rows}
+        more = bool(shown) and len(found) > page.limit
+        # a record may have been deleted since its id was found
+        return (
+            [records[one.id] for one in shown if one.id in records],
+            cursor(page.order, shown[-1]) if more else None,
+        )
+
+    def get(self, identifier: str) -> Record:
+        """The record of that id. Raises KeyError where there is none, and StoreError."""
+        with self._reading() as connection:
+            statement = select(schema.records).where(schema.records.c.id == identifier)
+            row = connection.execute(statement).mappings().one_or_none()
+        if row is None:
+            raise KeyError(identifier)
+        return schema.record(row)
+
+    def delete(self, identifier: str) -> bool:
+        """Forgets a record; False where there is none. Raises StoreError."""
+        with self._errors():
+            self._ready()
+            with self._database.writing.begin() as connection:
+                found = connection.execute(delete(schema.records).where(schema.records.c.id == identifier))
+            return found.rowcount > 0
+
+    def delete_until(self, moment: float) -> int:
+        """Forgets all records from before that moment, and returns how many. Raises StoreError."""
+        return self._delete_all(schema.records.c.id < first_id(moment))
+
+    def prune(self, most: int | None, older_than: float | None, at_most: int | None = None) -> int:
+        """Forgets the oldest records: those beyond the newest `most`, and those from before a moment.
+
+        Returns how many. With `at_most` it stops about there: call it again for the rest. Raises StoreError.
+        """
+        column = schema.records.c.id
+        bounds: list[ColumnElement[bool]] = []
+        if older_than is not None:
+            bounds.append(column < first_id(older_than))
+        if most is not None:
+            with self._reading() as connection:
+                surplus = select(column).order_by(column.desc()).limit(1).offset(most)
+                newest = connection.execute(surplus).scalar_one_or_none()
+            if newest is not None:
+                bounds.append(column <= newest)
+        deleted = 0
+        for bound in bounds:
+            deleted += self._delete_all(bound, None if at_most is None else at_most - deleted)
+        if not deleted:
+            self._refresh()
+        return deleted
+
+    def close(self) -> None:
+        """Closes the connections. A store that is used again opens them again."""
+        self._database.close()
+        self._opened = None
+
+    def _delete_all(self, bound: ColumnElement[bool], at_most: int | None = None) -> int:
+        column = schema.records.c.id
+        oldest = select(column).where(bound).order_by(column).limit(_CHUNK)
+        deleted = 0
+        while at_most is None or deleted < at_most:
+            with self._errors():
+                self._ready()
+                with self._database.writing.begin() as connection:
+                    found = connection.execute(delete(schema.records).where(column.in_(oldest))).rowcount
+            deleted += found
+            if found < _CHUNK:
+                break
+            time.sleep(_BREATH)
+        return deleted
+
+    def _refresh(self) -> None:
+        """Figures from which SQLite chooses the index for a query. PostgreSQL keeps them by itself."""
+        if self._database.dialect != "sqlite":
+            return
+        with self._errors():
+            self._ready()
+            with self._database.writing.begin() as connection:
+                connection.execute(text("PRAGMA analysis_limit = 1000"))
+                connection.execute(text("PRAGMA optimize"))
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._errors():
+            self._ready()
+            with self._database.reading.begin() as connection:
+                yield connection
+
+    def _ready(self) -> tuple[int, ...] | None:
+        """Opens the database unless it is open, and says which one it is. A file that was removed is made anew."""
+        began = time.monotonic()
+        with self._opening:
+            found = self._database.identity()
+            if found is not None and found == self._opened:
+                return found
+            if self._failed is not None and self._failed[0] >= began:
+                raise StoreError(self._failed[1])  # of many that waited, one has tried
+            try:
+                with self._errors():
+                    self._database.open()
+            except StoreError as error:
+                self._failed = time.monotonic(), str(error)
+                raise
+            self._opened = self._database.identity()
+            return self._opened
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turns all that a database can raise into StoreError."""
+        try:
+            yield
+        except (DataError, IntegrityError) as error:
+            raise RecordError(_reason(error)) from error
+        except (SQLAlchemyError, SchemaError, CommandError, OSError) as error:
+            self._opened = None  # the next use looks whether all is there
+            raise StoreError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what the database said."""
+    said = error.orig if isinstance(error, DBAPIError) else error
+    return str(said).strip().partition("\n")[0] or type(said).__name__
+
+
+def _statements(wanted: Filter, page: Page) -> list[Select[Any]]:
+    """Queries for the positions of a page and of one record more; each is for where those before found too few.
+
+    The first walks in order and stops when it has enough: fast where many records match, since none is sorted.
+    Unless its index knows all conditions it stops after WALK records. The second gathers the records that match
+    by whichever index finds the fewest, and sorts them: fast where few match. Raises CursorError.
+    """
+    start = position(page)
+    columns = schema.records.c
+    window: list[_Condition] = []
+    if wanted.since is not None:
+        since = first_id(wanted.since)
+        window.append(lambda c: c.id >= since)
+    if wanted.until is not None:
+        until = first_id(wanted.until)
+        window.append(lambda c: c.id < until)
+    equal: list[_Condition] = []
+    if wanted.prediction is not None:
+        equal.append(lambda c: c.prediction == wanted.prediction)
+    if wanted.model is not None:
+        equal.append(lambda c: c.model == wanted.model)
+    steps: list[_Condition] = []
+    if wanted.steps_at_least is not None:
+        steps.append(lambda c: c.steps_used >= wanted.steps_at_least)
+    doubtful: list[_Condition] = []
+    if wanted.confidence_below is not None:
+        doubtful.append(lambda c: c.confidence < wanted.confidence_below)
+
+    if page.order == "newest":
+        order: list[Any] = [columns.id.desc()]
+        inside = window + equal[:1]  # an index on one column goes on in order of id
+        outside = equal[1:] + steps + doubtful
+        after: list[_Condition] = [] if start is None else [lambda c: c.id < start.id]
+        unindexed: list[Any] = [(columns.id + literal("")).desc()]
+    else:
+        order = [columns.confidence, columns.id]
+        inside = doubtful
+        outside = window + equal + steps
+        after = (
+            []
+            if start is None
+            else [lambda c: tuple_(c.confidence, c.id) > tuple_(start.confidence, start.id)]
+        )
+        unindexed = [columns.confidence + 0, columns.id]
+
+    def statement(conditions: list[_Condition], by: list[Any], limit: int) -> Select[Any]:
+        found = select(columns.id, columns.confidence).where(
+            *(condition(columns) for condition in conditions)
+        )
+        return found.order_by(*by).limit(limit)
+
+    count = page.limit + 1
+    if not outside:
+        return [statement(inside + after, order, count)]
+    near = select(*(columns[name] for name in _FILTERED)).where(*(one(columns) for one in inside + after))
+    part = near.order_by(*order).limit(WALK).subquery()
+    in_order: list[Any] = [part.c.id.desc()] if page.order == "newest" else [part.c.confidence, part.c.id]
+    walk = select(part.c.id, part.c.confidence).where(*(condition(part.c) for condition in outside))
+    return [
+        walk.order_by(*in_order).limit(count),
+        # ordered by an expression that no index has, or the planner might walk on
+        statement(inside + outside + after, unindexed, count),
+    ]
+
+
+_FILTERED = ("id", "model", "prediction", "confidence", "steps_used")

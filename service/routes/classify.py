@@ -1,0 +1,158 @@
+"""Classification: one picture, many, or one step by step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import TypeVar
+
+from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+
+from service import openapi, schemas
+from service.classification import Decoded, Event
+from service.errors import Problem
+from service.middleware import problem_document, request_id
+from service.options import shown
+from service.requests import query_of
+from service.routes.common import JSON, service_of
+
+router = APIRouter()
+
+T = TypeVar("T")
+EVENTS = "text/event-stream"
+UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+PORTION = 128
+"""Images of a batch that are one job: enough to keep the engine busy, few enough to let others have a turn."""
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises Problem as soon as it is known to be over the limit."""
+    encoding = request.headers.get("content-encoding", "identity").strip()
+    if encoding.lower() not in ("identity", ""):
+        raise Problem("unsupported-media-type", "a body without Content-Encoding", shown(encoding))
+    announced = request.headers.get("content-length", "")
+    # compared by the number of digits first: int() refuses some thousand of them
+    digits = announced.lstrip("0")
+    if announced.isdecimal() and (len(digits) > len(str(limit)) or int(digits or "0") > limit):
+        raise Problem("body-too-large", f"at most {limit} bytes", f"{digits[:40]} bytes")
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise Problem("body-too-large", f"at most {limit} bytes", "more")
+    return b"".join(chunks)
+
+
+@router.post(
+    "/classify",
+    tags=["classify"],
+    summary="Classify a picture of a digit",
+    response_class=Response,
+    responses=openapi.answers(
+        schemas.Classification,
+        schemas.CLASSIFICATION,
+        openapi.CLASSIFY_PROBLEMS,
+        "What the network made of it",
+    ),
+    openapi_extra={"parameters": openapi.option_parameters(), "requestBody": openapi.classify_body()},
+)
+async def classify(request: Request) -> Response:
+    """The picture is a PNG, JPEG, WebP, BMP or GIF file (as the body, in a form, or as base64 in JSON), or
+    28 x 28 pixels (784 bytes, or an array in JSON). Pictures are brought to MNIST's form: grey, ink bright on
+    dark, cropped to the ink, fitted into 20 x 20, centred by mass in 28 x 28. Pixels are taken as they are.
+
+    Options stand in the query, in the JSON body or in form fields.
+
+    With `Accept: text/event-stream`, each time step is an event `step` as it is simulated, and the answer is the
+    last one, `result`.
+    """
+    # Small pictures do not come here where the native engine runs: see `service.express`.
+    service = service_of(request)
+    classifier = service.classifier
+    data = await _body(request, service.settings.max_body)
+    content_type = request.headers.get("content-type", "")
+    query = query_of(request.scope)
+    if EVENTS in request.headers.get("accept", ""):
+        events = await service.work(classifier.open_stream, content_type, query, data)
+        return StreamingResponse(_as_events(request, events), media_type=EVENTS, headers=UNBUFFERED)
+    return Response(await service.work(classifier.classify, content_type, query, data), media_type=JSON)
+
+
+async def _as_events(request: Request, events: Iterator[Event]) -> AsyncIterator[bytes]:
+    """Server-sent events, each as soon as it is there. A problem on the way is the last one."""
+    service = service_of(request)
+    while True:
+        try:
+            event = await service.work(next, events, None)
+        except Problem as problem:
+            event = "problem", problem_document(problem, request_id(request.scope))
+        if event is None:
+            return
+        name, data = event
+        yield b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+        if name == "problem":
+            return
+
+
+@router.post(
+    "/classify/batch",
+    tags=["classify"],
+    summary="Classify many pictures",
+    response_class=Response,
+    responses=openapi.answers(
+        schemas.BatchResult, schemas.BATCH, openapi.BATCH_PROBLEMS, "One answer a picture, in order"
+    ),
+    openapi_extra={"parameters": openapi.option_parameters(), "requestBody": openapi.batch_body()},
+)
+async def classify_batch(request: Request) -> Response:
+    """Pictures are N times 784 bytes, a JSON list, or the files of a form. Image i has the seed s + i (modulo
+    2**64), where s is the seed given or drawn; it gets exactly the answer that it gets alone with that seed.
+    One picture that cannot be used is an error for all, which names it.
+    """
+    service = service_of(request)
+    classifier = service.classifier
+    data = await _body(request, service.settings.max_batch_body)
+    content_type = request.headers.get("content-type", "")
+    batch = await service.work(classifier.open_batch, content_type, query_of(request.scope), data)
+    parts: list[Decoded] = []
+    done = 0
+    while done < len(batch):
+        parts.append(await service.work(classifier.decode, batch, done))
+        done += len(parts[-1])
+        await _still_there(request)
+    pictures = Decoded.together(parts)
+    portions = [slice(start, start + PORTION) for start in range(0, len(pictures), PORTION)]
+    answers = await _in_parallel(
+        request, [partial(classifier.simulate, batch, pictures, part) for part in portions]
+    )
+    return Response(b'{"results":[' + b",".join(answers) + b"]}", media_type=JSON)
+
+
+async def _still_there(request: Request) -> None:
+    """Raises ClientDisconnect where nobody waits for the answer any more."""
+    if await request.is_disconnected():
+        raise ClientDisconnect
+
+
+async def _in_parallel(request: Request, jobs: list[Callable[[], T]]) -> list[T]:
+    """Results of jobs, in order. At most one job a worker waits at a time, so that others get their turn."""
+    service = service_of(request)
+    results: dict[int, T] = {}
+    waiting = iter(enumerate(jobs))
+
+    async def work_off() -> None:
+        for index, job in waiting:
+            results[index] = await service.work(job)
+            await _still_there(request)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(service.workers, len(jobs))):
+                group.create_task(work_off())
+    except* ClientDisconnect:
+        raise ClientDisconnect from None
+    return [results[index] for index in range(len(jobs))]

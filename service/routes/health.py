@@ -1,0 +1,77 @@
+"""Health, and what the kinds of problems mean."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from service import openapi, schemas
+from service.errors import KINDS, Problem, example, type_of
+from service.options import shown
+from service.routes.common import json, service_of
+
+router = APIRouter()
+
+
+@router.get(
+    "/health/live",
+    tags=["health"],
+    summary="Is the process alive?",
+    response_class=Response,
+    responses=openapi.answers(schemas.Live, schemas.LIVE, [], "It is"),
+)
+async def live() -> Response:
+    """Answers as long as the process does. Restart it where it does not."""
+    return json(schemas.LIVE)
+
+
+@router.get(
+    "/health/ready",
+    tags=["health"],
+    summary="Can it take requests?",
+    response_class=Response,
+    responses=openapi.answers(schemas.Ready, schemas.READY, ["not-ready"], "It can, with these models"),
+)
+async def ready(request: Request) -> Response:
+    """Only once all models are loaded and warmed up. `degraded`: it classifies, and does not remember."""
+    state = service_of(request).recorder.state
+    loaded = [
+        {"name": simulator.card.name, "version": simulator.card.version, "engine": simulator.engine.name}
+        for simulator in service_of(request).models
+    ]
+    records = {
+        "status": state.status,
+        "reason": state.reason,
+        "waiting": state.queued,
+        "dropped": state.dropped,
+    }
+    status = "ready" if state.status == "ok" else "degraded"
+    return json({"status": status, "models": loaded, "records": records})
+
+
+@router.get(
+    "/problems/{kind}",
+    tags=["problems"],
+    summary="What a kind of problem means",
+    response_class=Response,
+    responses=openapi.answers(
+        schemas.ProblemType,
+        {
+            "type": type_of("empty-body"),
+            "title": KINDS["empty-body"].title,
+            "status": 400,
+            "example": example("empty-body"),
+        },
+        ["not-found"],
+        "Its title and status, and an example",
+    ),
+)
+async def problem(kind: Annotated[str, Path(examples=["empty-body"])]) -> Response:
+    """The `type` of every problem document leads here."""
+    if kind not in KINDS:
+        raise Problem("not-found", f"one of {', '.join(KINDS)}", shown(kind))
+    about = KINDS[kind]
+    return json(
+        {"type": type_of(kind), "title": about.title, "status": about.status, "example": example(kind)}
+    )

@@ -1,0 +1,119 @@
+"""Statistics of a window: figures by hand, drift, silent and saturated neurons."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.card import Card
+from service.records import Record
+from service.simulation import Simulator
+from service.statistics import DRIFT, LEAST, Neurons, neurons_of, statistics
+from tests.service.conftest import band
+
+
+def answer(steps: int = 2, hidden: int = 4, prediction: int = 3, confidence: float = 0.9) -> dict[str, Any]:
+    output = [0] * 10
+    output[prediction] = steps
+    return {
+        "prediction": prediction,
+        "confidence": confidence,
+        "steps_used": steps,
+        "stopped_by": "confidence",
+        "encoder": "bernoulli",
+        "spike_counts": {"input": 32 * steps, "layers": {"hidden": hidden}, "output": output},
+        "synaptic_operations_by_kind": {"accumulates": 100, "multiply_accumulates": 10},
+    }
+
+
+def record(number: int = 0, image: np.ndarray | None = None, **values: Any) -> Record:
+    found = answer(**values)
+    return Record(
+        id=f"{number:024x}",
+        time=1e9 + number,
+        model="tiny",
+        model_version="1.2.3",
+        image=(band(3) if image is None else image).tobytes(),
+        seed=number,
+        prediction=found["prediction"],
+        confidence=found["confidence"],
+        steps_used=found["steps_used"],
+        stopped_by=found["stopped_by"],
+        answer=json.dumps(found).encode(),
+    )
+
+
+def with_normal(card: Card, rate: float, spread: float) -> Card:
+    layers = [
+        layer.model_copy(update={"normal_rate": rate, "normal_rate_std": spread})
+        if layer.name == "hidden"
+        else layer
+        for layer in card.layers
+    ]
+    return card.model_copy(update={"layers": layers})
+
+
+def test_figures_by_hand(simulator: Simulator) -> None:
+    records = [
+        record(0, steps=1, hidden=1, prediction=3, confidence=0.8),
+        record(1, steps=3, hidden=9, prediction=5, confidence=1.0),
+    ]
+    found = statistics(records, with_normal(simulator.card, 0.1, 0.05), {"hidden": Neurons(7, 1)})
+    hidden = found["layers"][1]
+    rate = (1 / 10 + 9 / 30) / 2
+    assert hidden == {
+        "name": "hidden",
+        "firing_rate": pytest.approx(rate),
+        "normal_rate": 0.1,
+        "z": pytest.approx((rate - 0.1) / 0.05),
+        "drift": False,  # too few requests to say
+        "neurons": 10,
+        "silent": 7,
+        "saturated": 1,
+    }
+    rest = {name: value for name, value in found.items() if name != "layers"}
+    assert rest == {
+        "model": "tiny",
+        "model_version": "1.2.3",
+        "requests": 2,
+        "predictions": [0, 0, 0, 1, 0, 1, 0, 0, 0, 0],
+        "steps": [1, 0, 1, 0],
+        "mean_steps": 2.0,
+        "mean_confidence": pytest.approx(0.9),
+        "stopped_by_confidence": 2,
+        "synaptic_operations": {"accumulates": 100.0, "multiply_accumulates": 10.0},
+        "energy_nj": pytest.approx((100 * 0.03 + 10 * 0.23) / 1000),
+        "drift": False,
+        "drifting_layers": [],
+    }
+    assert found["layers"][0]["firing_rate"] == pytest.approx(32 / 784)
+    assert found["layers"][2]["firing_rate"] == pytest.approx(1 / 10)
+
+
+@pytest.mark.parametrize(
+    ("count", "hidden", "drift"),
+    [(LEAST, 8, True), (LEAST - 1, 8, False), (LEAST, 2, False), (LEAST, 0, False)],
+)
+def test_drift(simulator: Simulator, count: int, hidden: int, drift: bool) -> None:
+    # two steps of ten neurons: hidden / 20; normal 0.1 with a spread of 0.1
+    card = with_normal(simulator.card, 0.1, 0.1)
+    found = statistics([record(i, hidden=hidden) for i in range(count)], card)
+    assert abs((hidden / 20 - 0.1) / 0.1) != DRIFT
+    assert (found["drift"], found["drifting_layers"]) == (drift, ["hidden"] if drift else [])
+
+
+def test_an_empty_window(simulator: Simulator) -> None:
+    found = statistics([], simulator.card)
+    assert (found["requests"], found["mean_steps"], found["energy_nj"]) == (0, None, None)
+    assert (found["predictions"], found["steps"], found["drift"]) == ([0] * 10, [0] * 4, False)
+
+
+def test_silent_and_saturated_neurons(simulator: Simulator) -> None:
+    # the picture lights one hidden neuron at every step: nine are silent, one is saturated
+    found = neurons_of([record(i, steps=4) for i in range(3)], simulator.engine)
+    assert found["hidden"] == Neurons(silent=9, saturated=1)
+    assert found["input"].silent == 784 - 32
+    assert neurons_of([], simulator.engine) == {}
