@@ -14,6 +14,7 @@ FROM python:3.12-slim
 COPY --from=build /opt/venv /opt/venv
 COPY models /app/models
 RUN useradd --system --uid 10001 --no-create-home spikehead
+RUN install --directory --owner spikehead /var/lib/spikehead
 USER spikehead
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH
@@ -21,6 +22,8 @@ ENV PYTHONUNBUFFERED=1
 ENV SPIKEHEAD_HOST=0.0.0.0
 ENV SPIKEHEAD_PORT=8000
 ENV SPIKEHEAD_MODELS=/app/models
+ENV SPIKEHEAD_DATABASE_URL=sqlite:////var/lib/spikehead/records.db
+VOLUME /var/lib/spikehead
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]

@@ -102,13 +102,23 @@ def test_compose_fits_the_image() -> None:
     service = compose()["services"]["service"]
     assert set(service["environment"]) <= KNOWN
     assert service["ports"] == [f"127.0.0.1:{arguments('EXPOSE')[0]}:{arguments('EXPOSE')[0]}"]
-    for volume in service["volumes"]:
-        source, target, mode = volume.split(":")
-        assert (ROOT / source).is_dir() and mode == "ro"
-        assert target == environment()[PREFIX + "MODELS"]
+    models, records = service["volumes"]
+    source, target, mode = models.split(":")
+    assert (ROOT / source).is_dir() and mode == "ro"
+    assert target == environment()[PREFIX + "MODELS"]
+    name, target = records.split(":")
+    assert name in compose()["volumes"]
     assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
     assert service["restart"] == "unless-stopped"
     assert service["build"] == "." and (ROOT / "Dockerfile").is_file()
+
+
+def test_records_lie_in_the_volume_and_belong_to_the_user() -> None:
+    """The root file system is read-only: the database needs a place."""
+    (folder,) = arguments("VOLUME")
+    assert environment()[PREFIX + "DATABASE_URL"] == f"sqlite:///{folder}/records.db"
+    assert f"install --directory --owner {arguments('USER')[-1]} {folder}" in arguments("RUN")
+    assert compose()["services"]["service"]["volumes"][1].split(":")[1] == folder
 
 
 def test_versions_agree() -> None:
@@ -143,7 +153,7 @@ def test_build_steps_by_hand(tmp_path: Path) -> None:
                 shutil.copy(ROOT / name, place)
     venv = tmp_path / "venv"
     for step in arguments("RUN"):
-        if step.startswith(("useradd", "apt-get")):
+        if step.startswith(("useradd", "install --directory", "apt-get")):
             continue  # a test leaves the machine as it is; the compiler is there already
         command = step.replace("/opt/venv", str(venv)).replace("python -m venv", f"{sys.executable} -m venv")
         subprocess.run(command.replace(" --no-cache-dir", ""), shell=True, cwd=source, check=True)
@@ -154,6 +164,7 @@ def test_build_steps_by_hand(tmp_path: Path) -> None:
     variables = {
         name: value.replace("/opt/venv", str(venv))
         .replace("/app", str(image))
+        .replace(arguments("VOLUME")[0], str(tmp_path / "records"))
         .replace("$PATH", os.environ["PATH"])
         for name, value in variables.items()
     }
@@ -187,7 +198,10 @@ def test_build_steps_by_hand(tmp_path: Path) -> None:
             assert "torch" not in {package["name"] for package in json.loads(installed.stdout)}
             ready = urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5)
             engine = "native" if shutil.which("g++") else "onnxruntime"
-            assert json.load(ready)["models"][0]["engine"] == engine
+            document = json.load(ready)
+            assert document["status"] == "ready"
+            engines = {model["name"]: model["engine"] for model in document["models"]}
+            assert engines["spiking-mha"] == engine
         finally:
             service.terminate()
             if service.stderr:
