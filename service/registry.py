@@ -52,7 +52,7 @@ def load_models(settings: Settings) -> Models:
     """
     simulators: dict[str, Simulator] = {}
     for folder in model_folders(settings.models):
-        simulator = _usable(folder, settings)
+        simulator = usable(folder, settings)
         name = simulator.card.name
         if name in simulators:
             raise ModelError(
@@ -63,7 +63,7 @@ def load_models(settings: Settings) -> Models:
     return Models(simulators, settings.default_model)
 
 
-def _usable(folder: Path, settings: Settings) -> Simulator:
+def usable(folder: Path, settings: Settings) -> Simulator:
     """A model that has been loaded and has classified something. Raises ModelError."""
     engine = load_engine(folder, settings)
     try:

@@ -36,11 +36,10 @@ from rich.text import Text
 from service import images
 from service.card import ModelError, load_card
 from service.encoding import CLASSES, PIXELS, SIDE
-from service.engine import load_engine
 from service.errors import Problem
 from service.images import ImageError, Pixels
 from service.options import Options, collect, parse, shown
-from service.registry import model_folders
+from service.registry import model_folders, usable
 from service.settings import PREFIX, Settings
 from service.simulation import Simulator
 
@@ -116,15 +115,7 @@ def load_model(settings: Settings, name: str) -> Simulator:
         names = ", ".join(sorted(found)) or "none"
         expected = f"a model named {name} (--model or {PREFIX}DEFAULT_MODEL)"
         raise broken.get(name) or ModelError(f"expected {expected}, found {names}")
-    engine = load_engine(found[name], settings)
-    try:
-        simulator = Simulator(engine)
-        simulator.warm_up()
-    except Exception as error:  # a card that promises what the graph does not keep fails in many ways
-        raise ModelError(
-            f"expected a model in {found[name]} that can classify a picture, got: {error}"
-        ) from error
-    return simulator
+    return usable(found[name], settings)
 
 
 def answer_of(file: str, simulator: Simulator, options: Options, settings: Settings) -> dict[str, Any]:

@@ -110,6 +110,8 @@ class Processes:
         return float(holder) / self.count
 
     def _average(self, tensors: list[Tensor]) -> None:
+        if not tensors:  # the GLM network has no batch normalisation
+            return
         flat = torch.cat([t.reshape(-1) for t in tensors])
         torch.distributed.all_reduce(flat)
         flat /= self.count

@@ -66,7 +66,7 @@ class  probability
     1  █▋                         6.78 %
     2  █▋                         6.78 %
     3  █▋                         6.78 %
-    4  █████████▎                39.00 %
+    4  █████████▍                39.00 %
     5  █▋                         6.78 %
     6  █▋                         6.78 %
     7  █▋                         6.78 %
@@ -545,7 +545,7 @@ def test_one_request(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
     printed = lines(result.stdout)
     assert printed[:3] == [f"{schemas.ID}: 7 (99.68 %)", "2026-11-24 15:17:27 UTC", ""]
     assert printed[5] == "        ▄▄▄▄▄▄▄▄▄▄▄▄"
-    assert printed[14] == "              ▀███             7  ████████████████████████████████    99.68 %"
+    assert printed[14] == "           ███                     7  ████████████████████████████████▉  99.68 %"
     assert printed[18:] == [
         "steps       1 of 8: confidence 99.68 % reached 75.00 %",
         "spikes      input 89, hidden layers 1,114, output 1",

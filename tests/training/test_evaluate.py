@@ -1,7 +1,8 @@
 """Evaluation: what is measured on an exported model agrees with the service and with counting by hand."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,26 @@ from numpy.typing import NDArray
 
 from service.card import Card
 from service.encoding import Encoder
-from service.engine import stepping
+from service.engine import native, stepping
 from service.engine.base import Array, ByStep, Engine, SimulationState, Step, Stimulus
+from service.engine.onnxruntime import OnnxruntimeEngine
 from service.operations import SynapticOperations
 from service.options import Options
 from service.simulation import Simulator
-from tests.training.conftest import EXPORT_STEPS, Exported
-from training.evaluate import SEED_STRIDE, Trial, _spread, evaluate, simulate
+from tests.training.conftest import EXPORT_STEPS, Exported, make_glm, write_checkpoint
+from training.distortions import DISTORTIONS, distorted
+from training.evaluate import (
+    SEED_STRIDE,
+    _spread,
+    evaluate,
+    probabilities_of,
+    robustness,
+    simulate,
+    stopping_accuracy,
+    synapse_noise,
+)
+from training.export import export
+from training.synapse_noise import write_perturbed
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -115,6 +129,14 @@ class Scripted:
             hidden[i, : i + 1] = 1
         zero = np.zeros((len(traces), 10), np.float32)
         return Step(self.potentials[:, t], zero, zero, {"hidden": hidden}, {"state.input": traces})
+
+    def by_step(
+        self, images: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: Encoder
+    ) -> ByStep:
+        engine: Any = self
+        return stepping.by_step(
+            engine, SynapticOperations(self.card), Stimulus(images, seeds, encoder), steps
+        )
 
 
 def scripted_card(exported: Exported, confidence: float, steps: int) -> Card:
@@ -239,6 +261,139 @@ def test_accuracy_and_steps_follow_from_the_trials(exported: Exported, drawn: Dr
         right.append([answer["prediction"] == label for answer, label in zip(answers, labels, strict=True)])
     assert result["stopping"]["steps"]["mean"] == pytest.approx(np.mean(steps))
     assert result["stopping"]["accuracy"]["mean"] == pytest.approx(np.mean(right))
+
+
+def test_probabilities_of_a_trial_by_hand(scripted: Callable[[float], Any]) -> None:
+    """Softmax of the evidence so far: of image 1, e to 9 for digit 5, then e and e^3 to 8 for 5 and 4."""
+    engine = scripted(1.0)
+    found = probabilities_of(engine.card, simulate(engine, BLANK, 0, 2))
+    assert found.shape == (2, 3, 10)
+    first = np.full(10, 1 / (np.e + 9))
+    first[5] *= np.e
+    second = np.full(10, 1 / (np.e + np.e**3 + 8))
+    second[5] *= np.e
+    second[4] *= np.e**3
+    assert found[0, 1].tolist() == pytest.approx(first.tolist())
+    assert found[1, 1].tolist() == pytest.approx(second.tolist())
+
+
+# Distortions, and imperfect synapses
+
+
+def answers(engine: Engine, images: NDArray[np.uint8], first_seed: int) -> tuple[list[int], list[int]]:
+    """Predictions and steps, as the service gives them."""
+    options = Options(EXPORT_STEPS, engine.card.calibration.confidence, seed=0)
+    seeds = [first_seed + i for i in range(len(images))]
+    found = list(Simulator(engine).classify(images, seeds, options, [0.0] * len(images)))
+    return [answer["prediction"] for answer in found], [answer["steps_used"] for answer in found]
+
+
+@pytest.mark.parametrize("chunk", [4, 100])
+def test_accuracy_under_the_stopping_rule_is_that_of_the_service(
+    chunk: int, exported: Exported, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.evaluate.CHUNK", chunk)
+    images, labels = drawn[0][:10], drawn[1][:10].copy()
+    predictions, steps = answers(exported.engine, images, 3_000_000)
+    labels[:5] = predictions[:5]
+    found = stopping_accuracy(exported.engine, images, labels, seed=3)
+    assert found == (np.mean(predictions == labels), np.mean(steps))
+    assert found[0] >= 0.5
+
+
+def test_robustness_is_accuracy_on_distorted_pictures(
+    exported: Exported, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: DISTORTIONS[name] for name in ("gaussian_noise", "inverted")}
+    monkeypatch.setattr("training.evaluate.DISTORTIONS", few)
+    images, labels = drawn[0][:8], drawn[1][:8]
+    done: list[int] = []
+    found = robustness(exported.engine, images, labels, seed=5, progress=done.append)
+    assert json.loads(json.dumps(found)) == found
+    assert (found["seed"], list(found["distortions"]), done) == (5, list(few), [1, 2])
+    for name, row in found["distortions"].items():
+        predictions, steps = answers(exported.engine, distorted(images, name, 5), 0)
+        assert row == {"accuracy": np.mean(predictions == labels), "steps": np.mean(steps)}
+    rows = found["distortions"].values()
+    assert found["mean_accuracy"] == np.mean([row["accuracy"] for row in rows])
+
+
+def test_every_distortion_is_measured(
+    scripted: Callable[[float], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def accuracy(engine: object, images: object, labels: object) -> tuple[float, float]:
+        return len(asked) / 100, 2.0
+
+    def distort(images: NDArray[np.uint8], name: str, seed: int) -> NDArray[np.uint8]:
+        asked.append(name)
+        return images
+
+    monkeypatch.setattr("training.evaluate.stopping_accuracy", accuracy)
+    monkeypatch.setattr("training.evaluate.distorted", distort)
+    found = robustness(scripted(1.0), BLANK, LABELS)
+    assert asked == list(DISTORTIONS) == list(found["distortions"])
+    assert found["distortions"]["outline"] == {"accuracy": 0.22, "steps": 2.0}
+    assert found["mean_accuracy"] == pytest.approx(0.115)  # of 1, 2, ... 22 hundredths
+
+
+def test_perfect_synapses_make_no_noise(exported: Exported, drawn: Drawn) -> None:
+    """Draw d is asked with encoder seed d; two draws of nothing differ by that alone."""
+    images, labels = drawn[0][:8], drawn[1][:8]
+    done: list[int] = []
+    found = synapse_noise(
+        exported.folder, OnnxruntimeEngine, images, labels, 0.0, 0.0, draws=2, progress=done.append
+    )
+    alone = [stopping_accuracy(exported.engine, images, labels, draw) for draw in range(2)]
+    assert found == {
+        "sigma": 0.0,
+        "stuck_at": 0.0,
+        "draws": 2,
+        "accuracy": _spread(np.array([accuracy for accuracy, _ in alone])),
+        "steps": _spread(np.array([steps for _, steps in alone])),
+    }
+    assert done == [1, 2]
+
+
+def test_each_draw_of_synapses_is_measured(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:
+    """And its folder is gone afterwards."""
+    folders: list[Path] = []
+
+    def load(folder: Path) -> Engine:
+        folders.append(folder)
+        return OnnxruntimeEngine(folder)
+
+    images, labels = drawn[0][:8], drawn[1][:8]
+    found = synapse_noise(exported.folder, load, images, labels, 0.5, 0.1, draws=3)
+    alone = []
+    for draw in range(3):
+        write_perturbed(exported.folder, tmp_path / str(draw), 0.5, 0.1, draw)
+        alone.append(stopping_accuracy(OnnxruntimeEngine(tmp_path / str(draw)), images, labels, draw))
+    assert found["steps"] == _spread(np.array([steps for _, steps in alone]))
+    assert found["accuracy"] == _spread(np.array([accuracy for accuracy, _ in alone]))
+    assert len(set(folders)) == 3 and not any(folder.exists() for folder in folders)
+
+
+def test_figures_are_the_same_on_every_engine(exported: Exported, drawn: Drawn) -> None:
+    if not native.available():
+        pytest.skip("needs the native engine")
+    images, labels = drawn[0][:12], drawn[1][:12]
+    one, other = (
+        evaluate(engine, images, labels, seeds=2)
+        for engine in (exported.engine, native.NativeEngine(exported.folder))
+    )
+    assert one == other
+
+
+def test_a_model_without_hidden_layers_has_no_rates_of_them(drawn: Drawn, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "best.pt", make_glm())
+    export(checkpoint, tmp_path / "glm", drawn, drawn[0][:2], max_steps=2)
+    result = evaluate(OnnxruntimeEngine(tmp_path / "glm"), drawn[0][:4], drawn[1][:4], seeds=1)
+    assert result["mean_firing_rate"] is None
+    assert list(result["firing_rate"]) == ["input", "output"]
+    assert result["synaptic_operations"]["accumulates"] == 0
+    assert result["synaptic_operations"]["multiply_accumulates"] > 0
 
 
 def test_spread_is_that_of_a_sample() -> None:
