@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from service import openapi, schemas
 from service.errors import KINDS, Problem, example, type_of
+from service.metrics import MEDIA_TYPE, exposition
 from service.options import shown
 from service.routes.common import json, service_of
 
@@ -48,6 +49,29 @@ async def ready(request: Request) -> Response:
     }
     status = "ready" if state.status == "ok" else "degraded"
     return json({"status": status, "models": loaded, "records": records})
+
+
+@router.get(
+    "/metrics",
+    tags=["health"],
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses=openapi.refusals(["not-ready"])
+    | {
+        200: {
+            "description": "Figures in Prometheus' text format",
+            "content": {
+                "text/plain": {
+                    "schema": {"type": "string"},
+                    "example": "spikehead_records_dropped_total 0.0\n",
+                }
+            },
+        }
+    },
+)
+async def metrics(request: Request) -> Response:
+    """What was recorded and what was lost, and which models answer."""
+    return Response(exposition(service_of(request)), media_type=MEDIA_TYPE)
 
 
 @router.get(

@@ -27,6 +27,7 @@ OPERATIONS = [
     ("GET", "/models/{name}"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
+    ("GET", "/metrics"),
     ("GET", "/problems/{kind}"),
 ]
 

@@ -44,6 +44,7 @@ def test_routes(document: dict[str, Any]) -> None:
         "GET /models/{name}",
         "GET /health/live",
         "GET /health/ready",
+        "GET /metrics",
         "GET /problems/{kind}",
     ]
 

@@ -220,6 +220,17 @@ def test_a_database_that_is_away(models_folder: Path, tmp_path: Path) -> None:
         assert ready["records"]["reason"]
 
 
+def test_metrics_count_records(own: TestClient) -> None:
+    classify(own, 1, "record=required")
+    response = own.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    lines = response.text.splitlines()
+    assert "spikehead_records_written_total 1.0" in lines
+    assert "spikehead_records_dropped_total 0.0" in lines
+    assert "spikehead_records_degraded 0.0" in lines
+    assert 'spikehead_model_info{engine="onnxruntime",name="tiny",version="1.2.3"} 1.0' in lines
+
+
 # ----------------------------------------------------------------------------------------------- step by step
 
 

@@ -1,7 +1,5 @@
 """Distortions: each worked out on a picture where its effect can be told by hand, all of them from a seed."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -68,7 +66,9 @@ def test_chance_is_another_for_every_seed_and_image(name: str, digits: NDArray[n
     assert len(found) == (1 if name in FIXED else 12) or (name == "stripes" and len(found) > 1)
 
 
-def test_distortions_of_one_image_do_not_share_their_chance(digits: NDArray[np.uint8]) -> None:
+def test_distortions_of_one_image_do_not_share_their_chance(
+    digits: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two that add the same kind of noise would else add the same."""
     drawn: list[float] = []
 
@@ -76,14 +76,9 @@ def test_distortions_of_one_image_do_not_share_their_chance(digits: NDArray[np.u
         drawn.append(random.random())
         return image
 
-    names = ("fog", "shadow")
-    kept = {name: DISTORTIONS[name] for name in names}
-    try:
-        DISTORTIONS.update(dict.fromkeys(names, note))
-        for name in names:
-            distorted(digits[:1], name, 1)
-    finally:
-        DISTORTIONS.update(kept)
+    for name in ("fog", "shadow"):
+        monkeypatch.setitem(DISTORTIONS, name, note)
+        distorted(digits[:1], name, 1)
     assert len(set(drawn)) == 2
 
 
@@ -141,7 +136,8 @@ def test_blur_leaves_an_even_picture_alone(name: str) -> None:
 def test_gaussian_blur_spreads_alike_in_all_directions() -> None:
     found = distort("gaussian_blur", dot()).astype(int)
     around = found[5:14, 10:19]
-    assert np.array_equal(around, around.T) and np.array_equal(around, around[::-1, ::-1])
+    for turned in (around.T, around[::-1], around[:, ::-1]):
+        assert np.abs(around - turned).max() <= 1  # Pillow rounds after each pass
     assert found.max() == found[9, 14] < 40
     assert found.sum() == pytest.approx(255, abs=20)
 
@@ -306,10 +302,6 @@ def test_outline_by_hand() -> None:
     assert not distort("outline", image).any()
 
 
-Check = Callable[[Picture], bool]
-
-
-@pytest.mark.parametrize(("name", "image"), [("thicker", WHITE), ("thinner", WHITE), ("outline", WHITE)])
-def test_the_pen_changes_nothing_where_there_is_no_edge(name: str, image: Picture) -> None:
-    expected = BLACK if name == "outline" else WHITE
-    assert np.array_equal(distort(name, image), expected)
+@pytest.mark.parametrize(("name", "expected"), [("thicker", WHITE), ("thinner", WHITE), ("outline", BLACK)])
+def test_where_there_is_no_edge_the_pen_does_not_matter(name: str, expected: Picture) -> None:
+    assert np.array_equal(distort(name, WHITE), expected)

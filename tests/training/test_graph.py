@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from service.engine.onnxruntime import OnnxruntimeEngine
-from tests.training.conftest import SMALL, make_network
+from tests.training.conftest import GLM, SMALL, make_glm, make_network
 from training.export import _draft_card, check_parity, write
 from training.graph import ExportError, build
-from training.network import NetworkConfig
+from training.network import NetworkConfig, SpikingNetwork
 
 CONFIGS = {
     "small": SMALL,
@@ -20,7 +20,14 @@ CONFIGS = {
     "other time constants": NetworkConfig(
         stem=(4, 4), channels=8, blocks=1, heads=1, shift_membrane=2, shift_readout=3
     ),
+    "output neurons alone": GLM,
+    "output neurons alone, 4 bits": NetworkConfig(kind="glm", bits=4, shift_input=2, shift_feedback=2),
 }
+
+
+def network_of(name: str) -> SpikingNetwork:
+    config = CONFIGS[name]
+    return make_glm(config, seed=4) if config.kind == "glm" else make_network(config, seed=4)
 
 
 def images(count: int) -> np.ndarray:
@@ -29,24 +36,26 @@ def images(count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_torch_and_onnxruntime_give_identical_spikes(name: str, tmp_path: Path) -> None:
-    network = make_network(CONFIGS[name], seed=4)
+    network = network_of(name)
     graph = build(network, "small").SerializeToString()
     write(tmp_path, graph, _draft_card(network, "small", "1.0.0", graph, 6))
     check_parity(network, OnnxruntimeEngine(tmp_path), images(12), 6)
 
 
-def test_parity_check_notices_one_changed_weight(tmp_path: Path) -> None:
-    network = make_network(seed=4)
+@pytest.mark.parametrize("name", ["small", "output neurons alone"])
+def test_parity_check_notices_one_changed_weight(name: str, tmp_path: Path) -> None:
+    network = network_of(name)
     graph = build(network, "small").SerializeToString()
     write(tmp_path, graph, _draft_card(network, "small", "1.0.0", graph, 6))
     with torch.no_grad():
-        network.readout[0] += network.readout_parameters()[3]
+        network.readout[0] += network.readout_parameters()[3] * network.unit
     with pytest.raises(ExportError, match="expected the same potential from torch and onnxruntime"):
         check_parity(network, OnnxruntimeEngine(tmp_path), images(4), 6)
 
 
-def test_graph_uses_plain_operators_only() -> None:
-    graph = build(make_network(), "small")
+@pytest.mark.parametrize("name", ["small", "output neurons alone"])
+def test_graph_uses_plain_operators_only(name: str) -> None:
+    graph = build(network_of(name), "small")
     operators = {node.op_type for node in graph.graph.node}
     assert operators <= {
         "Add", "Cast", "Clip", "Conv", "Floor", "Gather", "GreaterOrEqual",
@@ -67,3 +76,17 @@ def test_a_network_that_could_leave_exact_integers_is_refused() -> None:
         network.stem2.norm.bias.add_(1e6)
     with pytest.raises(ExportError, match=r"expected all values of stem2 below 2\*\*24"):
         build(network, "small")
+
+
+def test_output_neurons_that_could_leave_exact_integers_are_refused() -> None:
+    """784 weights of 127, traces of 32: 3,186,176, and what is missing to 2**24 as gamma."""
+    network = make_glm()
+    with torch.no_grad():
+        network.readout.fill_(127 * 16.0)  # one integer is one logit
+        network.feedback.zero_()
+        network.gamma.fill_(2**24 - 784 * 127 * 32 - 1)
+    build(network, "glm")
+    with torch.no_grad():
+        network.gamma.add_(1.0)
+    with pytest.raises(ExportError, match=r"expected all values of potential below 2\*\*24, got a bound of"):
+        build(network, "glm")

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from tests.training.conftest import SMALL, make_network
+from tests.training.conftest import GLM, SMALL, make_glm, make_network
+from training import network as module
 from training.network import (
+    GLMNetwork,
     Membrane,
     NetworkConfig,
     SpikingTransformer,
@@ -107,6 +109,57 @@ def test_without_attention_there_is_no_attention() -> None:
 
 def test_shipped_configuration_stays_under_its_budget() -> None:
     assert sum(p.numel() for p in SpikingTransformer().parameters()) <= 300_000
+
+
+def test_a_configuration_says_which_network_it_is() -> None:
+    assert isinstance(module.make_network(SMALL), SpikingTransformer)
+    network = module.make_network(GLM)
+    assert isinstance(network, GLMNetwork)
+    assert sum(p.numel() for p in network.parameters()) == 784 * 10 + 10 + 10
+    assert layer_shapes(GLM) == {"input": [1, 28, 28], "output": [10]}
+    assert fan_outs(GLM) == {"input": {"targets": 10}, "output": {"targets": 1}}
+
+
+@pytest.mark.parametrize("integer", [True, False])
+def test_output_neurons_alone_by_hand(integer: bool) -> None:
+    """Pixel 5 fires twice: traces of 16, 24, 12 sixteenths. One integer is a quarter of a logit.
+
+    Class 0 weighs it by 127 integers a sixteenth; every class has a gamma of 2 and a feedback of 1 a sixteenth.
+    Class 0: 127 * 16 + 2, fires | 127 * 24 + 2 - 16, fires | 127 * 12 + 2 - (8 + 16).
+    Class 1: 2, fires at a uniform of 0.5 | 2 - 16, does not | 2 - 8.
+    Class 2: 2, does not fire at a uniform of 0.7 | 2, does | 2 - 16.
+    """
+    network = GLMNetwork(GLM).eval()
+    network.integer = integer
+    with torch.no_grad():
+        network.readout.zero_()
+        network.readout[0, 5] = 127 * 16 / 4
+        network.gamma.fill_(2 / 4)
+        network.feedback.fill_(16 / 4)
+    spikes = torch.zeros(3, 1, 1, 28, 28)
+    spikes[:2, 0, 0, 0, 5] = 1
+    uniforms = torch.full((3, 1, 10), 0.5)
+    uniforms[0, 0, 2] = 0.7
+    run = network(spikes, uniforms)
+    by_hand = torch.tensor([[2034.0, 2, 2], [3034, -14, 2], [1502, -6, -14]])
+    assert run.potentials[:, 0, :3].tolist() == (by_hand / 4).tolist()
+    assert run.integer_potentials[:, 0, :3].tolist() == (by_hand * integer).tolist()
+    assert run.output_spikes[:, 0, :3].tolist() == [[1, 1, 0], [1, 0, 1], [1, 0, 0]]
+    assert run.spike_probabilities[:, 0, 1].tolist() == pytest.approx(
+        torch.sigmoid(by_hand[:, 1] / 4).tolist(), abs=2**-17
+    )
+    assert run.layers == {}
+    assert run.potentials.shape == run.spike_probabilities.shape == (3, 1, 10)
+
+
+def test_output_neurons_alone_compute_on_whole_numbers_and_learn() -> None:
+    network = make_glm()
+    run = network(SPIKES, UNIFORMS)
+    assert torch.equal(run.integer_potentials, run.integer_potentials.round())
+    run.potentials.square().sum().backward()
+    assert all(
+        p.grad is not None and torch.isfinite(p.grad).all() and p.grad.any() for p in network.parameters()
+    )
 
 
 def test_fan_out_counts_the_windows_that_see_a_pixel() -> None:

@@ -89,6 +89,35 @@ def test_gradient_of_the_threshold_is_minus_that_of_the_current() -> None:
     assert torch.allclose(threshold.grad, -currents.grad[0])
 
 
+def test_gradients_through_time_are_those_of_a_loop() -> None:
+    """Six steps of three images, four channels: the recursion written down, one neuron and step at a time."""
+    generator = torch.Generator().manual_seed(4)
+    currents = torch.randn(6, 3, 4, generator=generator).requires_grad_()
+    threshold = torch.tensor([0.5, 1.0, 2.0, 0.25], requires_grad=True)
+    wanted = torch.randn(6, 3, 4, generator=generator)
+    (lif(currents, threshold, 2, False) * wanted).sum().backward()
+    v, before, fired = torch.zeros(3, 4), [], []
+    for current in currents.detach():
+        before.append(0.75 * v + current)
+        spikes, v = lif_step(v, current, threshold.detach(), 2, False)
+        fired.append(spikes)
+    by_current, by_threshold = torch.zeros(6, 3, 4), torch.zeros(4)
+    for image in range(3):
+        for channel in range(4):
+            limit, later = float(threshold[channel]), 0.0
+            for t in reversed(range(6)):
+                distance = float(before[t][image, channel]) / limit - 1
+                slope = 1 / (1 + (np.pi * distance) ** 2) / limit
+                own = float(wanted[t, image, channel]) * slope
+                later = own + later * 0.75 * (1 - float(fired[t][image, channel]))
+                by_current[t, image, channel] = later
+                by_threshold[channel] -= own
+    assert 5 < sum(int(spikes.sum()) for spikes in fired) < 67
+    assert currents.grad is not None and threshold.grad is not None
+    assert torch.allclose(currents.grad, by_current, atol=1e-6)
+    assert torch.allclose(threshold.grad, by_threshold, atol=1e-5)
+
+
 def test_rounding_passes_the_gradient() -> None:
     x = torch.tensor([1.6, -1.6], requires_grad=True)
     (round_down(x).sum() + 2 * round_nearest(x).sum()).backward()
