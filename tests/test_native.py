@@ -35,7 +35,7 @@ from service.simulation import Simulator
 from tests.service.drawings import drawing
 from training.export import _draft_card, write
 from training.graph import ExportError, build
-from training.network import NetworkConfig, SpikingTransformer
+from training.network import GLMNetwork, NetworkConfig, SpikingNetwork, SpikingTransformer
 
 STEPS = 4
 
@@ -70,7 +70,19 @@ def random_network(config: NetworkConfig, seed: int, liveliness: float = 1.0) ->
     return network.eval()
 
 
-def exported(network: SpikingTransformer, folder: Path) -> Path:
+def random_glm(config: NetworkConfig, seed: int, liveliness: float = 1.0) -> GLMNetwork:
+    """Output neurons alone, with random weights in integer arithmetic."""
+    torch.manual_seed(seed)
+    network = GLMNetwork(config)
+    with torch.no_grad():
+        network.readout.mul_(liveliness)
+        network.gamma.copy_(torch.randn(10) * liveliness)
+        network.feedback.copy_(torch.rand(10) * 2)
+    network.integer = True
+    return network.eval()
+
+
+def exported(network: SpikingNetwork, folder: Path) -> Path:
     """A model folder of the network, uncalibrated."""
     graph = build(network, folder.name).SerializeToString()
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +96,14 @@ SMALL = NetworkConfig(stem=(4, 6), channels=8, blocks=1, heads=2)
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported(random_network(SMALL, 1), tmp_path_factory.mktemp("models") / "small")
+
+
+GLM = NetworkConfig(kind="glm")
+
+
+@pytest.fixture(scope="module")
+def glm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(random_glm(GLM, 2), tmp_path_factory.mktemp("models") / "glm")
 
 
 def compare(folder: Path, spikes: np.ndarray, uniforms: np.ndarray, rule: Rule, simd: str) -> list[Outcome]:
@@ -169,12 +189,92 @@ def test_any_network_gives_the_same_on_every_instruction_set(
 
 
 @needs_native
+@settings(max_examples=25, deadline=None)
+@given(
+    config=st.builds(
+        NetworkConfig,
+        kind=st.just("glm"),
+        bits=st.sampled_from([2, 4, 8]),
+        shift_input=st.integers(1, 3),
+        shift_feedback=st.integers(1, 3),
+        trace_unit=st.sampled_from([1, 16, 100]),
+    ),
+    seed=st.integers(0, 2**32),
+    liveliness=st.sampled_from([0.1, 1.0, 10.0]),
+    density=st.sampled_from([0.0, 0.02, 0.3, 1.0]),
+    steps=st.integers(1, STEPS),
+    confidence=st.sampled_from([0.2, 0.9, 1.0]),
+)
+def test_output_neurons_alone_give_the_same_on_every_instruction_set(
+    tmp_path_factory: pytest.TempPathFactory,
+    config: NetworkConfig,
+    seed: int,
+    liveliness: float,
+    density: float,
+    steps: int,
+    confidence: float,
+) -> None:
+    """torch too: potentials, probabilities and output spikes of every step."""
+    network = random_glm(config, seed, liveliness)
+    folder = exported(network, tmp_path_factory.mktemp("glm") / "glm")
+    random = np.random.default_rng(seed)
+    spikes = (random.random((steps, 3, 784)) < density).astype(np.uint8)
+    uniforms = random.random((steps, 3, 10), np.float32)
+    for simd in instruction_sets():
+        compare(folder, spikes, uniforms, Rule(steps, confidence), simd)
+    trains = torch.from_numpy(spikes.reshape(steps, 3, 1, 28, 28).astype(np.float32))
+    with torch.no_grad():
+        run = network(trains, torch.from_numpy(uniforms))
+    _, kept = native.NativeEngine(folder).record(spikes, uniforms, Rule(steps, 2.0))
+    for name, values in (
+        ("potential", run.integer_potentials),
+        ("spike_probability", run.spike_probabilities),
+        ("output", run.output_spikes),
+    ):
+        assert np.array_equal(kept[name].swapaxes(0, 1), values.numpy()), name
+
+
+@needs_native
 @pytest.mark.parametrize("simd", instruction_sets())
 @pytest.mark.parametrize("level", [0, 1])
-def test_no_spikes_and_all_spikes(small: Path, simd: str, level: int) -> None:
+@pytest.mark.parametrize("model", ["small", "glm"])
+def test_no_spikes_and_all_spikes(model: str, simd: str, level: int, request: pytest.FixtureRequest) -> None:
     spikes = np.full((STEPS, 2, 784), level, np.uint8)
     uniforms = np.linspace(0, 1, STEPS * 20, endpoint=False, dtype=np.float32).reshape(STEPS, 2, 10)
-    compare(small, spikes, uniforms, Rule(STEPS, 1.0), simd)
+    compare(request.getfixturevalue(model), spikes, uniforms, Rule(STEPS, 1.0), simd)
+
+
+@needs_native
+@pytest.mark.parametrize("encoder", encoding.ENCODERS)
+@pytest.mark.parametrize("model", ["small", "glm"])
+def test_every_figure_of_every_step_is_the_same(
+    model: str, encoder: encoding.Encoder, request: pytest.FixtureRequest
+) -> None:
+    """`by_step`, and what it adds up to is what `classify` says of a run that nothing stops."""
+    folder, images = request.getfixturevalue(model), pictures(6)
+    seeds = [2**64 - 1, 0, 1, 2, 3, 4]
+    reference = OnnxruntimeEngine(folder)
+    expected = reference.by_step(images, seeds, STEPS, encoder)
+    assert expected.potentials.any() and expected.multiply_accumulates.all()
+    assert expected.accumulates.any() == (model == "small")
+    for simd in instruction_sets():
+        engine = native.NativeEngine(folder, simd)
+        found = engine.by_step(images, seeds, STEPS, encoder)
+        assert found.potentials.shape == (STEPS, 6, 10) and found.potentials.dtype == np.int64
+        assert np.array_equal(found.potentials, expected.potentials)
+        assert list(found.spikes) == list(expected.spikes) == engine.card.layer_names
+        for name, counts in expected.spikes.items():
+            assert np.array_equal(found.spikes[name], counts), (simd, name)
+        assert np.array_equal(found.accumulates, expected.accumulates)
+        assert np.array_equal(found.multiply_accumulates, expected.multiply_accumulates)
+        part = engine.by_step(images[1:3], seeds[1:3], 2, encoder)
+        assert np.array_equal(part.potentials, expected.potentials[:2, 1:3])
+    runs = reference.classify(Stimulus(images, seeds, encoder), Rule(STEPS, 2.0))
+    for image, run in enumerate(runs):
+        assert run.steps == STEPS
+        assert run.counts == {name: int(counts[:, image].sum()) for name, counts in expected.spikes.items()}
+        assert run.accumulates == expected.accumulates[:, image].sum()
+        assert run.multiply_accumulates == expected.multiply_accumulates[:, image].sum()
 
 
 @needs_native
@@ -256,6 +356,23 @@ def test_the_encoder_draws_the_same(encoder: encoding.Encoder, seed: int) -> Non
 
 def pictures(count: int) -> np.ndarray:
     return np.stack([prepare(drawing(seed).data, max_pixels=16_000_000) for seed in range(count)])
+
+
+@needs_native
+def test_whole_requests_of_output_neurons_alone_are_the_same(glm: Path) -> None:
+    stimulus = Stimulus(pictures(12), [2**64 - 1, *range(11)])
+    for rule in (Rule(STEPS, 1.0), Rule(STEPS, 0.3)):
+        expected = OnnxruntimeEngine(glm).classify(stimulus, rule, ["input", "output"])
+        assert all(outcome.accumulates == 0 for outcome in expected)
+        for simd in instruction_sets():
+            engine = native.NativeEngine(glm, simd)
+            kept = engine.classify(stimulus, rule, ["input", "output"])
+            for one, with_spikes, other in zip(engine.classify(stimulus, rule), kept, expected, strict=True):
+                same(one, other)
+                same(with_spikes, other)
+                for name, spikes in other.recorded.items():
+                    assert np.array_equal(with_spikes.recorded[name], spikes)
+    assert load_engine(glm, Settings(engine="auto")).name == "native"
 
 
 @needs_native

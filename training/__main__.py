@@ -113,7 +113,7 @@ def train(
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 2e-3,
     activity_target: Annotated[
         float, typer.Option(help="share of synaptic operations that costs nothing")
-    ] = 0.03,
+    ] = 0.05,
     activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
     bits: Annotated[int, typer.Option(min=2, max=8, help="bits of a synapse")] = 8,
     attention: Annotated[bool, typer.Option(help="with multi-head attention, or the same without")] = True,

@@ -47,10 +47,10 @@ class NetworkConfig:
     """
 
     kind: Kind = "spiking-mha"
-    stem: tuple[int, int] = (32, 48)
-    channels: int = 96
+    stem: tuple[int, int] = (32, 32)
+    channels: int = 64
     blocks: int = 2
-    heads: int = 6
+    heads: int = 4
     mlp_ratio: int = 2
     attention: bool = True
     bits: int = 8

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class TrainingSettings:
     activity_start: float = (
         0.12  # the target falls from here over the first half: sparse too early learns worse
     )
-    activity_target: float = 0.03
+    activity_target: float = 0.05
     activity_price: float = 2.0
     output_likelihood: float = 0.05  # weight of the GLM output neurons' own log-likelihood
     teacher: str | None = None  # checkpoint of `training.teacher`; None learns from the labels alone
@@ -71,6 +71,9 @@ class TrainingSettings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingSettings:
+        """Settings as they were stored. What this version does not know any more is left out."""
+        known = {one.name for one in fields(cls)}
+        values = {name: value for name, value in values.items() if name in known}
         network = NetworkConfig(**{**values["network"], "stem": tuple(values["network"]["stem"])})
         return cls(**{**values, "network": network, "variation": data.Variation(**values["variation"])})
 

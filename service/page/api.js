@@ -1,10 +1,10 @@
 // The service's routes. What goes wrong comes as a problem document; its title and detail become the message.
 
-export class ProblemError extends Error {
-  constructor({ title, detail, type }, status) {
+// What the service said no to, or that it said nothing. The message is for people.
+export class ServiceError extends Error {
+  constructor({ title, detail }, status = 0) {
     super(detail ? `${title}: ${detail}` : title);
-    this.status = status;
-    this.type = type;
+    this.status = status; // 0: no answer
   }
 }
 
@@ -17,7 +17,7 @@ async function ask(path, settings = {}) {
     response = await fetch(path, settings);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The service cannot be reached.");
+    throw new ServiceError({ title: "The service cannot be reached." });
   }
   if (response.ok) return response;
   const text = await response.text();
@@ -27,7 +27,7 @@ async function ask(path, settings = {}) {
   } catch {
     problem = { title: `The service answered ${response.status}` };
   }
-  throw new ProblemError(problem, response.status);
+  throw new ServiceError(problem, response.status);
 }
 
 const get = async (path, settings) => parse(await (await ask(path, settings)).text());
@@ -66,8 +66,8 @@ export async function classify(blob, options, onStep, signal) {
     if (event === "result") return parse(data);
     if (event === "problem") {
       const problem = parse(data);
-      throw new ProblemError(problem, problem.status);
+      throw new ServiceError(problem, problem.status);
     }
   }
-  throw new Error("The service stopped in the middle of its answer.");
+  throw new ServiceError({ title: "The service stopped in the middle of its answer." });
 }

@@ -9,7 +9,6 @@ import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
 const REST = 800; // milliseconds that the pen rests before the drawing is classified
-const TRIES = [50, 150, 400, 1000]; // milliseconds between tries: a record is written a little after its answer
 
 const by = (id) => document.getElementById(id);
 const form = by("options");
@@ -70,6 +69,7 @@ async function doing(text, job) {
     await job(mine.signal);
   } catch (error) {
     if (mine.signal.aborted) return;
+    if (!(error instanceof api.ServiceError)) console.error(error);
     stage.clear(); // what it shows belongs to another picture
     timeline.pause();
     say(error.message, true);
@@ -95,24 +95,31 @@ function classify() {
     }, signal);
     signal.throwIfAborted();
     run.answer = answer;
-    const document = answer.recorded === false ? null : await replayed(answer.id, signal, TRIES).catch(() => null);
-    signal.throwIfAborted();
-    present(document ? storedRun(run.card, document.document) : run, document?.trouble);
+    present(...(await withReplay(run, signal)));
     recent.load().then(() => recent.mark(answer.id));
   });
 }
 
-// A stored request with all that its replay shows; as it was answered, with the reason, where it has no replay.
-async function replayed(id, signal, tries = []) {
+// The run with all that its replay shows, or as it is and why there is no replay.
+async function withReplay(run, signal) {
+  if (run.answer.recorded === false) return [run, ""]; // the facts say so
+  try {
+    const { document, trouble } = await replayed(run.answer.id, signal);
+    return document.potentials || !run.steps ? [storedRun(run.card, document), trouble] : [run, trouble];
+  } catch (error) {
+    if (!(error instanceof api.ServiceError)) throw error;
+    return [run, `${error.message}.`];
+  } finally {
+    signal.throwIfAborted();
+  }
+}
+
+// A stored request with all that its replay shows; as it was answered, and why, where it cannot be replayed.
+async function replayed(id, signal) {
   try {
     return { document: await api.replay(id, signal), trouble: "" };
   } catch (error) {
-    signal.throwIfAborted();
-    if (error.status === 404 && tries.length) {
-      await new Promise((resolve) => setTimeout(resolve, tries[0]));
-      return replayed(id, signal, tries.slice(1));
-    }
-    if (error.status === 404 || error.status === undefined) throw error;
+    if (!(error instanceof api.ServiceError) || [0, 404, 503].includes(error.status)) throw error;
     return { document: await api.stored(id, signal), trouble: `${error.message}.` };
   }
 }

@@ -360,7 +360,7 @@ export async function draw(box, plot, run, t, layer) {
 
 // Moves the cursor of a plot that has been drawn.
 export async function point(box, plot, t) {
-  if (plot.timeless || !box.classList.contains("js-plotly-plot")) return;
+  if (plot.timeless) return;
   await (await load()).relayout(box, { "shapes[0].x0": t + 1, "shapes[0].x1": t + 1 });
 }
 

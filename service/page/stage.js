@@ -20,27 +20,36 @@ export class Stage {
     this.run = null;
     this.t = 0;
     this.layer = ""; // whose raster is wanted
-    this.frame = 0; // a drawing of everything that is due
+    this.look = 0; // grows when everything has to be drawn anew
+    this.drawn = new Map(); // plot -> what it shows: { run, steps, layer, look, t }
+    this.near = new Set(); // plots in sight or nearly; others are not drawn
+    this.drawing = false;
+    this.due = false; // something has changed while plots were being drawn
     this.walks = new Map(); // plot -> which spike of the step the arrow keys have come to
     this.bars = this.makeBars();
+    const sight = new IntersectionObserver((entries) => this.see(entries), { rootMargin: "400px" });
     for (const plot of plots.PLOTS) {
       const box = by(plot.id);
+      sight.observe(box);
       if (plot.raster) box.addEventListener("keydown", (event) => this.walk(event, plot));
       if (plot.raster) box.addEventListener("blur", () => this.leave(plot));
     }
     by("layer").addEventListener("change", ({ target }) => this.choose(target.value));
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      this.look += 1;
+      this.draw();
+    });
   }
 
-  // Shows a run, or more of the one that is shown. Plots are drawn once a frame at the most.
+  // Shows a run, or more of the one that is shown.
   show(run, t) {
     this.run = run;
-    this.t = t;
     by("answer").hidden = classesAt(run, t) === null;
     by("watch").hidden = run.steps === 0;
-    this.at(t);
+    for (const plot of plots.PLOTS) by(`${plot.id}-panel`).hidden = !plot.has(run);
+    if (run.steps) this.fillLayers();
     if (run.answer) this.facts(run);
-    this.redraw();
+    this.at(t);
   }
 
   clear() {
@@ -59,38 +68,52 @@ export class Stage {
     this.pictures();
     if (run.steps === 0) return;
     this.attention();
-    for (const plot of plots.PLOTS.filter(({ has }) => has(run))) {
-      this.describe(plot);
-      plots.point(by(plot.id), plot, t).catch(() => {}); // `draw` has said why
+    for (const plot of plots.PLOTS) if (plot.has(run)) this.describe(plot);
+    this.draw();
+  }
+
+  see(entries) {
+    for (const { target, isIntersecting } of entries) {
+      const plot = plots.PLOTS.find(({ id }) => id === target.id);
+      if (isIntersecting) this.near.add(plot);
+      else this.near.delete(plot);
     }
+    this.draw();
   }
 
-  redraw() {
-    if (!this.run || this.frame) return;
-    this.frame = requestAnimationFrame(() => {
-      this.frame = 0;
-      if (this.run) this.draw();
-    });
-  }
-
+  // Brings the plots in sight up to date, one after the other; what changes meanwhile is drawn afterwards.
   async draw() {
-    const { run } = this;
-    const shown = plots.PLOTS.filter((plot) => {
-      by(`${plot.id}-panel`).hidden = !plot.has(run);
-      return plot.has(run);
-    });
-    if (run.steps === 0) return;
-    this.fillLayers();
+    this.due = true;
+    if (this.drawing) return;
+    this.drawing = true;
     try {
-      for (const plot of shown) {
-        await plots.draw(by(plot.id), plot, run, this.t, this.layer);
-        if (this.run !== run) return; // another one has come: it is drawn by itself
-        this.listen(plot);
+      while (this.due) {
+        this.due = false;
+        for (const plot of plots.PLOTS) {
+          if (this.run?.steps && this.near.has(plot) && plot.has(this.run)) await this.drawOne(plot);
+        }
       }
       by("plot-error").textContent = "";
     } catch (error) {
       by("plot-error").textContent = error.message;
+    } finally {
+      this.drawing = false;
     }
+  }
+
+  async drawOne(plot) {
+    const { run, layer, look, t } = this;
+    const had = this.drawn.get(plot);
+    const same = had && had.run === run && had.steps === run.steps && had.layer === layer && had.look === look;
+    if (same && had.t === t) return;
+    this.drawn.set(plot, { run, steps: run.steps, layer, look, t });
+    if (same) {
+      await plots.point(by(plot.id), plot, t);
+    } else {
+      await plots.draw(by(plot.id), plot, run, t, layer);
+      this.listen(plot);
+    }
+    await new Promise(requestAnimationFrame); // lets the page answer in between
   }
 
   describe(plot) {
@@ -139,7 +162,10 @@ export class Stage {
   choose(layer) {
     if (layer === "input" || layer === "output") return; // these have their own panels
     this.layer = layer;
-    this.redraw();
+    this.fillLayers();
+    const plot = plots.PLOTS.find(({ id }) => id === "raster");
+    this.describe(plot);
+    this.draw();
   }
 
   fillLayers() {
@@ -217,6 +243,7 @@ export class Stage {
       values[t].map((heat, head) => ({ name: `${block}, head ${head + 1}`, heat, top: Math.max(1, ...values.map((step) => Math.max(...step[head]))) })),
     );
     by("attention-panel").hidden = maps.length === 0;
+    if (!maps.length) return;
     const box = by("attention");
     if (box.children.length !== maps.length) {
       box.replaceChildren(...maps.map(() => {

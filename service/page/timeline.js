@@ -41,17 +41,20 @@ export class Timeline {
   start(from = this.step + 1 < this.total ? this.step : 0) {
     this.pause();
     this.set(from);
-    this.timer = setInterval(() => this.tick(), PACE);
+    this.wait();
     this.face();
   }
 
-  tick() {
-    if (this.step + 1 < this.total) this.set(this.step + 1);
-    if (this.step + 1 >= this.total && this.complete) this.pause();
+  wait() {
+    this.timer = setTimeout(() => {
+      if (this.step + 1 < this.total) this.set(this.step + 1);
+      if (this.step + 1 >= this.total && this.complete) this.pause();
+      else this.wait();
+    }, PACE);
   }
 
   pause() {
-    clearInterval(this.timer);
+    clearTimeout(this.timer);
     this.timer = null;
     this.face();
   }

@@ -76,6 +76,24 @@ def test_a_trace_counts_once_whatever_its_height() -> None:
     assert products.tolist() == [2]
 
 
+def test_in_a_conventional_network_every_operation_is_a_multiply_accumulate() -> None:
+    """Two pixels that are not dark, three values that are not 0 with five targets each, and a fixed seven.
+
+    Its queries are no spikes: there are no coincidences to count.
+    """
+    spiking = card(layer("hidden", [4], 5), layer("block1.query", [3, 4], 2))
+    conventional = Card.model_validate(
+        {**spiking.model_dump(), "kind": "ann", "fixed_multiply_accumulates": 7}
+    )
+    intensities = np.zeros((2, 1, 28, 28), np.float32)
+    intensities[0, 0, 5, 5], intensities[0, 0, 6, 6] = 0.25, 1.0
+    values = {"hidden": np.zeros((2, 4), np.float32), "block1.query": np.zeros((2, 3, 4), np.float32)}
+    values["hidden"][0, :3] = 1
+    found, products = SynapticOperations(conventional).step(values, intensities)
+    assert found.tolist() == [0, 0]
+    assert products.tolist() == [2 + 3 * 5 + 7, 7]
+
+
 def test_coincidences_by_brute_force() -> None:
     random = np.random.default_rng(3)
     key, value = (random.integers(0, 2, (5, 7, 12)).astype(np.float32) for _ in range(2))

@@ -114,14 +114,14 @@ def test_a_counting_graph_has_the_interface_of_a_spiking_one(name: str) -> None:
 
 def test_layers_are_what_the_next_weights_read() -> None:
     """After the pooling, where there is one."""
-    assert build(make("lenet5"), "")[1].shapes == {
+    assert build(make("lenet5"), "lenet5")[1].shapes == {
         "input": [1, 28, 28], "layer1": [6, 14, 14], "layer2": [16, 5, 5], "layer3": [120], "layer4": [84],
         "output": [10],
     }  # fmt: skip
-    assert build(make("mnist-cnn"), "")[1].shapes == {
+    assert build(make("mnist-cnn"), "cnn")[1].shapes == {
         "input": [1, 28, 28], "layer1": [32, 26, 26], "layer2": [64, 12, 12], "layer3": [128], "output": [10],
     }  # fmt: skip
-    assert build(make("twin"), "")[1].shapes == {
+    assert build(make("twin"), "twin")[1].shapes == {
         "input": [1, 28, 28], "stem1": [2, 14, 14], "stem2": [3, 14, 14], "block1.attention_in": [49, 4],
         "block1.mlp_in": [49, 4], "block1.mlp_hidden": [49, 8], "tokens": [49, 4], "output": [10],
     }  # fmt: skip
@@ -130,6 +130,7 @@ def test_layers_are_what_the_next_weights_read() -> None:
 def test_values_that_are_not_zero_by_hand() -> None:
     """A network whose first layer passes the picture on, pooled: one bright pixel, one value."""
     network = make("lenet5")
+    assert isinstance(network, LeNet5)
     first = network.layers[0]
     assert isinstance(first, nn.Conv2d) and first.bias is not None
     with torch.no_grad():
@@ -151,12 +152,12 @@ def test_values_that_are_not_zero_by_hand() -> None:
 def test_dense_operations_of_lenet5_by_hand() -> None:
     """5 x 5 windows that reach 2 pixels over the border: 28 * 5 - 2 * (1 + 2) = 134 of 140 rows are there."""
     by_hand = 6 * 134**2 + 16 * 6 * 10**2 * 5**2 + 400 * 120 + 120 * 84 + 84 * 10
-    assert build(make("lenet5"), "")[1].dense_multiply_accumulates == by_hand == 406_656
+    assert build(make("lenet5"), "lenet5")[1].dense_multiply_accumulates == by_hand == 406_656
 
 
 def test_dense_operations_of_the_example_cnn_by_hand() -> None:
     by_hand = 32 * 26**2 * 3**2 + 64 * 32 * 24**2 * 3**2 + 9216 * 128 + 128 * 10
-    assert build(make("mnist-cnn"), "")[1].dense_multiply_accumulates == by_hand == 11_992_448
+    assert build(make("mnist-cnn"), "cnn")[1].dense_multiply_accumulates == by_hand == 11_992_448
 
 
 def test_dense_operations_of_the_twin_by_hand() -> None:
@@ -164,7 +165,7 @@ def test_dense_operations_of_the_twin_by_hand() -> None:
     stem = 2 * 67**2 + 3 * 2 * 40**2 + 4 * 3 * 20**2
     attention = 2 * 49 * 49 * 4 + 49 * 4 * 4  # Q K^T, its product with V, projection
     rest = 49 * 4 * (3 * 4) + 49 * 4 * 8 + 49 * 8 * 4 + 49 * 4 * 10
-    described = build(make("twin"), "")[1]
+    described = build(make("twin"), "twin")[1]
     assert described.fixed_multiply_accumulates == attention
     assert described.dense_multiply_accumulates == stem + attention + rest == 50_818
 
@@ -181,17 +182,19 @@ def brute_force(network: AnyAnn, intensities: Tensor) -> list[int]:
         else:
             assert isinstance(layer, nn.Linear)
             products = there.sum(-1) * layer.out_features
-        counts.add_(products.flatten(1).sum(1))
+        counts.add_(products.reshape(len(products), -1).sum(1))
 
     hooks = [
         part.register_forward_pre_hook(count)
         for part in network.modules()
         if isinstance(part, nn.Conv2d | nn.Linear)
     ]
-    with torch.no_grad():
-        network(intensities)
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad():
+            network(intensities)
+    finally:
+        for hook in hooks:
+            hook.remove()
     if isinstance(network, AnnTwin):
         counts += 2 * 49 * 49 * 4  # of attention's two products of matrices, no factor is 0
     return [int(number) for number in counts.tolist()]

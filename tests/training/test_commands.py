@@ -16,10 +16,14 @@ from typer.testing import CliRunner, Result
 from service.card import load_card
 from tests.service.pictures import png
 from tests.training.conftest import SMALL, Exported, Mnist, write_checkpoint
+from tests.training.test_compare import contents_of, row
 from training.__main__ import app
+from training.compare import Budget, markdown
+from training.compute import choose_device, choose_precision
 from training.data import _torchvision_mnist
+from training.distortions import DISTORTIONS
+from training.fit import FitSettings
 from training.network import NetworkConfig
-from training.teacher import TeacherSettings
 from training.train import Trainer, TrainingSettings, load_network
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -78,14 +82,16 @@ def begun(captured: dict[str, Any], *arguments: object) -> Sequence[Any]:
 
 
 def test_defaults_of_train_are_those_of_the_settings(captured: dict[str, Any]) -> None:
-    settings, folder, _, data, compiled = begun(captured, "train")
-    assert settings == TrainingSettings()
+    """But for the precision: it is what the machine multiplies in."""
+    settings, folder, device, data, compiled = begun(captured, "train")
+    assert settings == TrainingSettings(precision=choose_precision("auto", device))
+    assert device == choose_device("auto")
     assert (folder, data, compiled) == (Path("runs/spiking-mha"), None, False)
 
 
 def test_defaults_of_teacher_are_those_of_the_settings(captured: dict[str, Any]) -> None:
-    settings, folder, _, data, *_ = begun(captured, "teacher")
-    assert settings == TeacherSettings()
+    settings, folder, device, data, *_ = begun(captured, "teacher")
+    assert settings == FitSettings(precision=choose_precision("auto", device))
     assert (folder, data) == (Path("runs/teacher"), None)
 
 
@@ -95,7 +101,8 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
     options = {
         "run": tmp_path, "epochs": 9, "integer-epochs": 3, "time-steps": 5, "final-time-steps": 7,
         "batch-size": 11, "learning-rate": 0.5, "activity-target": 0.25, "activity-price": 4.5, "bits": 4,
-        "teacher": teacher, "seed": 13, "limit": 17, "device": "cpu", "data": tmp_path / "data",
+        "teacher": teacher, "seed": 13, "limit": 17, "device": "cpu", "precision": "bfloat16",
+        "data": tmp_path / "data",
     }  # fmt: skip
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     settings, folder, device, data, compiled = begun(captured, "train", "--no-attention", "--compile", *given)
@@ -109,6 +116,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         activity_target=0.25,
         activity_price=4.5,
         teacher=str(teacher),
+        precision="bfloat16",
         seed=13,
         limit=17,
         network=NetworkConfig(bits=4, attention=False),
@@ -118,14 +126,15 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
 
 def test_every_option_of_teacher_arrives(captured: dict[str, Any], tmp_path: Path) -> None:
     given = ("--run", tmp_path, "--epochs", 3, "--seed", 5, "--limit", 7, "--device", "cpu", "--data", "here")
-    settings, folder, device, data, *_ = begun(captured, "teacher", *given)
-    assert settings == TeacherSettings(epochs=3, seed=5, limit=7)
+    precision = ("--precision", "bfloat16")
+    settings, folder, device, data, *_ = begun(captured, "teacher", *given, *precision)
+    assert settings == FitSettings(epochs=3, seed=5, limit=7, precision="bfloat16")
     assert (folder, device.type, data) == (tmp_path, "cpu", Path("here"))
 
 
 def test_help_names_every_command() -> None:
     text = succeed("--help").output
-    for command in ("train", "teacher", "export", "evaluate", "figures"):
+    for command in ("train", "teacher", "export", "evaluate", "compare", "figures"):
         assert re.search(rf"\b{command}\b", text)
         assert succeed(command, "--help").exit_code == 0
 
@@ -215,6 +224,142 @@ def test_evaluation_reads_the_set_asked_for(
     images, labels = [(tiny_mnist.test_images, tiny_mnist.test_labels), held_out][first]
     assert np.array_equal(seen[0], images) and np.array_equal(seen[1], labels) and seen[2] == 5
     assert json.loads(result.stdout) == {"set": ["test", "validation"][first]}
+
+
+# Evaluation under distortions and with imperfect synapses
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What `evaluate` measures beside the usual, in the order in which it does; it finds that out here."""
+    calls: list[tuple[Any, ...]] = []
+
+    def robustness(engine: Any, images: Any, labels: Any, progress: Any) -> str:
+        calls.append(("robustness", engine.card.name, len(images), len(labels)))
+        return "robust"
+
+    def synapse_noise(
+        model: Any, load: Any, images: Any, labels: Any, sigma: float, stuck: float, draws: int, progress: Any
+    ) -> str:
+        calls.append(("synapse_noise", load(model).card.name, len(images), sigma, stuck, draws))
+        return "noisy"
+
+    monkeypatch.setattr("training.evaluate.evaluate", lambda *arguments: {})
+    monkeypatch.setattr("training.evaluate.robustness", robustness)
+    monkeypatch.setattr("training.evaluate.synapse_noise", synapse_noise)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("options", "calls", "more"),
+    [
+        ((), [], {}),
+        (("--robustness",), [("robustness", "small", 5, 5)], {"robustness": "robust"}),
+        (
+            ("--synapse-noise", 0.1, "--stuck-at", 0.02, "--draws", 3),
+            [("synapse_noise", "small", 5, 0.1, 0.02, 3)],
+            {"synapse_noise": "noisy"},
+        ),
+        (("--stuck-at", 0.02), [("synapse_noise", "small", 5, 0.0, 0.02, 5)], {"synapse_noise": "noisy"}),
+        (("--synapse-noise", 0), [("synapse_noise", "small", 5, 0.0, 0.0, 5)], {"synapse_noise": "noisy"}),
+    ],
+    ids=["nothing", "robustness", "noise", "stuck", "no noise"],
+)
+def test_evaluation_measures_what_it_is_asked_for(
+    options: tuple[object, ...], calls: list[tuple[Any, ...]], more: dict[str, str],
+    asked: list[tuple[Any, ...]], exported: Exported, tiny_mnist: Mnist,
+) -> None:  # fmt: skip
+    result = succeed(
+        "evaluate", exported.folder, "--json", "--limit", 5, *options, "--data", tiny_mnist.folder
+    )
+    assert asked == calls
+    assert json.loads(result.stdout) == {"set": "test", **more}
+
+
+def test_evaluation_under_distortions_and_noise_as_a_table(
+    exported: Exported, tiny_mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: DISTORTIONS[name] for name in ("bright_background", "fog")}
+    monkeypatch.setattr("training.evaluate.DISTORTIONS", few)
+    options = ("--robustness", "--synapse-noise", 0.1, "--stuck-at", 0.05, "--draws", 2)
+    text = said(
+        succeed(
+            "evaluate", exported.folder, "--limit", 4, "--seeds", 1, *options, "--data", tiny_mnist.folder
+        ).stdout
+    )
+    assert "distortionsthattraininghasneverseen" in text
+    assert re.search(r"brightbackground┃?\D*\d+\.\d\d", text) and re.search(r"fog\D*\d+\.\d\d", text)
+    assert "synapsesthatscatterby10%,5%ofthemstuck,2draws:" in text
+
+
+# The comparison
+
+
+STORED_TABLE = contents_of(row(title="one network"), row("spiking-mha", title="another", latency_native=None))
+
+
+@pytest.fixture
+def stored_table(tmp_path: Path) -> Path:
+    """A folder of models with a table that was measured before."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "comparison.json").write_text(json.dumps(STORED_TABLE))
+    return folder
+
+
+def test_the_stored_table_is_printed(stored_table: Path) -> None:
+    text = said(succeed("compare", "--models", stored_table).stdout)
+    assert "10000testimages,2026-01-02" in text
+    for part in ("network", "robustness%", "onenetwork", "another", "98.77±0.04", "12,345"):
+        assert part in text
+    assert json.loads(succeed("compare", "--models", stored_table, "--json").stdout) == STORED_TABLE
+    assert {path.name for path in stored_table.iterdir()} == {"comparison.json"}  # nothing is made anew
+
+
+def test_the_stored_table_as_a_plot(stored_table: Path, tmp_path: Path) -> None:
+    for name, begin in (("plots/plot.png", b"\x89PNG"), ("plots/plot.svg", b"<?xml")):
+        succeed("compare", "--models", stored_table, "--figure", tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(begin)
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    assert_refused(
+        f"expected a stored table at {tmp_path / 'comparison.json'}: make it with --retrain",
+        "compare", "--models", tmp_path,
+    )  # fmt: skip
+
+
+def test_a_comparison_with_a_teacher_that_is_not_there(tmp_path: Path) -> None:
+    absent = tmp_path / "absent.pt"
+    assert_refused(
+        f"expected a teacher's checkpoint (see `teacher`), found no file {absent}",
+        "compare", "--models", tmp_path, "--retrain", "--teacher", absent,
+    )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--retrain", "--measure"])
+def test_a_table_is_made_again(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def make(*arguments: Any) -> dict[str, Any]:
+        calls.append(arguments[:-1])
+        arguments[-1]("glm: measuring")
+        return STORED_TABLE
+
+    (tmp_path / "teacher.pt").touch()
+    monkeypatch.setattr(
+        "training.compare.retrain" if flag == "--retrain" else "training.compare.measure", make
+    )
+    result = succeed(
+        "compare", flag, "--models", tmp_path, "--runs", tmp_path / "runs", "--epochs", 3, "--limit", 7,
+        "--teacher", tmp_path / "teacher.pt", "--device", "cpu", "--data", "here",
+    )  # fmt: skip
+    budget = Budget(epochs=3, teacher=tmp_path / "teacher.pt", limit=7)
+    where = (choose_device("cpu"),) if flag == "--retrain" else ()
+    assert calls == [(tmp_path, tmp_path / "runs", budget, *where, Path("here"))]
+    assert "glm:measuring" in said(result.stderr) and "onenetwork" in said(result.stdout)
+    assert markdown(STORED_TABLE) in (tmp_path / "README.md").read_text()
 
 
 # Stopping and going on
@@ -354,12 +499,23 @@ def test_a_teacher_that_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("command", ["train", "teacher"])
+def test_a_precision_that_is_not_there(command: str, tmp_path: Path) -> None:
+    assert_refused(
+        "expected a precision among auto, float32, bfloat16, got 'float16'",
+        command, "--run", tmp_path / "run", "--precision", "float16",
+    )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("train", "--epochs", "0"), ("train", "--bits", "9"), ("train", "--bits", "1"), ("train", "--limit", "0"),
         ("train", "--seed", "-1"), ("teacher", "--epochs", "0"), ("export", "--max-steps", "11"),
         ("evaluate", "model", "--seeds", "0"), ("figures", "image", "--steps", "0"),
+        ("evaluate", "model", "--synapse-noise", "-1"), ("evaluate", "model", "--stuck-at", "1.5"),
+        ("evaluate", "model", "--draws", "0"), ("compare", "--epochs", "1"), ("compare", "--limit", "0"),
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from tests.training.conftest import GLM, Mnist
 from training import data
@@ -210,7 +211,7 @@ def run_process(rank: int, count: int, port: int, folder: Path, mnist: Path) -> 
 def test_two_processes_end_with_the_same_weights(
     tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    multiprocessing.spawn(run_process, (2, free_port(), tmp_path, tiny_mnist.folder), nprocs=2)
+    spawn(run_process, (2, free_port(), tmp_path, tiny_mnist.folder), nprocs=2)
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert (one["first"], other["first"]) == (True, False)
     assert one["averages"] == [0.5, 15.0, 5] and other["averages"] == [0.5, 15.0, 6]

@@ -175,7 +175,7 @@ def test_occlusion_is_a_black_patch_of_49_pixels_on_the_middle() -> None:
     for seed in range(60):
         rows, columns = np.nonzero(distort("occlusion", WHITE, seed) == 0)
         assert len(rows) == 49
-        assert (np.ptp(rows), np.ptp(columns)) == (6, 6)
+        assert np.ptp(rows) == np.ptp(columns) == 6
         corners |= {rows.min(), columns.min()}
     assert corners == set(range(6, 16))
     assert np.array_equal(distort("occlusion", BLACK), BLACK)

@@ -297,7 +297,7 @@ def test_accuracy_under_the_stopping_rule_is_that_of_the_service(
     predictions, steps = answers(exported.engine, images, 3_000_000)
     labels[:5] = predictions[:5]
     found = stopping_accuracy(exported.engine, images, labels, seed=3)
-    assert found == (np.mean(predictions == labels), np.mean(steps))
+    assert found == (float(np.mean(predictions == labels)), float(np.mean(steps)))
     assert found[0] >= 0.5
 
 

@@ -16,10 +16,21 @@ from onnx import numpy_helper
 from service.card import Card, load_card
 from service.encoding import contrast, encode
 from service.engine.onnxruntime import OnnxruntimeEngine
-from tests.training.conftest import EXPORT_STEPS, SMALL, Exported, make_network, write_checkpoint
+from tests.training.conftest import (
+    EXPORT_STEPS,
+    GLM,
+    SMALL,
+    Exported,
+    make_glm,
+    make_network,
+    write_checkpoint,
+)
+from training import ann_graph, data
 from training import export as module
+from training.ann import LeNet5
+from training.calibrate import stop
 from training.evaluate import probabilities_of, simulate
-from training.export import CALIBRATION_SEED, check_parity, export, v_thresholds
+from training.export import CALIBRATION_SEED, check_ann, check_parity, export, export_ann, v_thresholds
 from training.graph import ExportError, build
 from training.network import NetworkConfig, SpikingTransformer, layer_shapes
 from training.neurons import tau_of_shift
@@ -87,11 +98,14 @@ def test_states_are_the_inputs_of_the_graph(exported: Exported) -> None:
 def test_card_holds_calibration_rates_and_accuracy_on_the_validation_set(
     exported: Exported, drawn: Drawn
 ) -> None:
-    """All from one simulation of the images that export was given."""
+    """All from one simulation of the images that export was given. Rates are those until an image stops."""
     card, labels = exported.card, drawn[1]
     trial = simulate(exported.engine, drawn[0], CALIBRATION_SEED, EXPORT_STEPS)
+    steps = stop(probabilities_of(card, trial), card.calibration.confidence).steps
+    assert len(set(steps.tolist())) > 1
     for layer in card.layers:
-        rate = trial.spikes[layer.name].mean(0) / np.prod(layer.shape)
+        spikes = [trial.spikes[layer.name][:used, image].mean() for image, used in enumerate(steps)]
+        rate = np.array(spikes) / np.prod(layer.shape)
         assert layer.normal_rate == pytest.approx(rate.mean(), abs=1e-6)
         assert layer.normal_rate_std == pytest.approx(rate.std(), abs=1e-6)
     scales = card.calibration.scale
@@ -108,7 +122,7 @@ def test_card_holds_calibration_rates_and_accuracy_on_the_validation_set(
 
 def test_calibration_makes_the_labels_likeliest(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:
     """With labels that the network half knows, no scale near the fitted one is better, at any step."""
-    labels = simulate(exported.engine, drawn[0], 5, EXPORT_STEPS).potentials.sum(0).argmax(-1)
+    labels = simulate(exported.engine, drawn[0], CALIBRATION_SEED, EXPORT_STEPS).potentials.sum(0).argmax(-1)
     labels[::4] = drawn[1][::4]
     checkpoint = exported.folder.parent / "best.pt"
     card = export(checkpoint, tmp_path / "small", (drawn[0], labels), drawn[0][:1], max_steps=EXPORT_STEPS)
@@ -157,6 +171,30 @@ def test_the_same_checkpoint_gives_the_same_files(exported: Exported, drawn: Dra
 def test_card_leaves_out_what_it_does_not_know(exported: Exported) -> None:
     stored = json.loads((exported.folder / "card.json").read_text())
     assert set(stored["layers"][0]) == {"name", "shape", "fan_out", "normal_rate", "normal_rate_std"}
+
+
+def test_output_neurons_alone_export_too(drawn: Drawn, tmp_path: Path) -> None:
+    """No hidden layers: no thresholds, no membrane to leak, no filter after the weights."""
+    network = make_glm(seed=4)
+    checkpoint = write_checkpoint(tmp_path / "best.pt", network)
+    card = export(checkpoint, tmp_path / "glm", drawn, drawn[0][:10], max_steps=2)
+    assert same(load_card(tmp_path / "glm"), card)
+    assert card.description.startswith("Probabilistic output neurons on filtered pixels alone (GLM)")
+    assert (card.kind, card.parameters, card.bits) == ("spiking", 7860, 8)
+    assert [(layer.name, layer.shape, layer.fan_out.targets) for layer in card.layers] == [
+        ("input", [1, 28, 28], 10),
+        ("output", [10], 1),
+    ]
+    assert {state.name: state.shape for state in card.states} == {
+        "state.input": [1, 28, 28],
+        "state.feedback": [10],
+    }
+    assert {name: (kernel.shift, kernel.unit) for name, kernel in card.kernels.items()} == {
+        "A": (1, 16),
+        "B": (1, -16),
+    }
+    assert v_thresholds(network) == {}
+    assert TrainingSettings.from_dict(card.training["settings"]).network == GLM
 
 
 @pytest.mark.parametrize(
@@ -271,6 +309,84 @@ def test_exported_potentials_are_those_of_torch(exported: Exported, drawn: Drawn
         step = exported.engine.step(state, trains[t], uniforms[t])
         state = step.state
         assert step.potential.tolist() == run.integer_potentials[t].tolist()
+
+
+# Conventional networks
+
+
+@pytest.fixture(scope="module")
+def lenet() -> LeNet5:
+    torch.manual_seed(5)
+    return LeNet5()
+
+
+def test_a_conventional_network_becomes_a_model_of_one_step(
+    lenet: LeNet5, drawn: Drawn, tmp_path: Path
+) -> None:
+    trained = {"command": "python -m training compare --retrain", "epochs_done": 3}
+    card = export_ann(
+        lenet, tmp_path / "lenet", drawn, trained, version="2.3.4", description="Reads a digit."
+    )
+    assert same(load_card(tmp_path / "lenet"), card)
+    assert {path.name for path in (tmp_path / "lenet").iterdir()} == {"model.onnx", "card.json"}
+    assert (card.name, card.version, card.description) == ("lenet", "2.3.4", "Reads a digit.")
+    assert (card.kind, card.max_steps, card.bits, card.parameters) == ("ann", 1, 32, 61_706)
+    assert (card.states, card.kernels, card.fixed_multiply_accumulates) == ([], {}, 0)
+    assert card.potential_scale == 2.0**-12
+    assert [(layer.name, layer.fan_out.targets) for layer in card.layers] == [
+        ("input", 6), ("layer1", 16), ("layer2", 120), ("layer3", 84), ("layer4", 10), ("output", 1),
+    ]  # fmt: skip
+    assert card.training == {**trained, "commit": module._commit(), "torch": torch.__version__}
+    trial = simulate(OnnxruntimeEngine(tmp_path / "lenet"), drawn[0], CALIBRATION_SEED, 1)
+    for layer in card.layers:
+        rate = trial.spikes[layer.name][0] / np.prod(layer.shape)
+        assert layer.normal_rate == pytest.approx(rate.mean(), abs=1e-6)
+    right = (trial.potentials[0].argmax(-1) == drawn[1]).mean()
+    assert card.accuracy["validation"]["by_step"] == pytest.approx([right])
+    assert (card.accuracy["validation"]["images"], card.accuracy["validation"]["average_steps"]) == (40, 1.0)
+
+
+def test_a_conventional_graph_that_disagrees_is_refused_and_nothing_is_written(
+    lenet: LeNet5, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a hundredth on one logit is too much; where the limit is, see below."""
+
+    def wrong(network: LeNet5, name: str) -> tuple[onnx.ModelProto, ann_graph.Description]:
+        proto, described = build_rightly(network, name)
+        (found,) = [tensor for tensor in proto.graph.initializer if tensor.name == "layer5.bias"]
+        values = numpy_helper.to_array(found).copy()
+        values[3] += 0.005
+        found.CopyFrom(numpy_helper.from_array(values, found.name))
+        return proto, described
+
+    build_rightly = ann_graph.build
+    monkeypatch.setattr("training.ann_graph.build", wrong)
+    with pytest.raises(
+        ExportError, match=r"^expected the same logits from torch and onnxruntime, got 0\.005\d* apart$"
+    ):
+        export_ann(lenet, tmp_path / "lenet", drawn, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logits_may_differ_by_less_than_a_thousandth(lenet: LeNet5, drawn: Drawn) -> None:
+    class Other:
+        """An engine whose every logit is off by so many units of 2**-12."""
+
+        name = "other"
+
+        def __init__(self, units: int) -> None:
+            with torch.no_grad():
+                logits = lenet.eval()(data.firing_probabilities(drawn[0][:2])).numpy()
+            self.potentials = (np.round(logits * 2**12) + units)[None].astype(np.int64)
+
+        def by_step(self, *arguments: object) -> Any:
+            return self
+
+    engine: Any = Other(3)
+    check_ann(lenet, engine, drawn[0][:2])
+    engine = Other(5)
+    with pytest.raises(ExportError, match=r"expected the same logits from torch and other, got 0\.001"):
+        check_ann(lenet, engine, drawn[0][:2])
 
 
 def test_commit_is_unknown_where_there_is_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,88 @@
+"""Processes that tests start, and kill: `python -m tests.service.records.processes start|kill URL COUNT`.
+
+They are forked from this one, which has no threads, so that each costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+from service.records import Recorder, Store
+from tests.service.records.making import identifier, record
+
+
+def fork(work: Callable[[], None]) -> int:
+    """Id of a process that does this and ends."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001 -- it must not go on as a second parent
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def start(url: str, count: int) -> None:
+    """So many processes at once open the store, and write."""
+    ready, go = os.pipe()
+
+    def work(number: int) -> None:
+        os.close(go)
+        os.read(ready, 1)  # ends for all of them at the same time
+        store = Store(url, patience=20)
+        store.insert([record(number)])
+        store.close()
+
+    children = [fork(lambda number=number: work(number)) for number in range(count)]  # type: ignore[misc]
+    os.close(go)
+    sys.exit(any(os.waitpid(child, 0)[1] for child in children))
+
+
+def kill(url: str, rounds: int) -> None:
+    """A process after the other writes record upon record until it is killed. None that was acknowledged is lost."""
+    acknowledged: list[int] = []
+    for turn in range(rounds):
+        reader, writer = os.pipe()
+
+        def work(first: int = turn * 1_000_000, answers: int = writer) -> None:
+            recorder = Recorder(Store(url, patience=20), linger=0.001)
+            for number in range(first, first + 1_000_000, 2):
+                recorder.add([record(number)])  # company that nobody waits for
+                if recorder.add_and_wait([record(number + 1)], 20):
+                    os.write(answers, b"%8d" % (number + 1))
+
+        child = fork(work)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as answers:
+            for _ in range(1 + turn % 4):
+                acknowledged.append(int(answers.read(8)))
+            os.kill(child, signal.SIGKILL)
+            rest = answers.read()  # said before it was killed
+        acknowledged += [int(rest[i : i + 8]) for i in range(0, len(rest), 8)]
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        store = Store(url, patience=20)
+        lost = [number for number in acknowledged if not known(store, number)]
+        store.close()
+        if lost:
+            sys.exit(f"lost after round {turn}: {lost}")
+    print(rounds, len(acknowledged))  # noqa: T201
+
+
+def known(store: Store, number: int) -> bool:
+    try:
+        return store.get(identifier(number)).seed == number
+    except KeyError:
+        return False
+
+
+if __name__ == "__main__":
+    {"start": start, "kill": kill}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
