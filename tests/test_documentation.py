@@ -120,6 +120,15 @@ def _shortened(value: Any, quoted: Any) -> Any:
     return pytest.approx(value, abs=5e-5) if isinstance(quoted, float) else value
 
 
+def test_the_table_of_models_is_what_is_stored() -> None:
+    """`python -m training compare` wrote both."""
+    from training.compare import BEGIN, END, markdown
+
+    contents = json.loads((SHIPPED.parent / "comparison.json").read_text())
+    text = (SHIPPED.parent / "README.md").read_text()
+    assert text.partition(BEGIN)[2].partition(END)[0].strip() == markdown(contents).strip()
+
+
 def test_figures_of_the_model_are_those_of_its_evaluation() -> None:
     """`python -m training evaluate models/spiking-mha --json` wrote the file; the README quotes it."""
     result = json.loads((SHIPPED / "evaluation.json").read_text())
@@ -138,6 +147,14 @@ def test_figures_of_the_model_are_those_of_its_evaluation() -> None:
     assert quoted["mean firing rate over the layers"].startswith(f"{rate:.1f} %")
     error = rule["expected_calibration_error"]["mean"]
     assert quoted["expected calibration error"].startswith(f"{error:.4f}")
+    robust = 100 * result["robustness"]["mean_accuracy"]
+    distortions = len(result["robustness"]["distortions"])
+    assert quoted[f"accuracy under {distortions} distortions that training has never seen, mean"].startswith(
+        f"{robust:.1f} %"
+    )
+    noise = result["synapse_noise"]
+    scattered = f"accuracy with synapses that scatter by {100 * noise['sigma']:.0f} %, as memristive cells do"
+    assert quoted[scattered].startswith(f"{100 * noise['accuracy']['mean']:.2f} %")
     operations = result["synaptic_operations"]
     assert quoted["additions an image"].startswith(f"{operations['accumulates']:,.0f}")
     assert quoted["multiplications an image"].startswith(f"{operations['multiply_accumulates']:,.0f}")

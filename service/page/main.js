@@ -214,7 +214,13 @@ document.addEventListener("drop", (event) => {
   choose(event.dataTransfer.files[0]);
 });
 
+// An address that ends in #id opens that request.
+function openLinked() {
+  if (/^#[0-9a-f]{24}$/.test(location.hash)) open(location.hash.slice(1));
+}
+
+addEventListener("hashchange", openLinked);
 fillModels().catch((error) => say(error.message, true));
 recent.load();
-if (/^#[0-9a-f]{24}$/.test(location.hash)) open(location.hash.slice(1));
+openLinked();
 loadPlots().catch(() => {}); // asked for again, and said, when a plot is drawn

@@ -74,17 +74,29 @@ function endLabels(values, colours, height) {
   }));
 }
 
-function rasterTrace(run, layer, colours) {
-  const { shape, events } = run.raster[layer];
+const SPIKE_POINTS = 4; // that `dashes` needs for a spike: two ends, its middle between them, and a gap
+
+// Spikes as short lines, all in one trace: [[x, y, x, y, x, y], ...], first end, middle, last end.
+function dashes(places, texts, line) {
   return {
     type: "scatter",
-    mode: "markers",
-    x: events.map(([t]) => t + 1),
-    y: events.map(([, index]) => index),
-    text: events.map(([t, index]) => `${neuronName(layer, shape, index)}, step ${t + 1}`),
+    mode: "lines",
+    x: places.flatMap(([x0, , x1, , x2]) => [x0, x1, x2, null]),
+    y: places.flatMap(([, y0, , y1, , y2]) => [y0, y1, y2, null]),
+    text: texts.flatMap((text) => [text, text, text, ""]),
     hovertemplate: "%{text}<extra></extra>",
-    marker: { symbol: "line-ns-open", size: neurons(shape) > 200 ? 4 : 10, line: { width: 1.5 }, color: colours.accent },
+    line,
   };
+}
+
+const named = (run, layer) => {
+  const { shape, events } = run.raster[layer];
+  return events.map(([t, index]) => `${neuronName(layer, shape, index)}, step ${t + 1}`);
+};
+
+function rasterTrace(run, layer, colours) {
+  const places = run.raster[layer].events.map(([t, index]) => [t + 0.62, index, t + 1, index, t + 1.38, index]);
+  return dashes(places, named(run, layer), { color: colours.accent, width: 1 });
 }
 
 const rasterLayout = (run, layer, noun) => {
@@ -160,7 +172,7 @@ export const PLOTS = [
       return {
         data: [{
           type: "scatter", mode: run.steps > 1 ? "lines" : "markers", x, y, text, hovertemplate: "%{text}<extra></extra>",
-          line: { color: colours.accent, width: 1 }, marker: { color: colours.accent, size: 5 }, opacity: 0.35,
+          line: { color: colours.accent, width: 1 }, marker: { color: colours.accent, size: 5 }, opacity: 0.5,
         }],
         layout: { xaxis: axes.time(run), yaxis: { title: { text: "filtered train, in spikes" }, rangemode: "tozero" } },
       };
@@ -274,9 +286,12 @@ export const PLOTS = [
       const cells = run.feedback.flatMap((row, t) => digits.map((digit) => ({ t, digit, value: row[digit] }))).filter(({ value }) => value !== 0);
       return {
         data: [
-          // upwards, as a spike is drawn; drawn first, so that it is the one which arrow keys walk
-          { ...rasterTrace(run, "output", colours), y: run.raster.output.events.map(([, digit]) => digit - 0.22),
-            marker: { symbol: "line-ns-open", size: 11, line: { width: 3 }, color: colours.accent } },
+          // upwards; drawn first, so that these are what the arrow keys walk through
+          dashes(
+            run.raster.output.events.map(([t, digit]) => [t + 1, digit - 0.4, t + 1, digit - 0.22, t + 1, digit - 0.02]),
+            named(run, "output"),
+            { color: colours.accent, width: 3 },
+          ),
           {
             type: "bar", x: cells.map(({ t }) => t + 1), base: cells.map(({ digit }) => digit), width: 0.9,
             y: cells.map(({ value }) => (0.42 * Math.abs(value)) / deepest),
@@ -364,9 +379,9 @@ export async function point(box, plot, t) {
   await (await load()).relayout(box, { "shapes[0].x0": t + 1, "shapes[0].x1": t + 1 });
 }
 
-// Shows the hover label of one spike, as the pointer would; null takes it away.
+// Shows the hover label of a raster's spike, as the pointer would; null takes it away.
 export async function hover(box, place) {
   const { Fx } = await load();
   if (place === null) Fx.unhover(box);
-  else Fx.hover(box, [{ curveNumber: 0, pointNumber: place }]);
+  else Fx.hover(box, [{ curveNumber: 0, pointNumber: SPIKE_POINTS * place + 1 }]);
 }

@@ -4,7 +4,9 @@ import * as api from "./api.js";
 
 const PAGE = 8;
 
-const when = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
+const when = new Intl.DateTimeFormat(undefined, {
+  day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
 
 function part(name, className, text) {
   const node = document.createElement(name);

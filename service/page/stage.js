@@ -45,8 +45,9 @@ export class Stage {
   show(run, t) {
     this.run = run;
     by("answer").hidden = classesAt(run, t) === null;
-    by("watch").hidden = run.steps === 0;
-    for (const plot of plots.PLOTS) by(`${plot.id}-panel`).hidden = !plot.has(run);
+    by("watch").hidden = run.steps === 0 && run.pixels === null;
+    by("time").hidden = run.steps === 0;
+    for (const plot of plots.PLOTS) by(`${plot.id}-panel`).hidden = !this.shows(plot);
     if (run.steps) this.fillLayers();
     if (run.answer) this.facts(run);
     this.at(t);
@@ -66,10 +67,13 @@ export class Stage {
     this.walks.clear();
     this.classes();
     this.pictures();
-    if (run.steps === 0) return;
     this.attention();
-    for (const plot of plots.PLOTS) if (plot.has(run)) this.describe(plot);
+    for (const plot of plots.PLOTS) if (this.shows(plot)) this.describe(plot);
     this.draw();
+  }
+
+  shows(plot) {
+    return Boolean(this.run?.steps) && plot.has(this.run);
   }
 
   see(entries) {
@@ -90,7 +94,7 @@ export class Stage {
       while (this.due) {
         this.due = false;
         for (const plot of plots.PLOTS) {
-          if (this.run?.steps && this.near.has(plot) && plot.has(this.run)) await this.drawOne(plot);
+          if (this.near.has(plot) && this.shows(plot)) await this.drawOne(plot);
         }
       }
       by("plot-error").textContent = "";
@@ -229,7 +233,7 @@ export class Stage {
 
   inputSpikes() {
     const { run, t } = this;
-    if (run.steps === 0 || !run.raster?.input) return null;
+    if (!run.raster?.input) return null;
     const values = new Array(784).fill(0);
     const indices = spikesAt(run, "input", t);
     for (const index of indices) values[index] = 1;
@@ -281,7 +285,7 @@ export class Stage {
       "Input spikes": answer.spike_counts.input.toLocaleString("en"),
       "Inner spikes": total.toLocaleString("en"),
       "Synaptic operations": answer.synaptic_operations.toLocaleString("en"),
-      "Time": `${(times.decode + times.encode + times.simulate).toFixed(2)} ms`,
+      "Computing": `${(times.decode + times.encode + times.simulate).toFixed(2)} ms`,
       "Seed": `${answer.seed}, ${answer.encoder}`,
       "Model": `${answer.model} ${answer.model_version} on ${answer.engine}`,
       "Id": answer.id,

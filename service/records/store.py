@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any
 
 from alembic.util import CommandError
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from service.records import schema
 from service.records.database import Database, DatabaseURLError, SchemaError
-from service.records.query import Filter, Page, Position, cursor, position
+from service.records.query import Filter, Page, cursor
 from service.records.record import Record, first_id
+from service.records.search import Search
 
 __all__ = ["DatabaseURLError", "RecordError", "Store", "StoreError"]
 
-WALK = 5_000
-"""Records that a query looks through in order, before it gathers and sorts those that match instead."""
-
-GLANCE = 20_000
-"""Records that are counted, at most, to see which condition is the rarest."""
-
-_FILTERED = ("id", "model", "prediction", "confidence", "steps_used")
 _CHUNK = 1_000  # records deleted in one transaction: others get to write in between
 _BREATH = 0.01  # seconds between two such transactions
-
-_Condition = Callable[[Any], ColumnElement[bool]]  # on the columns of the table, or on what stands for them
-
-# the same values, but no index has them
-_plain = SimpleNamespace(
-    id=schema.records.c.id + literal(""),
-    model=schema.records.c.model + literal(""),
-    prediction=schema.records.c.prediction + 0,
-    confidence=schema.records.c.confidence + 0,
-    steps_used=schema.records.c.steps_used + 0,
-)
 
 
 class StoreError(Exception):
@@ -96,7 +77,7 @@ class Store:
 
         Raises CursorError and StoreError.
         """
-        search = _Search(wanted, page)
+        search = Search(wanted, page)
         with self._reading() as connection:
             found = search.positions(connection)
             shown = found[: page.limit]
@@ -214,97 +195,3 @@ def _reason(error: Exception) -> str:
     """The first line of what the database said."""
     said = error.orig if isinstance(error, DBAPIError) else error
     return str(said).strip().partition("\n")[0] or type(said).__name__
-
-
-class _Search:
-    """The queries that find the ids of a page."""
-
-    def __init__(self, wanted: Filter, page: Page) -> None:
-        """Raises CursorError."""
-        self._newest_first = page.order == "newest"
-        self._count = page.limit + 1  # one more, to see whether a page follows
-        start = position(page)
-        window: list[_Condition] = []
-        if wanted.since is not None:
-            since = first_id(wanted.since)
-            window.append(lambda c: c.id >= since)
-        if wanted.until is not None:
-            until = first_id(wanted.until)
-            window.append(lambda c: c.id < until)
-        equal: list[_Condition] = []
-        if wanted.prediction is not None:
-            equal.append(lambda c: c.prediction == wanted.prediction)
-        if wanted.model is not None:
-            equal.append(lambda c: c.model == wanted.model)
-        steps: list[_Condition] = []
-        if wanted.steps_at_least is not None:
-            steps.append(lambda c: c.steps_used >= wanted.steps_at_least)
-        unsure: list[_Condition] = []
-        if wanted.confidence_below is not None:
-            unsure.append(lambda c: c.confidence < wanted.confidence_below)
-        after: list[_Condition] = []
-        if start is not None and self._newest_first:
-            after.append(lambda c: c.id < start.id)
-        elif start is not None:
-            after.append(lambda c: tuple_(c.confidence, c.id) > tuple_(start.confidence, start.id))
-
-        self._all = window + equal + steps + unsure + after
-        # what one index knows together: the id comes last in each
-        self._indexed = [[one, *window] for one in equal] + [one for one in (steps, unsure, window) if one]
-        if self._newest_first:
-            self._inside = equal[:1] + window + after  # an index on one column goes on in order of id
-            self._outside = equal[1:] + steps + unsure
-        else:
-            self._inside = unsure + after
-            self._outside = window + equal + steps
-
-    def positions(self, connection: Connection) -> list[Position]:
-        """Of the page, and of one record more where there is one.
-
-        It walks in order, and stops when it has enough: fast where many records match, since none is sorted.
-        Unless the index knows all conditions it stops after WALK records. Then the records that match are gathered
-        by the index that finds the fewest, and sorted: fast where few match. A planner of a database knows neither
-        how rare a value is nor where the matching records lie; so the choice is made here.
-        """
-        found = _positions(connection, self.walk())
-        if len(found) < self._count and self._outside:
-            found = _positions(connection, self.gather(self._rarest(connection)))
-        return found
-
-    def walk(self) -> Select[Any]:
-        columns = schema.records.c
-        near = _select(columns, columns, self._inside).order_by(*self._order(columns))
-        if not self._outside:
-            return near.limit(self._count)
-        part = near.limit(WALK).subquery().c
-        return _select(part, part, self._outside).order_by(*self._order(part)).limit(self._count)
-
-    def gather(self, by: list[_Condition]) -> Select[Any]:
-        """By an index for these conditions; all others, and the order, are put so that no index knows them."""
-        columns = schema.records.c
-        others = [one for one in self._all if one not in by]
-        found = _select(columns, columns, by).where(*(condition(_plain) for condition in others))
-        return found.order_by(*self._order(_plain)).limit(self._count)
-
-    def _rarest(self, connection: Connection) -> list[_Condition]:
-        """The conditions of one index that the fewest records meet, as far as a glance tells."""
-
-        def met(conditions: list[_Condition]) -> int:
-            columns = schema.records.c
-            some = _select(columns, columns, conditions, ("id",)).limit(GLANCE).subquery()
-            return connection.execute(select(func.count()).select_from(some)).scalar_one()
-
-        return min(self._indexed, key=met) if len(self._indexed) > 1 else self._indexed[0]
-
-    def _order(self, columns: Any) -> list[Any]:
-        return [columns.id.desc()] if self._newest_first else [columns.confidence, columns.id]
-
-
-def _select(
-    columns: Any, known: Any, conditions: list[_Condition], names: Sequence[str] = _FILTERED
-) -> Select[Any]:
-    return select(*(columns[name] for name in names)).where(*(condition(known) for condition in conditions))
-
-
-def _positions(connection: Connection, statement: Select[Any]) -> list[Position]:
-    return [Position(row.id, row.confidence) for row in connection.execute(statement)]

@@ -1,15 +1,20 @@
-"""The page: served whole, from this host alone."""
+"""The page: served whole, from this host alone. How it behaves: `tests/test_page_in_browser.py`."""
 
+import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from service import page
+from tests.service.conftest import MAX_STEPS
 
 FOLDER = Path(page.__file__).parent
 FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in page.MEDIA_TYPES)
+SCRIPTS = [name for name in FILES if name.endswith(".js")]
+PLOTLY = "/page/plotly.js"
 
 
 @pytest.mark.parametrize(("path", "title"), [("/", "spikehead"), ("/docs", "spikehead: HTTP interface")])
@@ -26,7 +31,7 @@ def test_everything_that_the_pages_load_is_there(client: TestClient) -> None:
         text = (FOLDER / name).read_text()
         found |= set(re.findall(r'(?:src|href)="(/page/[^"]+)"', text))
         found |= {f"/page/{other}" for other in re.findall(r'from "\./([^"]+)"', text)}
-    assert {"/page/main.js", "/page/style.css", "/page/pad.js", "/page/docs.js"} <= found
+    assert {f"/page/{name}" for name in FILES if not name.endswith(".html")} == found
     for path in found:
         response = client.get(path)
         assert response.status_code == 200, path
@@ -39,12 +44,26 @@ def test_no_other_host_is_named(name: str) -> None:
     assert not re.search(r"https?:|//[a-z]+\.", text)
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_script_says_what_it_is_for(name: str) -> None:
+    assert (FOLDER / name).read_text().startswith("// ")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_policy_and_types(client: TestClient, name: str) -> None:
     headers = client.get(f"/page/{name}").headers
-    assert headers["content-security-policy"].startswith("default-src 'self'")
+    assert headers["content-security-policy"] == page.POLICY
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["content-type"] == page.MEDIA_TYPES[Path(name).suffix]
+
+
+@pytest.mark.parametrize(("path", "styles"), [("/", True), ("/docs", False)])
+def test_scripts_come_from_files_of_this_host_alone(client: TestClient, path: str, styles: bool) -> None:
+    policy = dict(
+        part.split(" ", 1) for part in client.get(path).headers["content-security-policy"].split("; ")
+    )
+    assert policy["default-src"] == "'self'" and "script-src" not in policy
+    assert ("style-src" in policy) == styles  # plotly's
 
 
 def test_unchanged_files_are_not_sent_again(client: TestClient) -> None:
@@ -54,7 +73,58 @@ def test_unchanged_files_are_not_sent_again(client: TestClient) -> None:
     assert client.get("/page/main.js", headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_ids_that_the_script_uses_exist() -> None:
+def test_plotly_comes_from_its_package(client: TestClient) -> None:
+    shipped = page.plotly_path().read_bytes()
+    assert shipped.startswith(b"/**\n* plotly.js v")
+    for encoding in ("gzip", "identity"):
+        response = client.get(PLOTLY, headers={"Accept-Encoding": encoding})
+        assert response.status_code == 200 and response.content == shipped
+        assert response.headers.get("content-encoding", "identity") == encoding
+        assert response.headers["content-type"] == "text/javascript; charset=utf-8"
+        assert response.headers["cache-control"] == "public, max-age=604800"
+        assert response.headers["vary"] == "Accept-Encoding"
+        assert response.headers["content-security-policy"] == page.POLICY
+    etag = response.headers["etag"]
+    assert client.get(PLOTLY, headers={"If-None-Match": etag}).status_code == 304
+    assert client.get(PLOTLY, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_plotly_costs_nothing_until_it_is_asked_for(client: TestClient) -> None:
+    page._read_plotly.cache_clear()
+    assert client.get("/").status_code == 200
+    assert page._read_plotly.cache_info().currsize == 0
+    client.get(PLOTLY)
+    client.get(PLOTLY)
+    assert page._read_plotly.cache_info().misses == 1
+    assert "plotly" not in sys.modules
+
+
+def test_without_plotly_the_page_is_still_there(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    problem = client.get(PLOTLY)
+    assert problem.status_code == 404
+    assert problem.json()["expected"] == "plotly's script (pip install 'plotly>=6')"
+    assert client.get("/").status_code == 200
+
+
+def test_ids_that_the_scripts_use_exist_once() -> None:
     html = (FOLDER / "index.html").read_text()
-    for used in set(re.findall(r'by\("([a-z]+)"\)', (FOLDER / "main.js").read_text())):
-        assert f'id="{used}"' in html
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    for name in ("main.js", "stage.js"):
+        for used in set(re.findall(r'by\("([a-z-]+)"\)', (FOLDER / name).read_text())):
+            assert used in ids, used
+    plots = re.findall(r'^    id: "([a-z]+)"', (FOLDER / "plots.js").read_text(), re.MULTILINE)
+    assert len(plots) == 9
+    for plot in plots:
+        assert {plot, f"{plot}-panel"} <= set(ids)
+
+
+def test_what_the_page_reads_is_answered(client: TestClient) -> None:
+    """The names that `run.js` takes from a replay."""
+    answer = client.post("/classify?confidence=1&seed=1", content=bytes(600) + bytes([255] * 184)).json()
+    replay = client.get(f"/spikes/{answer['id']}?include=all").json()
+    script = (FOLDER / "run.js").read_text()
+    taken = set(re.findall(r'part\("([a-z]+)"\)', script)) | {"probabilities", "answer"}
+    assert taken - {"attention"} <= set(replay)  # the tiny model has none
+    assert len(replay["probabilities"]["class"]) == MAX_STEPS

@@ -98,16 +98,9 @@ def test_states_are_the_inputs_of_the_graph(exported: Exported) -> None:
 def test_card_holds_calibration_rates_and_accuracy_on_the_validation_set(
     exported: Exported, drawn: Drawn
 ) -> None:
-    """All from one simulation of the images that export was given. Rates are those until an image stops."""
+    """All from one simulation of the images that export was given."""
     card, labels = exported.card, drawn[1]
     trial = simulate(exported.engine, drawn[0], CALIBRATION_SEED, EXPORT_STEPS)
-    steps = stop(probabilities_of(card, trial), card.calibration.confidence).steps
-    assert len(set(steps.tolist())) > 1
-    for layer in card.layers:
-        spikes = [trial.spikes[layer.name][:used, image].mean() for image, used in enumerate(steps)]
-        rate = np.array(spikes) / np.prod(layer.shape)
-        assert layer.normal_rate == pytest.approx(rate.mean(), abs=1e-6)
-        assert layer.normal_rate_std == pytest.approx(rate.std(), abs=1e-6)
     scales = card.calibration.scale
     assert len(scales) == EXPORT_STEPS and scales != [1.0 / (t + 1) for t in range(EXPORT_STEPS)]
     assert 0 < card.calibration.confidence <= 1
@@ -136,6 +129,24 @@ def test_calibration_makes_the_labels_likeliest(exported: Exported, drawn: Drawn
 
     for t, scale in enumerate(card.calibration.scale):
         assert loss(t, scale) < min(loss(t, scale * 1.05), loss(t, scale / 1.05))
+
+
+def test_normal_rates_are_those_until_an_image_stops(
+    exported: Exported, drawn: Drawn, tmp_path: Path
+) -> None:
+    """With labels that the network knows, so that some images stop before the last step."""
+    trial = simulate(exported.engine, drawn[0], CALIBRATION_SEED, EXPORT_STEPS)
+    labels = trial.potentials.sum(0).argmax(-1)
+    checkpoint = exported.folder.parent / "best.pt"
+    card = export(checkpoint, tmp_path / "small", (drawn[0], labels), drawn[0][:1], max_steps=EXPORT_STEPS)
+    steps = stop(probabilities_of(card, trial), card.calibration.confidence).steps
+    assert len(set(steps.tolist())) > 1
+    for layer in card.layers:
+        spikes = [trial.spikes[layer.name][:used, image].mean() for image, used in enumerate(steps)]
+        rate = np.array(spikes) / np.prod(layer.shape)
+        assert layer.normal_rate == pytest.approx(rate.mean(), abs=1e-6)
+        assert layer.normal_rate_std == pytest.approx(rate.std(), abs=1e-6)
+    assert card.accuracy["validation"]["average_steps"] == pytest.approx(steps.mean(), abs=1e-4)
 
 
 def test_card_says_how_the_network_was_trained(drawn: Drawn, tmp_path: Path) -> None:

@@ -20,8 +20,13 @@ Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 @pytest.fixture(scope="module")
 def network() -> LeNet5:
+    """Without biases, and with large weights: its answers differ from picture to picture."""
     torch.manual_seed(2)
-    return LeNet5().eval()
+    network = LeNet5()
+    with torch.no_grad():
+        for p in network.parameters():
+            p.mul_(3 if p.dim() > 1 else 0)
+    return network.eval()
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +66,7 @@ def test_accuracy_is_that_of_torch(plain: QuantisedAnn, network: LeNet5, drawn: 
     """130 pictures in two batches, a tenth of whose labels are wrong."""
     images = np.concatenate([drawn[0]] * 4)[:130]
     labels = logits(network, data.firing_probabilities(images)).argmax(-1).astype(np.int64)
+    assert len(set(labels.tolist())) > 1
     assert plain.accuracy(images, labels) == 1.0
     labels[::10] = (labels[::10] + 1) % 10
     assert plain.accuracy(images, labels) == pytest.approx(0.9)
@@ -87,7 +93,8 @@ def test_eight_bits_give_nearly_the_same_logits(
     images = drawn[0][20:]
     found, expected = quantised.run(images), plain.run(images)
     assert not np.array_equal(found, expected)
-    assert np.abs(found - expected).max() < 0.1 * np.ptp(expected)
+    assert np.abs(found - expected).mean() < 0.02 * np.ptp(expected)
+    assert np.abs(found - expected).max() < 0.2 * np.ptp(expected)
 
 
 def test_weights_are_one_byte_each_with_a_scale_a_channel(quantised: QuantisedAnn) -> None:

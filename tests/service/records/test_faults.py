@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, event, text
 
 from service.records import Filter, Page, Recorder, RecorderState, Store, StoreError
 from tests.service.records.conftest import PATIENCE, administer, own_database, server, shown
@@ -148,6 +149,50 @@ def test_file_replaced(tmp_path: Path) -> None:
         assert kept(store) == [3, 1]
 
 
+def test_file_removed_while_it_is_written_to(tmp_path: Path) -> None:
+    """The commit succeeds, but nobody will ever see it: so it does not count."""
+    store, file = Store(f"sqlite:///{tmp_path}/records.db", PATIENCE), tmp_path / "records.db"
+    store.insert([record(1)])
+
+    @event.listens_for(store._database.reading, "commit", once=True)
+    def remove(connection: Connection) -> None:
+        file.unlink()
+
+    with pytest.raises(StoreError, match="the file was removed or replaced while it was written to"):
+        store.insert([record(2)])
+    store.insert([record(2)])
+    assert kept(store) == [2]
+    store.close()
+
+
+def test_of_many_that_wait_one_tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(f"sqlite:///{tmp_path}/records.db", PATIENCE)
+    tries, failed = [], []
+    everyone = threading.Barrier(8)
+
+    def slow() -> None:
+        tries.append(1)
+        time.sleep(0.2)
+        raise OSError("away")
+
+    def ask() -> None:
+        everyone.wait()
+        try:
+            store.get("1")
+        except StoreError as error:
+            failed.append(str(error))
+
+    monkeypatch.setattr(store._database, "open", slow)
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == ["away"] * 8
+    assert len(tries) < 4  # one, unless a thread came late
+    store.close()
+
+
 def test_no_database(tmp_path: Path) -> None:
     (tmp_path / "records.db").write_text("this is something else, and it is longer than a header " * 20)
     store = Store(f"sqlite:///{tmp_path}/records.db")
@@ -241,7 +286,7 @@ def test_server_away_and_back() -> None:
             administer(server(), f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
         with recording(shown(url), most_waiting=2) as (store, recorder):
-            survives(store, recorder, away, back, "")
+            survives(store, recorder, away, back, "is not currently accepting connections")
             assert kept(store) == [5, 3, 2, 1]
 
 

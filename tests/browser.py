@@ -1,0 +1,75 @@
+"""A browser and a service for the tests of the page, and for its screenshots."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.drawings import SHAPES
+
+WAIT = 120_000
+"""Milliseconds: far more than anything takes, for machines that are busy with something else."""
+
+
+def chromium() -> str | None:
+    """The system's browser, or None where there is none."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@contextmanager
+def browsing(executable: str) -> Iterator[Browser]:
+    """A headless browser. No event loop of it runs once this is left."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-gpu"], timeout=WAIT
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def serving(models: Path, records: Path) -> Iterator[str]:
+    """A service with these models on a free port, its records in the folder `records`. Yields its address."""
+    settings = Settings(models=models, database_url=f"sqlite:///{records / 'records.db'}")
+    config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="warning", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise RuntimeError("the service did not start: its reason is in the log")
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def draw(page: Page, digit: int, shape: str) -> None:
+    """Draws a digit on the pad with the mouse, in real strokes."""
+    pad = page.locator("#pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    assert box is not None
+    for stroke in SHAPES[digit][shape]:
+        places = [
+            (box["x"] + box["width"] * (0.25 + 0.75 * x), box["y"] + box["height"] * (0.12 + 0.76 * y))
+            for x, y in stroke.points
+        ]
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place, steps=4)
+        page.mouse.up()

@@ -1,0 +1,523 @@
+"""The page in a real browser, with the shipped model behind it: drawn on, scrubbed, walked through by keyboard."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, Response, Route, expect
+
+from tests.browser import WAIT, browsing, chromium, draw, serving
+from tests.service.conftest import SHIPPED
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+PLOTS = [
+    "classes",
+    "input",
+    "filtered",
+    "kernels",
+    "layers",
+    "raster",
+    "potentials",
+    "probabilities",
+    "feedback",
+]
+PANELS = [*PLOTS, "pictures", "attention"]
+
+pytestmark = pytest.mark.slow
+
+expect.set_options(timeout=WAIT)
+
+
+@dataclass
+class Watched:
+    """The page, and what must not happen on it. A test that provokes something takes it out of the list."""
+
+    page: Page
+    address: str
+    errors: list[str] = field(default_factory=list)  # in the console
+    refusals: list[int] = field(default_factory=list)  # status codes from 400 on
+    strangers: list[str] = field(default_factory=list)  # requests to other hosts
+
+    def __getitem__(self, name: str) -> Locator:
+        """The element of that id."""
+        return self.page.locator(f"#{name}")
+
+    def stored(self, identifier: str) -> dict[str, Any]:
+        """What the service replays of a request."""
+        answer: dict[str, Any] = self.page.request.get(
+            f"{self.address}/spikes/{identifier}?include=all"
+        ).json()
+        return answer
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What the service replays of the request that the page shows."""
+        return self.stored(self.page.url.rpartition("#")[2])
+
+    def answered(self, digit: int, steps: str = "8 steps") -> None:
+        """Waits for this answer, and until all of it is shown."""
+        expect(self["status"]).to_have_text(
+            re.compile(rf"^This is a {digit}, with a probability of [0-9.]+ % after {steps}\.")
+        )
+        expect(self["digit"]).to_have_text(str(digit))
+
+    def to_step(self, step: int) -> None:
+        self["slider"].fill(str(step))
+        expect(self["step"]).to_have_text(re.compile(f"^Step {step} of "))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = chromium()
+    if executable is None:
+        pytest.skip("needs a browser: apt-get install chromium")
+    with browsing(executable) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if not (SHIPPED / "card.json").is_file():
+        pytest.skip(f"needs the shipped model in {SHIPPED}")
+    with serving(SHIPPED.parent, tmp_path_factory.mktemp("records")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Browser, address: str) -> Iterator[Watched]:
+    """One page for all tests: plotly takes a while to load."""
+    context = browser.new_context(locale="en-GB", timezone_id="UTC")
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    watched = Watched(page, address)
+
+    def on_response(response: Response) -> None:
+        if response.status >= 400:
+            watched.refusals.append(response.status)
+
+    def on_request(url: str) -> None:
+        if not url.startswith((f"{address}/", "blob:", "data:")):
+            watched.strangers.append(url)
+
+    def on_console(kind: str, text: str) -> None:
+        # the browser's own words about refusals, which are counted apart
+        if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
+            watched.errors.append(text)
+
+    page.on("console", lambda message: on_console(message.type, message.text))
+    page.on("pageerror", lambda error: watched.errors.append(str(error)))
+    page.on("request", lambda request: on_request(request.url))
+    page.on("response", on_response)
+    page.goto(address)
+    yield watched
+    context.close()
+
+
+@pytest.fixture
+def watched(opened: Watched) -> Iterator[Watched]:
+    """The page as it is at first. Afterwards nothing may have gone wrong that the test has not taken out."""
+    page = opened.page
+    page.unroute_all()
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.emulate_media(color_scheme="light", reduced_motion="no-preference")
+    page.evaluate("document.getElementById('options').reset()")
+    opened["all"].dispatch_event("change")
+    opened["order"].select_option("newest")
+    opened["clear"].click()
+    expect(opened["status"]).to_have_text("Nothing classified yet.")
+    yield opened
+    troubles = [*opened.errors, *opened.refusals, *opened.strangers]
+    for found in (opened.errors, opened.refusals, opened.strangers):
+        found.clear()
+    assert troubles == []
+
+
+def choose(watched: Watched, name: str) -> None:
+    watched["file"].set_input_files(EXAMPLES / name)
+
+
+def test_a_3_drawn_with_the_mouse_is_read(watched: Watched) -> None:
+    draw(watched.page, 3, "round")
+    watched.answered(3)  # by itself, as soon as the pen rests
+    expect(watched["bars"].locator("li")).to_have_count(10)
+    expect(watched["bars"].locator("li.best")).to_contain_text("3")
+    expect(watched["facts"]).to_contain_text("equal to what was recorded")
+    for name in PANELS:
+        expect(watched[f"{name}-panel"]).to_be_visible()
+    for name in PLOTS:
+        watched[name].scroll_into_view_if_needed()
+        expect(watched[name].locator(".main-svg").first).to_be_visible()
+        assert len(watched[name].get_attribute("aria-label") or "") > 20
+    for name in ("pixels", "contrast", "spikes", "traces"):
+        lit = watched[name].evaluate(
+            "canvas => canvas.getContext('2d').getImageData(0, 0, 28, 28).data.filter((v, i) => i % 4 == 0 && v).length"
+        )
+        assert 20 < lit < 400, name
+    expect(watched["attention"].locator("canvas")).to_have_count(8)
+    assert watched.shown["answer"]["prediction"] == 3
+
+
+def test_time_can_be_scrubbed(watched: Watched) -> None:
+    draw(watched.page, 3, "round")
+    watched.answered(3)
+    stored = watched.shown
+    value = watched["bars"].locator("li").nth(3).locator(".value")
+    for step in (8, 1, 5):
+        watched.to_step(step)
+        probabilities = stored["probabilities"]["class"][step - 1]
+        expect(value).to_have_text(f"{100 * probabilities[3]:.1f} %")
+        spikes = sum(t == step - 1 for t, _ in stored["raster"]["input"]["events"])
+        label = f"Input spikes at step {step}: {spikes} of 784 pixels"
+        expect(watched["spikes"]).to_have_attribute("aria-label", label)
+        expect(watched["slider"]).to_have_attribute("aria-valuetext", f"Step {step} of 8")
+        expect(watched["potentials"]).to_have_attribute("aria-label", re.compile(f"At step {step} "))
+    watched["classes"].scroll_into_view_if_needed()
+    expect(watched["classes"].locator(".shapelayer path").first).to_be_attached()
+    watched["slider"].press("ArrowLeft")
+    expect(watched["step"]).to_have_text("Step 4 of 8")
+    cursor = "document.getElementById('classes').layout.shapes[0].x0"
+    while watched.page.evaluate(cursor) != 4:
+        watched.page.wait_for_timeout(50)
+
+
+def test_time_plays(watched: Watched) -> None:
+    choose(watched, "3.png")
+    watched.answered(3)
+    expect(watched["play"]).to_have_text("Pause")  # it plays by itself
+    watched["play"].click()
+    expect(watched["play"]).to_have_text("Play")
+    watched.to_step(8)
+    watched["play"].click()  # from the end: all over again
+    expect(watched["step"]).to_have_text("Step 2 of 8")
+    expect(watched["step"]).to_have_text("Step 8 of 8")
+    expect(watched["play"]).to_have_text("Play")
+
+
+def test_spikes_are_named(watched: Watched) -> None:
+    choose(watched, "3.png")
+    watched.answered(3)
+    watched.to_step(2)
+    events = watched.shown["raster"]["input"]["events"]
+    names = {
+        (t, index): f"pixel at row {index // 28}, column {index % 28}, step {t + 1}" for t, index in events
+    }
+    watched["input"].scroll_into_view_if_needed()
+    area = watched["input"].locator(".nsewdrag").bounding_box()
+    assert area is not None
+    t, index = events[7]
+    low, high = watched["input"].evaluate("box => box.layout.yaxis.range")
+    x = area["x"] + area["width"] * (t + 0.5) / 8
+    y = area["y"] + area["height"] * (index - low) / (high - low)
+    watched.page.mouse.move(x, y)
+    expect(watched["input"].locator(".hovertext")).to_contain_text("pixel at row")
+    assert watched["input-said"].inner_text() in names.values()
+    watched["input"].focus()
+    now = [index for t, index in events if t == 1]
+    watched.page.keyboard.press("ArrowDown")
+    expect(watched["input-said"]).to_have_text(f"{names[1, now[0]]} (1 of {len(now)})")
+    watched.page.keyboard.press("ArrowUp")
+    expect(watched["input-said"]).to_have_text(f"{names[1, now[-1]]} ({len(now)} of {len(now)})")
+    watched["pixels"].hover(position={"x": 2, "y": 2})
+    expect(watched["pictures-said"]).to_have_text("Row 0, column 0: 0 of 255")
+
+
+def test_any_layer_has_its_raster(watched: Watched) -> None:
+    choose(watched, "3.png")
+    watched.answered(3)
+    watched.to_step(1)
+    for layer in ("block1.query", "tokens"):
+        watched["layer"].select_option(layer)
+        events = watched.shown["raster"][layer]["events"]
+        spikes = sum(t == 0 for t, _ in events)
+        expected = (
+            f"Raster of {layer}: {spikes} of 3136 neurons spike at step 1, {len(events):,} spikes in 8 steps."
+        )
+        expect(watched["raster"]).to_have_attribute("aria-label", expected)
+
+
+def test_recent_requests(watched: Watched) -> None:
+    for digit in range(10):
+        watched.page.request.post(
+            f"{watched.address}/classify?seed={digit}",
+            data=(EXAMPLES / f"{digit}.png").read_bytes(),
+            headers={"Content-Type": "image/png"},
+        )
+    entries = watched["list"].locator("button")
+    watched["order"].select_option("confidence")
+    expect(entries).to_have_count(8)
+    watched["more"].click()
+    expect(entries).to_have_count(16) if entries.count() > 10 else expect(entries).not_to_have_count(8)
+    identifiers = [entry.get_attribute("data-id") or "" for entry in entries.all()]
+    confidences = [watched.stored(identifier)["answer"]["confidence"] for identifier in identifiers]
+    assert len(set(identifiers)) == len(identifiers) and confidences == sorted(confidences)
+    entries.first.click()
+    expect(entries.first).to_have_attribute("aria-current", "true")
+    answer = watched.stored(identifiers[0])["answer"]
+    watched.answered(answer["prediction"], r"\d steps?")
+    assert watched.page.url.endswith(f"#{identifiers[0]}")
+    watched["read"].select_option("7")
+    expect(entries.first.locator(".read")).to_have_text("7")
+    assert set(entries.locator(".read").all_inner_texts()) == {"7"}
+    watched["read"].select_option("")
+
+
+def tab_to(watched: Watched, name: str) -> None:
+    for _ in range(80):
+        if watched.page.evaluate("document.activeElement.id") == name:
+            return
+        watched.page.keyboard.press("Tab")
+    raise AssertionError(f"{name} is not reached by Tab")
+
+
+def test_by_keyboard_alone(watched: Watched) -> None:
+    keyboard = watched.page.keyboard
+    watched.page.evaluate("document.activeElement.blur()")
+    tab_to(watched, "pad")
+    expect(watched["nib"]).to_be_visible()
+    keyboard.press("Space")
+    expect(watched["pen"]).to_contain_text("Pen down")
+    for _ in range(17):
+        keyboard.press("ArrowDown")
+    keyboard.press("Space")
+    expect(watched["pen"]).to_contain_text("Pen up")
+    keyboard.press("Enter")
+    watched.answered(1)
+    tab_to(watched, "slider")
+    keyboard.press("Home")
+    expect(watched["step"]).to_have_text("Step 1 of 8")
+    keyboard.press("ArrowRight")
+    expect(watched["step"]).to_have_text("Step 2 of 8")
+    tab_to(watched, "input")
+    keyboard.press("ArrowDown")
+    expect(watched["input-said"]).to_contain_text("step 2")
+    tab_to(watched, "layer")
+
+
+def test_two_arrow_keys_draw_aslant(watched: Watched) -> None:
+    keyboard = watched.page.keyboard
+    watched["pad"].focus()
+    place = "[...['left', 'top'].map(side => parseFloat(document.getElementById('nib').style[side]))]"
+    before = watched.page.evaluate(place)
+    keyboard.down("ArrowRight")
+    keyboard.down("ArrowDown")
+    keyboard.up("ArrowDown")
+    keyboard.up("ArrowRight")
+    assert watched.page.evaluate(place) == pytest.approx([before[0] + 6, before[1] + 3])
+
+
+def test_files_are_chosen_and_dropped(watched: Watched) -> None:
+    choose(watched, "7.png")
+    watched.answered(7)
+    data = list((EXAMPLES / "2.png").read_bytes())
+    transfer = watched.page.evaluate_handle(
+        """data => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(data)], "2.png", { type: "image/png" }));
+            return transfer;
+        }""",
+        data,
+    )
+    watched.page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+    watched.answered(2)
+
+
+def test_what_is_no_picture_is_refused_in_words(watched: Watched) -> None:
+    watched["file"].set_input_files(
+        {"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture at all"}
+    )
+    expect(watched["status"]).to_have_text(
+        re.compile("^The picture's format is not supported: expected a PNG")
+    )
+    expect(watched["answer"]).to_be_hidden()
+    assert watched.refusals == [415]
+    watched.refusals.clear()
+
+
+def test_options(watched: Watched) -> None:
+    watched.page.locator("summary").click()
+    watched["all"].uncheck()
+    field = watched["options"].locator
+    field("[name=seed]").fill("18446744073709551615")
+    field("[name=confidence]").fill("0.9999999")
+    field("[name=max_steps]").fill("3")
+    field("[name=encoder]").select_option("regular")
+    choose(watched, "4.png")
+    watched.answered(4, r"\d steps?")
+    answer = watched.page.request.get(
+        f"{watched.address}/spikes/{watched.page.url.rpartition('#')[2]}"
+    ).json()["answer"]
+    assert answer["seed"] == 18446744073709551615
+    assert (answer["max_steps"], answer["confidence_threshold"], answer["encoder"]) == (
+        3,
+        0.9999999,
+        "regular",
+    )
+    expect(watched["facts"]).to_contain_text("18446744073709551615, regular")
+    field("[name=max_steps]").fill("0")
+    watched["classify"].click()
+    expect(watched["status"]).to_have_text(
+        "An option has a wrong value: expected max_steps: a whole number from 1 to 8, got '0'"
+    )
+    assert watched.refusals == [422]
+    watched.refusals.clear()
+
+
+def test_it_stops_when_sure(watched: Watched) -> None:
+    watched["all"].uncheck()
+    watched.page.locator("[name=seed]").evaluate("field => { field.value = '7'; }")
+    choose(watched, "3.png")
+    watched.answered(3, "1 step")
+    expect(watched["step"]).to_have_text("Step 1 of 1")
+    expect(watched["play"]).to_be_disabled()
+    expect(watched["facts"]).to_contain_text("1 of 8 (sure enough)")
+
+
+def changed(route: Route, without: tuple[str, ...], **more: Any) -> None:
+    """Answers with the service's document without some of its members and with others."""
+    document = route.fetch().json()
+    document = {name: value for name, value in document.items() if name not in without} | more
+    document["answer"]["model"] = "ann-twin"
+    route.fulfill(json=document)
+
+
+def test_a_conventional_network_has_no_kernels_feedback_or_attention(watched: Watched) -> None:
+    page = watched.page
+    card = json.loads((SHIPPED / "card.json").read_text()) | {"kind": "ann", "kernels": {}}
+    page.route(
+        "**/models/ann-twin", lambda route: route.fulfill(json={"engine": "onnxruntime", "card": card})
+    )
+    page.route("**/spikes/*include=all", lambda route: changed(route, ("filtered", "feedback", "attention")))
+    choose(watched, "3.png")
+    watched.answered(3)
+    expect(watched["facts"]).to_contain_text("equal to what was recorded")
+    for name in ("filtered", "kernels", "feedback", "attention"):
+        expect(watched[f"{name}-panel"]).to_be_hidden()
+    for name in ("classes", "input", "layers", "raster", "potentials", "probabilities", "pictures"):
+        expect(watched[f"{name}-panel"]).to_be_visible()
+    expect(watched["traces"]).to_be_hidden()
+
+
+def refuse(route: Route, status: int, title: str, detail: str) -> None:
+    body = json.dumps({"type": "/problems/any", "title": title, "status": status, "detail": detail})
+    route.fulfill(status=status, body=body, content_type="application/problem+json")
+
+
+def test_a_service_that_sends_no_steps_and_no_replay(watched: Watched) -> None:
+    """As older ones do."""
+    page = watched.page
+    page.route(
+        "**/classify?*",
+        lambda route: route.continue_(headers={**route.request.headers, "accept": "application/json"}),
+    )
+    page.route(
+        "**/spikes/*include=all",
+        lambda route: refuse(route, 422, "There is no such option", "expected none, got 'include'"),
+    )
+    choose(watched, "5.png")
+    watched.answered(5)
+    expect(watched["status"]).to_contain_text("There is no such option: expected none, got 'include'.")
+    expect(watched["bars"].locator("li.best")).to_contain_text("5")
+    expect(watched["time"]).to_be_hidden()
+    expect(watched["pixels"]).to_be_visible()
+    assert watched.refusals == [422]
+    watched.refusals.clear()
+
+
+def test_a_model_that_has_changed(watched: Watched) -> None:
+    watched.page.route(
+        "**/spikes/*include=all",
+        lambda route: refuse(
+            route, 409, "The model has changed since", "expected spiking-mha 1.0.0, got version 1.1.0"
+        ),
+    )
+    watched["list"].locator("button").first.click()
+    expect(watched["status"]).to_contain_text(
+        "The model has changed since: expected spiking-mha 1.0.0, got version 1.1.0."
+    )
+    expect(watched["pixels"]).to_be_visible()
+    expect(watched["potentials-panel"]).to_be_hidden()
+    assert watched.refusals == [409]
+    watched.refusals.clear()
+
+
+def test_a_request_that_nobody_remembers(watched: Watched) -> None:
+    watched.page.evaluate("location.hash = '#000000000000000000000000'")
+    expect(watched["status"]).to_have_text(re.compile("^No such request is remembered: expected the id"))
+    assert watched.refusals == [404]
+    watched.refusals.clear()
+
+
+def test_what_is_not_recorded_is_shown_as_it_came(watched: Watched) -> None:
+    watched.page.route(
+        "**/spikes/*include=all",
+        lambda route: refuse(
+            route, 503, "Past requests cannot be read", "expected the database, got it away"
+        ),
+    )
+    choose(watched, "6.png")
+    watched.answered(6)
+    expect(watched["status"]).to_contain_text("Past requests cannot be read")
+    watched.to_step(8)
+    for name in (
+        "classes",
+        "input",
+        "layers",
+        "raster",
+        "potentials",
+        "probabilities",
+        "feedback",
+        "kernels",
+    ):
+        expect(watched[f"{name}-panel"]).to_be_visible()
+    for name in ("filtered", "attention"):
+        expect(watched[f"{name}-panel"]).to_be_hidden()
+    assert watched.refusals == [503]
+    watched.refusals.clear()
+
+
+def test_a_service_that_is_away(watched: Watched) -> None:
+    watched.page.route("**/classify?*", lambda route: route.abort())
+    choose(watched, "3.png")
+    expect(watched["status"]).to_have_text("The service cannot be reached.")
+    expect(watched["classify"]).to_be_enabled()
+
+
+def test_a_phone_has_nothing_to_scroll_sideways(watched: Watched) -> None:
+    watched.page.set_viewport_size({"width": 360, "height": 780})
+    width = "document.documentElement.scrollWidth"
+    assert watched.page.evaluate(width) == 360
+    draw(watched.page, 3, "round")
+    watched.answered(3)
+    for name in PLOTS:
+        watched[name].scroll_into_view_if_needed()
+        expect(watched[name].locator(".main-svg").first).to_be_visible()
+    assert watched.page.evaluate(width) == 360
+
+
+def test_dark(watched: Watched) -> None:
+    choose(watched, "3.png")
+    watched.answered(3)
+    watched.to_step(1)
+    watched["classes"].scroll_into_view_if_needed()
+    label = watched["classes"].locator(".xtick text").first
+    expect(watched.page.locator("body")).to_have_css("background-color", "rgb(248, 247, 243)")
+    expect(label).to_have_css("fill", "rgb(90, 93, 102)")
+    watched.page.emulate_media(color_scheme="dark")
+    expect(watched.page.locator("body")).to_have_css("background-color", "rgb(20, 22, 26)")
+    expect(watched.page.locator("body")).to_have_css("color", "rgb(236, 234, 228)")
+    expect(label).to_have_css("fill", "rgb(168, 171, 180)")
+
+
+def test_nothing_moves_by_itself_where_motion_is_unwelcome(watched: Watched) -> None:
+    watched.page.emulate_media(reduced_motion="reduce")
+    choose(watched, "3.png")
+    watched.answered(3)
+    expect(watched["play"]).to_have_text("Play")
+    expect(watched["step"]).to_have_text("Step 8 of 8")
+    expect(watched.page.locator(".bar").first).to_have_css("transition-duration", "0s")
