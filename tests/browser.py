@@ -7,17 +7,33 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from service.app import create_app
 from service.settings import Settings
-from tests.service.drawings import SHAPES
+from tests.service.drawings import Style, paths
 
 WAIT = 120_000
 """Milliseconds: far more than anything takes, for machines that are busy with something else."""
+
+HAND = Style(
+    shape="round",
+    side=280,
+    height=0.7,
+    pen=0.08,
+    slant=0.05,
+    turn=0,
+    stretch=1.1,
+    wobble=0.01,
+    place=(0.5, 0.5),
+    ink=(0, 0, 0),
+    paper=(255, 255, 255),
+)
 
 
 def chromium() -> str | None:
@@ -58,18 +74,18 @@ def serving(models: Path, records: Path) -> Iterator[str]:
 
 
 def draw(page: Page, digit: int, shape: str) -> None:
-    """Draws a digit on the pad with the mouse, in real strokes."""
+    """Draws a digit on the pad with the mouse, in real strokes of a slightly unsteady hand."""
     pad = page.locator("#pad")
     pad.scroll_into_view_if_needed()
     box = pad.bounding_box()
     assert box is not None
-    for stroke in SHAPES[digit][shape]:
+    for path in paths(digit, replace(HAND, shape=shape), np.random.default_rng(digit)):
         places = [
-            (box["x"] + box["width"] * (0.25 + 0.75 * x), box["y"] + box["height"] * (0.12 + 0.76 * y))
-            for x, y in stroke.points
+            (box["x"] + x * box["width"] / HAND.side, box["y"] + y * box["height"] / HAND.side)
+            for x, y in path[::3]
         ]
         page.mouse.move(*places[0])
         page.mouse.down()
         for place in places[1:]:
-            page.mouse.move(*place, steps=4)
+            page.mouse.move(*place)
         page.mouse.up()

@@ -439,8 +439,8 @@ def figures(
 ) -> None:
     """Draw what happens to an image: one PNG for each stage, and one sheet."""
     from service.engine.onnxruntime import OnnxruntimeEngine
-    from service.images import prepare
     from service.figures import draw_all
+    from service.images import prepare
     from service.recording import record
 
     engine = OnnxruntimeEngine(model)

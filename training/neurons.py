@@ -130,9 +130,7 @@ def table_shift(potential_scale: float) -> int:
     return max(0, int(np.ceil(np.log2(2 * REACH / potential_scale / MOST_ENTRIES))))
 
 
-def probability_table(
-    potential_scale: float, levels: int = 2**16
-) -> np.ndarray[Any, np.dtype[np.float32]]:
+def probability_table(potential_scale: float, levels: int = 2**16) -> np.ndarray[Any, np.dtype[np.float32]]:
     """sigmoid(potential) for every integer potential within +-`REACH` logits, in multiples of 1/levels.
 
     A table, because a rounded sigmoid differs between machines in its last bit, and that bit could flip an

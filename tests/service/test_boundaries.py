@@ -13,7 +13,8 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 import service.__main__
-with TestClient(create_app(Settings(models=sys.argv[1], default_model="tiny", database_url="sqlite:///" + sys.argv[2]))) as client:
+url = "sqlite:///" + sys.argv[2]
+with TestClient(create_app(Settings(models=sys.argv[1], default_model="tiny", database_url=url))) as client:
     rows = [[255 if 4 < y < 23 and 12 < x < 16 else 0 for x in range(28)] for y in range(28)]
     assert client.post("/classify?raster=all", json={"pixels": rows}).status_code == 200
 print(",".join(sorted({name.split(".")[0] for name in sys.modules})))

@@ -38,7 +38,9 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "application", "size": size})
 
 
-def ask(headers: dict[str, str], chunks: list[bytes], query: bytes = b"", **scope: Any) -> list[Message]:
+def ask(
+    headers: dict[str, str], chunks: list[bytes], query: bytes = b"", *, scope: Any = None
+) -> list[Message]:
     messages: list[Message] = [
         {"type": "http.request", "body": chunk, "more_body": i + 1 < len(chunks)}
         for i, chunk in enumerate(chunks)
@@ -57,7 +59,7 @@ def ask(headers: dict[str, str], chunks: list[bytes], query: bytes = b"", **scop
         "path": "/classify",
         "query_string": query,
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-        **scope,
+        **(scope or {}),
     }
     lane = ExpressLane(application, Classifying())  # type: ignore[arg-type]
     asyncio.run(lane(whole, receive, send))
@@ -99,4 +101,4 @@ def test_problems_are_answered() -> None:
 def test_everything_else_goes_on_untouched(
     headers: dict[str, str], chunks: list[bytes], scope: dict[str, str]
 ) -> None:
-    assert ask(headers, chunks, **scope) == [{"type": "application", "size": sum(map(len, chunks))}]
+    assert ask(headers, chunks, scope=scope) == [{"type": "application", "size": sum(map(len, chunks))}]

@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from service import figures
 from service.card import Kernel
 from service.encoding import input_spikes
-from tests.training.conftest import EXPORT_STEPS, Exported
-from service import figures
 from service.figures import draw_all, kernel_values
-from training.neurons import tau_of_shift
 from service.recording import Recording, attention_maps, record
+from tests.training.conftest import EXPORT_STEPS, Exported, known
+from training.neurons import tau_of_shift
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -73,7 +73,7 @@ def test_raster_of_the_spike_trains_has_a_tick_a_spike(recording: Recording) -> 
 
 def test_filtered_trains_of_the_pixels_that_spiked(recording: Recording) -> None:
     figure = figures.filtered_spike_trains(recording)
-    lit = recording.filtered.reshape(EXPORT_STEPS, -1)[
+    lit = known(recording.filtered).reshape(EXPORT_STEPS, -1)[
         :, recording.spikes["input"].reshape(EXPORT_STEPS, -1).any(0)
     ]
     lines = [line.get_ydata() for line in figure.axes[0].lines]
@@ -81,7 +81,7 @@ def test_filtered_trains_of_the_pixels_that_spiked(recording: Recording) -> None
     assert figure.axes[0].get_title() == f"kernel A applied to {lit.shape[1]} pixels that spiked"
     for t, axis in enumerate(figure.axes[1:]):
         shown = axis.images[0].get_array()
-        assert shown is not None and np.array_equal(shown, recording.filtered[t])
+        assert shown is not None and np.array_equal(shown, known(recording.filtered)[t])
     assert len(figure.axes) == 1 + EXPORT_STEPS
 
 
@@ -105,7 +105,7 @@ def test_a_row_of_feedback_for_each_digit(recording: Recording) -> None:
     figure = figures.output_feedback(recording)
     assert [axis.get_ylabel() for axis in figure.axes] == [str(digit) for digit in range(10)]
     for digit, axis in enumerate(figure.axes):
-        lowest = min(0.0, recording.feedback[:, digit].min())
+        lowest = min(0.0, known(recording.feedback)[:, digit].min())
         filled = axis.collections[0].get_paths()[0].vertices
         assert np.asarray(filled)[:, 1].min() == lowest
         low, _ = axis.get_ylim()
