@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from training import ann_graph, data
 from training.ann import AnnTwin, LeNet5, MnistCnn
 from training.ann_graph import AnyAnn
 from training.compute import choose_precision
+from training.distortions import DISTORTIONS, distorted
 from training.evaluate import evaluate, robustness
 from training.export import export, export_ann
 from training.fit import FitSettings, fit, load_fitted
@@ -100,6 +101,8 @@ class Budget:
 
 
 Report = Callable[[str], None]
+Drawn = Mapping[str, NDArray[np.uint8]]
+"""The test images under each distortion."""
 
 
 def retrain(
@@ -209,14 +212,16 @@ def measure(
     if (models / SHIPPED / "card.json").exists():
         folders = {"shipped": models / SHIPPED, **folders}
         titles["shipped"] = "as shipped, trained longer"
+    report("drawing distortions")
+    drawn = {name: distorted(images, name, 1) for name in DISTORTIONS}
     rows = []
     for name, folder in folders.items():
         report(f"{name}: measuring")
-        rows.append(_row(name, titles[name], folder, images, labels))
+        rows.append(_row(name, titles[name], folder, images, labels, drawn))
         if name == "ann-twin":
             twin = load_ann(next(c for c in CONTENDERS if c.name == name), runs / name / BEST)
             report(f"{name}: quantising")
-            rows.append(_quantised_row(twin, rows[-1], runs / name, images, labels, data_root))
+            rows.append(_quantised_row(twin, rows[-1], runs / name, images, labels, drawn, data_root))
     rows = _with_latencies(rows, folders, runs, images)
     contents = {
         "command": f"python -m training compare --retrain --epochs {budget.epochs}",
@@ -244,7 +249,14 @@ def dense_operations(card: Card) -> int:
     return total + card.fixed_multiply_accumulates
 
 
-def _row(name: str, title: str, folder: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Row:
+def _row(
+    name: str,
+    title: str,
+    folder: Path,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    drawn: Drawn,
+) -> Row:
     engine = load_engine(folder, Settings(engine="auto", simd="auto"))
     card = engine.card
     found = evaluate(engine, images, labels, seeds=1 if card.kind == "ann" else 5)
@@ -265,7 +277,7 @@ def _row(name: str, title: str, folder: Path, images: NDArray[np.uint8], labels:
         multiply_accumulates=cost["multiply_accumulates"],
         energy_fp32_nj=_energy(cost["accumulates"], cost["multiply_accumulates"], "fp32"),
         energy_int8_nj=_energy(cost["accumulates"], cost["multiply_accumulates"], "int8"),
-        robustness=robustness(engine, images, labels)["mean_accuracy"],
+        robustness=robustness(engine, images, labels, drawn=drawn)["mean_accuracy"],
         latency_onnxruntime=0.0,
         latency_native=None,
     )
@@ -277,6 +289,7 @@ def _quantised_row(
     run: Path,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
+    drawn: Drawn,
     data_root: Path | None,
 ) -> Row:
     """The twin after onnxruntime's static quantisation to 8 bits, calibrated on training images."""
@@ -289,7 +302,7 @@ def _quantised_row(
         accuracy=quantised.accuracy(images, labels),
         accuracy_std=0.0,
         bytes=quantised.path.stat().st_size,
-        robustness=quantised.robustness(images, labels),
+        robustness=quantised.robustness(drawn, labels),
     )
 
 

@@ -8,7 +8,7 @@ what comes after it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,9 @@ def stopping_accuracy(
     """(share of right answers, mean steps) under the model's stopping rule, with one encoder seed."""
     card = engine.card
     rule = Rule(card.max_steps, card.calibration.confidence)
+    if card.max_steps == 1:  # nothing to stop: images can share the step
+        evidence = simulate(engine, images, seed, 1).potentials[0]
+        return float((evidence.argmax(-1) == labels).mean()), 1.0
     right = steps = 0
     for start in range(0, len(images), CHUNK):
         seeds = [seed * SEED_STRIDE + start + i for i in range(len(images[start : start + CHUNK]))]
@@ -142,11 +145,16 @@ def robustness(
     labels: NDArray[np.int64],
     seed: int = 1,
     progress: Callable[[int], None] = lambda distortions_done: None,
+    drawn: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> dict[str, Any]:
-    """Accuracy and steps under each distortion of `training.distortions`, drawn by `seed`. JSON-ready."""
+    """Accuracy and steps under each distortion of `training.distortions`, drawn by `seed`. JSON-ready.
+
+    `drawn` may bring the distorted images along, where several models see the same ones.
+    """
     rows = {}
     for number, name in enumerate(DISTORTIONS, 1):
-        accuracy, steps = stopping_accuracy(engine, distorted(images, name, seed), labels)
+        seen = distorted(images, name, seed) if drawn is None else drawn[name]
+        accuracy, steps = stopping_accuracy(engine, seen, labels)
         rows[name] = {"accuracy": accuracy, "steps": steps}
         progress(number)
     mean = float(np.mean([row["accuracy"] for row in rows.values()]))

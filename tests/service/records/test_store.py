@@ -342,7 +342,7 @@ KEYS = "sqlite_autoindex_records_1"
                 "records_confidence (confidence<?)",
             ],
         ),
-        (Filter(), "confidence", "SCAN records USING INDEX records_confidence", []),
+        (Filter(), "confidence", "SCAN records USING COVERING INDEX records_confidence", []),
         (
             Filter(confidence_below=0.5, model="a"),
             "confidence",
