@@ -36,9 +36,10 @@ from training.compare import (
     table,
     write_readme,
 )
-from training.distortions import DISTORTIONS
+from training.distortions import DISTORTIONS, distorted
 from training.evaluate import evaluate, robustness
 from training.network import NetworkConfig
+from training.quantised import QuantisedAnn
 from training.teacher import Teacher
 from training.train import load_network
 
@@ -144,7 +145,7 @@ def compared(tiny_mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CONTENDERS", FEW)
         patch.setattr("training.evaluate.DISTORTIONS", few)
-        patch.setattr("training.quantised.DISTORTIONS", few)
+        patch.setattr(module, "DISTORTIONS", few)
         patch.setattr("training.data.VALIDATION_IMAGES", 50)
         budget = Budget(epochs=2, teacher=teacher, limit=24)
         contents = retrain(folder / "models", folder / "runs", budget, CPU, tiny_mnist.folder, said.append)
@@ -239,6 +240,11 @@ def test_the_twin_in_eight_bits_differs_in_what_bits_change(compared: Compared) 
     bits = {"name", "title", "accuracy", "bytes", "robustness", "latency_onnxruntime"}
     assert {key for key in plain if plain[key] != small[key]} <= bits
     assert plain["bytes"] != small["bytes"]
+    quantised = QuantisedAnn(compared.runs / "ann-twin" / "int8.onnx")
+    images, labels = compared.test_images, compared.test_labels
+    assert small["accuracy"] == quantised.accuracy(images, labels)
+    seen = [distorted(images, name, 1) for name in ("gaussian_noise", "inverted")]
+    assert small["robustness"] == np.mean([quantised.accuracy(one, labels) for one in seen])
 
 
 def test_a_contender_that_stands_there_is_not_trained_again(

@@ -318,6 +318,37 @@ def test_robustness_is_accuracy_on_distorted_pictures(
     assert found["mean_accuracy"] == np.mean([row["accuracy"] for row in rows])
 
 
+def test_distorted_pictures_may_be_brought_along(
+    exported: Exported, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: DISTORTIONS[name] for name in ("gaussian_noise", "inverted")}
+    monkeypatch.setattr("training.evaluate.DISTORTIONS", few)
+    images, labels = drawn[0][:8], drawn[1][:8]
+    brought = {"gaussian_noise": images, "inverted": distorted(images, "thicker", 2)}
+    found = robustness(exported.engine, images, labels, drawn=brought)
+    for name, seen in brought.items():
+        accuracy, steps = stopping_accuracy(exported.engine, seen, labels)
+        assert found["distortions"][name] == {"accuracy": accuracy, "steps": steps}
+
+
+@pytest.mark.parametrize("chunk", [3, 100])
+def test_a_model_of_one_step_has_nothing_to_stop(
+    chunk: int, exported: Exported, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its accuracy is what answers in one step have, each with its own seed."""
+    monkeypatch.setattr("training.evaluate.CHUNK", chunk)
+    images = drawn[0][:10]
+    labels = (
+        exported.engine.by_step(images, range(2_000_000, 2_000_010), 1, "bernoulli").potentials[0].argmax(-1)
+    )
+    labels[7:] = (labels[7:] + 1) % 10
+    calibration = {"scale": exported.card.calibration.scale[:1], "confidence": 0.2}
+    changed = {"max_steps": 1, "calibration": calibration}
+    short = OnnxruntimeEngine(exported.folder)
+    short.card = Card.model_validate({**exported.card.model_dump(), **changed})
+    assert stopping_accuracy(short, images, labels, seed=2) == (0.7, 1.0)
+
+
 def test_every_distortion_is_measured(
     scripted: Callable[[float], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
-from service.records import Recorder, Store
+from sqlalchemy import Connection
+
+from service.records import Recorder, Store, database
 from tests.service.records.making import identifier, record
 
 
@@ -32,8 +35,16 @@ def fork(work: Callable[[], None]) -> int:
 
 
 def start(url: str, count: int) -> None:
-    """So many processes at once open the store, and write."""
+    """So many processes at once open the store, and write. Each is slow to act on what it has seen."""
     ready, go = os.pipe()
+    look = database._is_current
+
+    def slowly(connection: Connection) -> bool:
+        current = look(connection)
+        time.sleep(0.1)
+        return current
+
+    database._is_current = slowly
 
     def work(number: int) -> None:
         os.close(go)
