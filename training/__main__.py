@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,8 +73,19 @@ DataOption = Annotated[
     typer.Option("--data", help="folder that holds MNIST/raw (default: $SPIKEHEAD_DATA, else ./data)"),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+
+
+class PrecisionName(StrEnum):
+    """What `--precision` takes; `training.compute.PRECISIONS` and `auto`."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 PrecisionOption = Annotated[
-    str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the machine multiplies in it")
+    PrecisionName,
+    typer.Option(help="float32, bfloat16, or auto: bfloat16 where the machine multiplies in it"),
 ]
 ModelArgument = Annotated[Path, typer.Argument(help="model folder, such as models/spiking-mha")]
 
@@ -123,7 +135,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    precision: PrecisionOption = PrecisionName.auto,
     compiled: Annotated[
         bool, typer.Option("--compile", help="compile the network first: up to twice as fast")
     ] = False,
@@ -172,9 +184,10 @@ def train(
     trainer = Trainer(settings, run, where, data, compiled)
     if resume:
         trainer.resume()
-    (run).mkdir(parents=True, exist_ok=True)
-    with (run / "command.txt").open("a") as file:  # a resumed run took more than one
-        file.write(f"python -m training {shlex.join(sys.argv[1:])}\n")
+    if trainer.processes.first:
+        run.mkdir(parents=True, exist_ok=True)
+        with (run / "command.txt").open("a") as file:  # a resumed run took more than one
+            file.write(f"python -m training {shlex.join(sys.argv[1:])}\n")
     with _bar() as bar:
         task = bar.add_task("epoch", total=trainer.batches, figures="")
 
@@ -208,7 +221,7 @@ def teacher(
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    precision: PrecisionOption = PrecisionName.auto,
     data: DataOption = None,
 ) -> None:
     """Train the convolutional network whose answers `train --teacher` learns from."""

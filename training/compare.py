@@ -418,6 +418,8 @@ def write_readme(models: Path, contents: dict[str, Any]) -> None:
     """Put the table into `models/README.md`, between its marks."""
     path = models / "README.md"
     text = path.read_text() if path.is_file() else f"# Models\n\n{BEGIN}\n{END}\n"
+    if BEGIN not in text:
+        text = f"{text.rstrip()}\n\n{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     path.write_text(f"{before}{BEGIN}\n{markdown(contents)}{END}{after}")

@@ -243,6 +243,8 @@ class Trainer:
         totals = {"loss": 0.0, "accuracy": 0.0, "activity": 0.0}
         order = torch.randperm(len(self.images), generator=generator)
         for number, batch in enumerate(order.split(settings.batch_size)):
+            if len(batch) < self.processes.count:
+                continue  # somebody's share would be empty
             self._set_learning_rate(self.epoch + number / self.batches)
             images = data.vary(self.images[batch], settings.variation, generator)
             labels = self.labels[batch]
@@ -345,7 +347,7 @@ class Trainer:
 
         Weights from the middle of an epoch would make the resumed run differ from an unbroken one.
         """
-        if not (self.folder / CHECKPOINT).exists():
+        if self.processes.first and not (self.folder / CHECKPOINT).exists():
             self.save(CHECKPOINT)
 
     def resume(self) -> None:
