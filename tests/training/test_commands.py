@@ -502,7 +502,7 @@ def test_a_teacher_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["train", "teacher"])
 def test_a_precision_that_is_not_there(command: str, tmp_path: Path) -> None:
     assert_refused(
-        "expected a precision among auto, float32, bfloat16, got 'float16'",
+        "'float16' is not one of 'auto', 'float32', 'bfloat16'",
         command, "--run", tmp_path / "run", "--precision", "float16",
     )  # fmt: skip
     assert not (tmp_path / "run").exists()
