@@ -18,7 +18,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.service.drawings import Style, paths
 
-WAIT = 120_000
+WAIT = 45_000
 """Milliseconds: far more than anything takes, for machines that are busy with something else."""
 
 HAND = Style(

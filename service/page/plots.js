@@ -1,4 +1,6 @@
 // Plots over time by plotly: one entry of PLOTS each, which says what it needs, what it draws and what it means.
+// `raster` names the layer whose spikes it shows, `tiles` says that it has a tile for each step, `timeless` that it
+// has no time steps.
 //
 // plotly's script is large; it is asked for once, after the page has been shown.
 
@@ -96,7 +98,8 @@ const named = (run, layer) => {
 
 function rasterTrace(run, layer, colours) {
   const places = run.raster[layer].events.map(([t, index]) => [t + 0.62, index, t + 1, index, t + 1.38, index]);
-  return dashes(places, named(run, layer), { color: colours.accent, width: 1 });
+  const crowded = neurons(run.raster[layer].shape) > 1000; // many lines fall on one row of the screen: thin ones add up
+  return dashes(places, named(run, layer), { color: colours.accent, width: crowded ? 0.4 : 1 });
 }
 
 const rasterLayout = (run, layer, noun) => {
@@ -184,6 +187,7 @@ export const PLOTS = [
   },
   {
     id: "layers",
+    tiles: true,
     has: (run) => run.raster !== null && Object.keys(run.raster).length > 0,
     draw: (run, colours) => {
       const names = Object.keys(run.raster);
@@ -249,6 +253,7 @@ export const PLOTS = [
   },
   {
     id: "probabilities",
+    tiles: true,
     has: (run) => run.spikeProbabilities !== null,
     draw: (run, colours) => {
       const events = run.raster?.output?.events ?? [];
@@ -346,9 +351,16 @@ export const PLOTS = [
   },
 ];
 
-const cursor = (t, colours) => ({
-  type: "line", yref: "paper", x0: t + 1, x1: t + 1, y0: 0, y1: 1, layer: "below", line: { color: colours.line, width: 12 }, opacity: 0.6,
-});
+// The step that is shown: a band behind lines, a frame around a column of tiles.
+function cursor(plot, t, colours) {
+  const look = plot.tiles
+    ? { layer: "above", line: { color: colours.text, width: 1.5 } }
+    : { layer: "below", line: { width: 0 }, fillcolor: colours.line, opacity: 0.5 };
+  const [x0, x1] = span(plot, t);
+  return { type: "rect", yref: "paper", x0, x1, y0: 0, y1: 1, ...look };
+}
+
+const span = (plot, t) => (plot.tiles ? [t + 0.5, t + 1.5] : [t + 0.85, t + 1.15]);
 
 // Draws a plot into its box, with the cursor at step t.
 export async function draw(box, plot, run, t, layer) {
@@ -369,14 +381,15 @@ export async function draw(box, plot, run, t, layer) {
     margin: { l: 52, r: 12, t: 8, b: 40, ...layout.margin },
     xaxis: { ...axis, ...layout.xaxis },
     yaxis: { ...axis, ...layout.yaxis },
-    shapes: plot.timeless ? [] : [cursor(t, colours), ...(layout.shapes ?? [])],
+    shapes: plot.timeless ? [] : [cursor(plot, t, colours), ...(layout.shapes ?? [])],
   }, CONFIG);
 }
 
 // Moves the cursor of a plot that has been drawn.
 export async function point(box, plot, t) {
   if (plot.timeless) return;
-  await (await load()).relayout(box, { "shapes[0].x0": t + 1, "shapes[0].x1": t + 1 });
+  const [x0, x1] = span(plot, t);
+  await (await load()).relayout(box, { "shapes[0].x0": x0, "shapes[0].x1": x1 });
 }
 
 // Shows the hover label of a raster's spike, as the pointer would; null takes it away.
