@@ -187,16 +187,23 @@ def test_time_can_be_scrubbed(watched: Watched) -> None:
 
 
 def test_time_plays(watched: Watched) -> None:
+    watched["step"].evaluate(
+        """label => {
+            window.steps = [];
+            new MutationObserver(() => window.steps.push(label.textContent)).observe(label, { childList: true });
+        }"""
+    )
+    every = [f"Step {step} of 8" for step in range(1, 9)]
     choose(watched, "3.png")
     watched.answered(3)
-    expect(watched["play"]).to_have_text("Pause")  # it plays by itself
-    watched["play"].click()
+    expect(watched["step"]).to_have_text("Step 8 of 8")  # it plays by itself
     expect(watched["play"]).to_have_text("Play")
-    watched.to_step(8)
+    assert watched.page.evaluate("window.steps.splice(0)")[-7:] == every[-7:]
     watched["play"].click()  # from the end: all over again
-    expect(watched["step"]).to_have_text("Step 2 of 8")
+    expect(watched["step"]).not_to_have_text("Step 8 of 8")
     expect(watched["step"]).to_have_text("Step 8 of 8")
     expect(watched["play"]).to_have_text("Play")
+    assert watched.page.evaluate("window.steps") == every
 
 
 def test_spikes_are_named(watched: Watched) -> None:
@@ -376,11 +383,11 @@ def test_it_stops_when_sure(watched: Watched) -> None:
     expect(watched["facts"]).to_contain_text("1 of 8 (sure enough)")
 
 
-def changed(route: Route, without: tuple[str, ...], **more: Any) -> None:
+def changed(route: Route, model: str, without: tuple[str, ...] = (), **more: Any) -> None:
     """Answers with the service's document without some of its members and with others."""
     document = route.fetch().json()
     document = {name: value for name, value in document.items() if name not in without} | more
-    document["answer"]["model"] = "ann-twin"
+    document["answer"]["model"] = model
     route.fulfill(json=document)
 
 
@@ -390,15 +397,34 @@ def test_a_conventional_network_has_no_kernels_feedback_or_attention(watched: Wa
     page.route(
         "**/models/ann-twin", lambda route: route.fulfill(json={"engine": "onnxruntime", "card": card})
     )
-    page.route("**/spikes/*include=all", lambda route: changed(route, ("filtered", "feedback", "attention")))
+    page.route(
+        "**/spikes/*include=all",
+        lambda route: changed(route, "ann-twin", ("filtered", "feedback", "attention")),
+    )
     watched["list"].locator("button").first.click()
-    expect(watched["facts"]).to_contain_text("ann-twin")
+    expect(watched["facts"]).to_contain_text("a conventional network")
     expect(watched["facts"]).to_contain_text("equal to what was recorded")
     for name in ("filtered", "kernels", "feedback", "attention"):
         expect(watched[f"{name}-panel"]).to_be_hidden()
     for name in ("classes", "input", "layers", "raster", "potentials", "probabilities", "pictures"):
         expect(watched[f"{name}-panel"]).to_be_visible()
     expect(watched["traces"]).to_be_hidden()
+
+
+def test_a_network_without_hidden_layers(watched: Watched) -> None:
+    raster = {"input": {"shape": [1, 28, 28], "events": [[0, 300]]}, "output": {"shape": [10], "events": []}}
+    watched.page.route(
+        "**/spikes/*include=all",
+        lambda route: changed(route, "spiking-mha", ("attention",), raster=raster),
+    )
+    choose(watched, "3.png")
+    watched.answered(3)
+    for name in ("layers", "raster", "attention"):
+        expect(watched[f"{name}-panel"]).to_be_hidden()
+    watched.to_step(2)
+    watched["feedback"].focus()
+    watched.page.keyboard.press("ArrowDown")
+    expect(watched["feedback-said"]).to_have_text("No spike at step 2.")
 
 
 def refuse(route: Route, status: int, title: str, detail: str) -> None:

@@ -113,10 +113,15 @@ function rasterSays(run, layer, t) {
   return `Raster of ${layer}: ${now} of ${neurons(shape)} neurons spike at step ${t + 1}, ${pair(events.length, "spike")} in ${run.steps} steps.`;
 }
 
+// Layers that have no panel of their own.
+export function hiddenLayers(run) {
+  return Object.keys(run.raster ?? {}).filter((name) => name !== "input" && name !== "output");
+}
+
 // The layer whose raster is shown: the one chosen where this model has it.
 export function chosenLayer(run, wanted) {
-  const hidden = Object.keys(run.raster).filter((name) => name !== "input" && name !== "output");
-  return hidden.includes(wanted) ? wanted : (hidden[0] ?? "output");
+  const names = hiddenLayers(run);
+  return names.includes(wanted) ? wanted : names[0];
 }
 
 const decay = ({ shift }) => 1 - 2 ** -shift;
@@ -188,7 +193,7 @@ export const PLOTS = [
   {
     id: "layers",
     tiles: true,
-    has: (run) => run.raster !== null && Object.keys(run.raster).length > 0,
+    has: (run) => hiddenLayers(run).length > 0,
     draw: (run, colours) => {
       const names = Object.keys(run.raster);
       const counts = names.map((name) => {
@@ -224,7 +229,7 @@ export const PLOTS = [
   {
     id: "raster",
     raster: (run, wanted) => chosenLayer(run, wanted),
-    has: (run) => run.raster !== null && Object.keys(run.raster).length > 0,
+    has: (run) => hiddenLayers(run).length > 0,
     draw: (run, colours, wanted) => {
       const layer = chosenLayer(run, wanted);
       return { data: [rasterTrace(run, layer, colours)], layout: rasterLayout(run, layer, "neuron") };

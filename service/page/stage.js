@@ -174,7 +174,7 @@ export class Stage {
 
   fillLayers() {
     const { run } = this;
-    const names = Object.keys(run.raster ?? {}).filter((name) => name !== "input" && name !== "output");
+    const names = plots.hiddenLayers(run);
     const select = by("layer");
     if (names.join() !== [...select.options].map(({ value }) => value).join()) {
       select.replaceChildren(...names.map((name) => new Option(name)));
@@ -288,6 +288,7 @@ export class Stage {
       "Computing": `${(times.decode + times.encode + times.simulate).toFixed(2)} ms`,
       "Seed": `${answer.seed}, ${answer.encoder}`,
       "Model": `${answer.model} ${answer.model_version} on ${answer.engine}`,
+      "Note": run.card?.kind === "ann" ? "a conventional network: its spikes are values other than 0" : "",
       "Id": answer.id,
       "Replay": this.verdict(run),
     };

@@ -18,12 +18,17 @@ from service.records import Recorder, Store, database
 from tests.service.records.making import identifier, record
 
 
+LONGEST = 100
+"""Seconds that a process may take."""
+
+
 def fork(work: Callable[[], None]) -> int:
     """Id of a process that does this and ends."""
     child = os.fork()
     if child:
         return child
     status = 1
+    signal.alarm(LONGEST)  # a process that hangs is ended, and seen
     try:
         work()
         status = 0

@@ -212,7 +212,9 @@ def test_a_database_that_fails_and_comes_back(caplog: pytest.LogCaptureFixture) 
     with recording(disk, most_waiting=3) as recorder:
         assert recorder.add_and_wait(some(1), LONG)
         disk.failing = "the disk is full"
+        began = time.monotonic()
         assert recorder.add_and_wait(some(2), LONG) is False  # as soon as it has failed
+        assert time.monotonic() - began < LONG / 2
         assert recorder.state == RecorderState("degraded", "the disk is full", 1, 1, 0)
         assert recorder.flush(LONG) is False
         assert recorder.add(some(3)) is True
