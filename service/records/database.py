@@ -21,7 +21,7 @@ VERSION_TABLE = "records_version"
 _MIGRATIONS = "service.records:migrations"  # Alembic looks it up as a package, wherever that is installed
 _UPGRADE_LOCK = 0x5350494B45  # "SPIKE": a number for PostgreSQL's advisory locks
 _LONGEST_QUERY = 30  # seconds
-_CONNECTIONS = {"pool_size": 5, "max_overflow": 45}
+_CONNECTIONS = {"pool_size": 5, "max_overflow": 15}
 
 _one_at_a_time = threading.Lock()  # Alembic keeps what it works on in globals
 

@@ -8,12 +8,11 @@ import struct
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from service.records.record import ID_DIGITS
+from service.records.record import ID_DIGITS, is_id
 
 Order = Literal["newest", "confidence"]
 """Newest first, or least sure first (and of two that are as sure, the older one)."""
 
-_ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 _CONFIDENCE_DIGITS = 16
 
 
@@ -63,7 +62,7 @@ def position(page: Page) -> Position | None:
         return None
     digits = 0 if page.order == "newest" else _CONFIDENCE_DIGITS
     number, identifier = text[:digits], text[digits:]
-    if not _ID.fullmatch(identifier) or not re.fullmatch(rf"[0-9a-f]{{{digits}}}", number):
+    if not is_id(identifier) or not re.fullmatch(rf"[0-9a-f]{{{digits}}}", number):
         expected = f"{digits + ID_DIGITS} hexadecimal digits"
         raise CursorError(f"expected a cursor of {expected} for order {page.order}, got {text[:60]!r}")
     if page.order == "newest":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from typing import NamedTuple
 
 ID_DIGITS = 24
+_ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 _LAST = 2**64 - 1
 
 
@@ -46,6 +48,11 @@ class Ids:
             first = max(self._last + 1, time.time_ns())
             self._last = first + count - 1
         return [f"{first + i:016x}{random[8 * i : 8 * i + 8]}" for i in range(count)]
+
+
+def is_id(text: str) -> bool:
+    """Whether a request can have that identifier."""
+    return _ID.fullmatch(text) is not None
 
 
 def time_of(identifier: str) -> float:

@@ -49,12 +49,15 @@ class Search:
             window.append(lambda c: c.id < until)
         equal: list[_Condition] = []
         if wanted.prediction is not None:
-            equal.append(lambda c: c.prediction == wanted.prediction)
+            prediction = _small(wanted.prediction)
+            equal.append(lambda c: c.prediction == prediction)
         if wanted.model is not None:
-            equal.append(lambda c: c.model == wanted.model)
+            model = _text(wanted.model)
+            equal.append(lambda c: c.model == model)
         steps: list[_Condition] = []
         if wanted.steps_at_least is not None:
-            steps.append(lambda c: c.steps_used >= wanted.steps_at_least)
+            least = _small(wanted.steps_at_least)
+            steps.append(lambda c: c.steps_used >= least)
         unsure: list[_Condition] = []
         if wanted.confidence_below is not None:
             unsure.append(lambda c: c.confidence < wanted.confidence_below)
@@ -122,3 +125,13 @@ def _select(columns: Any, names: Sequence[str], conditions: list[_Condition]) ->
 
 def _positions(connection: Connection, statement: Select[Any]) -> list[Position]:
     return [Position(*row) for row in connection.execute(statement)]
+
+
+def _small(number: int) -> int:
+    """The nearest that fits into the column: a digit or steps beyond that no record has either."""
+    return max(-(2**15), min(number, 2**15 - 1))
+
+
+def _text(name: str) -> str:
+    """The same, but for what PostgreSQL or UTF-8 has no place for: that becomes what no model's name has."""
+    return name.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

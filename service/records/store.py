@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from service.records import schema
 from service.records.database import Database, DatabaseURLError, SchemaError
 from service.records.query import Filter, Page, cursor
-from service.records.record import Record, first_id
+from service.records.record import Record, first_id, is_id
 from service.records.search import Search
 
 __all__ = ["DatabaseURLError", "RecordError", "Store", "StoreError"]
@@ -95,15 +96,18 @@ class Store:
 
     def get(self, identifier: str) -> Record:
         """The record of that id. Raises KeyError where there is none, and StoreError."""
-        with self._reading() as connection:
-            statement = select(schema.records).where(schema.records.c.id == identifier)
-            row = connection.execute(statement).mappings().one_or_none()
-        if row is None:
-            raise KeyError(identifier)
-        return schema.record(row)
+        if is_id(identifier):
+            with self._reading() as connection:
+                statement = select(schema.records).where(schema.records.c.id == identifier)
+                row = connection.execute(statement).mappings().one_or_none()
+                if row is not None:
+                    return schema.record(row)
+        raise KeyError(identifier)
 
     def delete(self, identifier: str) -> bool:
         """Forgets a record; False where there is none. Raises StoreError."""
+        if not is_id(identifier):
+            return False
         with self._errors():
             self._ready()
             with self._database.writing.begin() as connection:
@@ -186,7 +190,7 @@ class Store:
             yield
         except (DataError, IntegrityError) as error:
             raise RecordError(_reason(error)) from error
-        except (SQLAlchemyError, SchemaError, CommandError, OSError) as error:
+        except (SQLAlchemyError, SchemaError, CommandError, OSError, zlib.error) as error:
             self._opened = None  # the next use looks whether all is there
             raise StoreError(_reason(error)) from error
 

@@ -17,7 +17,6 @@ from sqlalchemy import Connection
 from service.records import Recorder, Store, database
 from tests.service.records.making import identifier, record
 
-
 LONGEST = 100
 """Seconds that a process may take."""
 

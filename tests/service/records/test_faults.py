@@ -178,7 +178,7 @@ def test_of_many_that_wait_one_tries(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def ask() -> None:
         everyone.wait()
         try:
-            store.get("1")
+            store.get(identifier(1))
         except StoreError as error:
             failed.append(str(error))
 
@@ -288,6 +288,16 @@ def test_server_away_and_back() -> None:
         with recording(shown(url), most_waiting=2) as (store, recorder):
             survives(store, recorder, away, back, "is not currently accepting connections")
             assert kept(store) == [5, 3, 2, 1]
+
+
+def test_a_database_that_was_emptied() -> None:
+    """Its tables are made anew, as a file is that was removed."""
+    with own_database() as url, recording(shown(url)) as (store, recorder):
+        assert recorder.add_and_wait([record(1)], LONG)
+        administer(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        assert recorder.add_and_wait([record(2)], LONG) is False
+        until(lambda: recorder.state.status == "ok" and not recorder.state.queued)
+        assert kept(store) == [2]
 
 
 def test_connections_that_broke_are_replaced() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Select
+from sqlalchemy import Select, update
 
 from service.images import prepare
 from service.options import Options
@@ -25,6 +25,7 @@ from service.records import (
     Record,
     RecordError,
     Store,
+    StoreError,
     schema,
     time_of,
 )
@@ -85,9 +86,9 @@ def test_every_confidence(store: Store, confidence: float) -> None:
 
 
 def test_unknown_ids(store: Store) -> None:
-    with pytest.raises(KeyError, match="42"):
-        store.get("42")
-    assert store.delete("42") is False
+    with pytest.raises(KeyError, match=identifier(42)):
+        store.get(identifier(42))
+    assert store.delete(identifier(42)) is False
 
 
 def test_newest_first_in_pages(store: Store) -> None:
@@ -195,6 +196,41 @@ def test_all_filters_and_orders_against_a_plain_search(
         unsure = sorted(matching, key=lambda one: (one.confidence, one.id))
         assert everything(store, wanted, limit=23) == numbers(newest), wanted
         assert everything(store, wanted, "confidence", limit=23) == numbers(unsure), wanted
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Filter(model="a\0b"),
+        Filter(model="a\ud800"),
+        Filter(prediction=10**30),
+        Filter(prediction=-(10**30)),
+        Filter(steps_at_least=10**30),
+    ],
+)
+def test_values_that_no_record_can_have(store: Store, wanted: Filter) -> None:
+    store.insert([record(1)])
+    assert everything(store, wanted) == []
+    assert everything(store, wanted, "confidence") == []
+    assert everything(store, Filter(steps_at_least=-(10**30))) == [1]
+
+
+@pytest.mark.parametrize("text", ["", "42", "a\0b", "\ud800", "A" * 24, "0" * 25])
+def test_text_that_is_no_id(store: Store, text: str) -> None:
+    with pytest.raises(KeyError):
+        store.get(text)
+    assert store.delete(text) is False
+
+
+def test_a_damaged_record(store: Store) -> None:
+    store.insert([record(1)])
+    with store._database.writing.begin() as connection:
+        connection.execute(update(schema.records).values(answer=b"no zlib"))
+    with pytest.raises(StoreError, match="incorrect header check"):
+        store.get(identifier(1))
+    with pytest.raises(StoreError, match="incorrect header check"):
+        store.page(ALL, Page(1))
+    assert store.delete(identifier(1)) is True
 
 
 @pytest.mark.parametrize("order", ["newest", "confidence"])
