@@ -23,7 +23,7 @@ from service.engine import native
 from service.engine.base import Rule, Stimulus
 from service.engine.onnxruntime import OnnxruntimeEngine
 from training import data
-from training.network import NetworkConfig
+from training.train import TrainingSettings
 
 RESULTS = Path("benchmarks/results.json")
 WARM_UP = 2  # turns
@@ -56,12 +56,7 @@ def measure(model: Path, rounds: int) -> dict[str, Any]:
     images = data.load("validation")[0][:500]
     engine, dense = native.NativeEngine(model), OnnxruntimeEngine(model)
     card = engine.card
-    config = NetworkConfig(
-        **{
-            **card.training["settings"]["network"],
-            "stem": tuple(card.training["settings"]["network"]["stem"]),
-        }
-    )
+    config = TrainingSettings.from_dict(card.training["settings"]).network
     rule = Rule(card.max_steps, card.calibration.confidence)
     seen = contrast(images)
     spikes, uniforms = encode(seen, range(len(images)), 1)

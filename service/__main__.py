@@ -63,9 +63,15 @@ def serve(
     from service.app import create_app
     from service.card import ModelError
     from service.protocol import ProblemProtocol
+    from service.records import DatabaseURLError, Store
     from service.registry import load_models
+    from service.settings import PREFIX
 
     settings = _settings()
+    try:
+        Store(settings.database_url).close()  # touches no database: whether it is there does not matter
+    except DatabaseURLError as error:
+        raise _exit(EXIT_SETTINGS, f"{PREFIX}DATABASE_URL: {error}") from None
     try:
         models = load_models(settings)
     except ModelError as error:
@@ -198,7 +204,7 @@ def _faults_as_exits() -> Iterator[None]:
         raise _exit(EXIT_SERVICE, error) from None
 
 
-def _exit(code: int, error: Exception) -> typer.Exit:
+def _exit(code: int, error: Exception | str) -> typer.Exit:
     """Says what is wrong; to be raised."""
     typer.echo(f"spikehead: {error}", err=True)
     return typer.Exit(code)

@@ -71,7 +71,7 @@ def _raw_or_encoded(data: bytes) -> Source:
     return _encoded(data) if images.looks_encoded(data) else _raw(data)
 
 
-def _file(data: bytes) -> Source:
+def of_file(data: bytes) -> Source:
     """A form's file of unknown kind: a picture, unless it is 784 bytes that do not begin like one."""
     return _raw(data) if len(data) == PIXELS and not images.looks_encoded(data) else _encoded(data)
 
@@ -260,7 +260,7 @@ class _Form:
         if not data:
             index = len(sources) if self._max_files > 1 else None
             raise Problem("empty-body", f"a picture in the form's file {shown(name)}", "0 bytes", index)
-        sources.append(_encoded(data) if media_type.startswith(b"image/") else _file(data))
+        sources.append(_encoded(data) if media_type.startswith(b"image/") else of_file(data))
 
     def _add_field(self, name: str, data: bytes) -> None:
         self._fields += 1

@@ -157,6 +157,11 @@ def fan_out_map(layer: Layer) -> NDArray[np.float32]:
     return np.broadcast_to(fan_out.targets * window, layer.shape).astype(np.float32)
 
 
+def synapses_of(layer: Layer) -> int:
+    """Synapses that all neurons of a layer drive together."""
+    return int(fan_out_map(layer).sum(dtype=np.float64))
+
+
 def load_card(folder: Path) -> Card:
     """Read and check `card.json` and the graph's hash. Raises ModelError with what was expected and found."""
     path = folder / CARD_FILE

@@ -1,7 +1,7 @@
 """One request from its body to its answer: parse, decode, simulate, describe, remember.
 
 Everything here computes and blocks, so it runs in worker threads. A single picture is one job (`classify`); a
-batch is many (`open_batch`, `decode`, `simulate`, `close_batch`), so that short requests get their turn.
+batch is many (`open_batch`, `decode`, `simulate`), so that short requests get their turn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from service.settings import Settings, recorded_share
 from service.simulation import Simulator, seeds_of_batch
 
 Query = Sequence[tuple[str, str]]
-
 
 Event = tuple[str, bytes]
 """Name and JSON of a server-sent event."""
@@ -91,10 +90,7 @@ class Classifier:
 
     def classify(self, content_type: str, query: Query, data: bytes) -> bytes:
         """The answer to one picture, as JSON. Raises Problem."""
-        began = time.perf_counter()
-        parsed = bodies.parse_single(content_type, data)
-        simulator, options = self._options(query, parsed.options)
-        picture = self._decode(parsed.sources[0], None, began)
+        simulator, options, picture = self._single(content_type, query, data)
         return self._answer(simulator, options, picture, [options.seed], [self._ids.new()])[0]
 
     def is_light(self, content_type: str, query: Query, data: bytes) -> bool:
@@ -115,11 +111,7 @@ class Classifier:
 
     def open_stream(self, content_type: str, query: Query, data: bytes) -> Iterator[Event]:
         """The same, an event a time step while it is simulated. Raises Problem before the first one."""
-        began = time.perf_counter()
-        parsed = bodies.parse_single(content_type, data)
-        simulator, options = self._options(query, parsed.options)
-        picture = self._decode(parsed.sources[0], None, began)
-        return self._events(simulator, options, picture)
+        return self._events(*self._single(content_type, query, data))
 
     def _events(self, simulator: Simulator, options: Options, picture: Decoded) -> Iterator[Event]:
         rule = Rule(options.max_steps, options.confidence)
@@ -167,6 +159,13 @@ class Classifier:
         some = Decoded(pictures.pixels[portion], pictures.decode_ms[portion])
         answers = self._answer(batch.simulator, batch.options, some, batch.seeds[portion], batch.ids[portion])
         return b",".join(answers)
+
+    def _single(self, content_type: str, query: Query, data: bytes) -> tuple[Simulator, Options, Decoded]:
+        """What one picture is asked of, and the picture. Raises Problem."""
+        began = time.perf_counter()
+        parsed = bodies.parse_single(content_type, data)
+        simulator, options = self._options(query, parsed.options)
+        return simulator, options, self._decode(parsed.sources[0], None, began)
 
     def _options(self, query: Query, body: dict[str, Any]) -> tuple[Simulator, Options]:
         given = collect(query, body)

@@ -9,15 +9,28 @@ every operation is a multiply-accumulate.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.card import Card, fan_out_map
 
+PICOJOULES = {
+    "fp32": {"accumulates": 0.9, "multiply_accumulates": 4.6},
+    "int8": {"accumulates": 0.03, "multiply_accumulates": 0.23},
+}
+"""Energy of an operation at 45 nm. Source: Horowitz, "Computing's Energy Problem", 2014."""
+
 EXACT_LIMIT = 2**24
 """Whole numbers below it are exact in float32."""
+
+
+def energy_nj(accumulates: float, multiply_accumulates: float, precision: Literal["fp32", "int8"]) -> float:
+    """Nanojoules of so many operations, and of nothing else: no memory, no control."""
+    cost = PICOJOULES[precision]
+    spent = accumulates * cost["accumulates"] + multiply_accumulates * cost["multiply_accumulates"]
+    return spent / 1000
 
 
 class SynapticOperations:

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from service.card import Card
 from service.encoding import CLASSES, SIDE
 from service.engine.base import Engine
+from service.operations import energy_nj
 from service.recording import record
 from service.records import Record
 
@@ -26,9 +27,6 @@ LEAST = 20
 
 SATURATED = 0.95
 """A neuron that spikes at more than so many steps is stuck."""
-
-PICOJOULES = {"accumulates": 0.03, "multiply_accumulates": 0.23}
-"""Energy of an 8-bit operation at 45 nm. Source: Horowitz, "Computing's Energy Problem", 2014."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,9 @@ def statistics(
     count = len(answers)
     steps = np.array([answer["steps_used"] for answer in answers], np.int64)
     layers = [_layer(card, name, answers, steps, neurons or {}) for name in card.layer_names]
-    operations = {
-        kind: float(np.mean([answer["synaptic_operations_by_kind"][kind] for answer in answers]))
-        if count
-        else None
-        for kind in PICOJOULES
-    }
+    kinds = ("accumulates", "multiply_accumulates")
+    spent = [answer["synaptic_operations_by_kind"] for answer in answers]
+    operations = {kind: float(np.mean([one[kind] for one in spent])) for kind in kinds} if count else None
     predictions = [answer["prediction"] for answer in answers]
     drifting = [layer["name"] for layer in layers if layer["drift"]]
     return {
@@ -66,17 +61,12 @@ def statistics(
         "mean_steps": float(steps.mean()) if count else None,
         "mean_confidence": float(np.mean([answer["confidence"] for answer in answers])) if count else None,
         "stopped_by_confidence": sum(answer["stopped_by"] == "confidence" for answer in answers),
-        "synaptic_operations": operations,
-        "energy_nj": _energy(operations) if count else None,
+        "synaptic_operations": operations or dict.fromkeys(kinds),
+        "energy_nj": energy_nj(**operations, precision="int8") if operations else None,
         "layers": layers,
         "drift": bool(drifting),
         "drifting_layers": drifting,
     }
-
-
-def _energy(operations: dict[str, float | None]) -> float:
-    """Nanojoules of an image on average."""
-    return sum((operations[kind] or 0.0) * cost for kind, cost in PICOJOULES.items()) / 1000
 
 
 def _layer(

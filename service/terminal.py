@@ -33,11 +33,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service import images
+from service import bodies
 from service.card import ModelError, load_card
-from service.encoding import CLASSES, PIXELS, SIDE
+from service.encoding import CLASSES, SIDE
 from service.errors import Problem
-from service.images import ImageError, Pixels
+from service.images import ImageError
 from service.options import Options, collect, parse, shown
 from service.registry import model_folders, usable
 from service.settings import PREFIX, Settings
@@ -125,7 +125,7 @@ def answer_of(file: str, simulator: Simulator, options: Options, settings: Setti
     """
     data = _read(file, settings.max_batch_body)
     began = time.perf_counter()
-    pixels = _prepared(data, settings.max_pixels)
+    pixels = bodies.of_file(data).decode(settings.max_pixels)
     decode_ms = (time.perf_counter() - began) * 1000
     return next(simulator.classify(pixels[None], [options.seed], options, [decode_ms]))
 
@@ -144,13 +144,6 @@ def _read(file: str, most: int) -> bytes:
     if not data:
         raise ImageError("empty-body", "a picture", "0 bytes")
     return data
-
-
-def _prepared(data: bytes, max_pixels: int) -> Pixels:
-    """As a form's file is read: 784 bytes that do not begin like a picture are pixels. Raises ImageError."""
-    if len(data) == PIXELS and not images.looks_encoded(data):
-        return images.from_raw(data)
-    return images.prepare(data, max_pixels=max_pixels)
 
 
 def _fault(error: ImageError | OSError) -> str:

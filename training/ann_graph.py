@@ -4,7 +4,7 @@
     outputs  potential [N, 10] (logits in multiples of `POTENTIAL_UNIT`), spike_probability, output_spikes,
              spikes.<layer> (which values of a layer are not 0)
 
-One time step, no state. `figures_of` says what a card needs to know: layers, fan-outs, products.
+One time step, no state. A `Description` says what a card needs to know: layers, fan-outs, products.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from torch import Tensor, nn
 
+from service.card import FanOut, Layer, synapses_of
 from training.ann import AnnTwin, LeNet5, MnistCnn, Normalised, TwinBlock
-from training.graph import IR_VERSION, OPSET, Builder
-from training.network import CLASSES, SIDE
+from training.graph import Builder, as_numpy, checked_model, value
+from training.network import CLASSES, SIDE, windows
 
 POTENTIAL_UNIT = 2.0**-12
 AnyAnn = AnnTwin | LeNet5 | MnistCnn
@@ -33,7 +33,16 @@ class Description:
     shapes: dict[str, list[int]] = field(default_factory=lambda: {"input": [1, SIDE, SIDE]})
     fan_outs: dict[str, dict[str, Any]] = field(default_factory=dict)
     fixed_multiply_accumulates: int = 0
-    dense_multiply_accumulates: int = 0
+
+    @property
+    def dense_multiply_accumulates(self) -> int:
+        """Products of an image if no value were 0."""
+        layers = [
+            Layer(name=name, shape=shape, fan_out=FanOut(**self.fan_outs[name]))
+            for name, shape in self.shapes.items()
+            if name != "output"
+        ]
+        return sum(synapses_of(layer) for layer in layers) + self.fixed_multiply_accumulates
 
 
 class AnnBuilder(Builder):
@@ -47,23 +56,17 @@ class AnnBuilder(Builder):
 
     def _weights(self, name: str, weight: Tensor, bias: Tensor) -> list[str]:
         return [
-            self.constant(f"{name}.weight", _numpy(weight)),
-            self.constant(f"{name}.bias", _numpy(bias)),
+            self.constant(f"{name}.weight", as_numpy(weight)),
+            self.constant(f"{name}.bias", as_numpy(bias)),
         ]
 
     def convolution(self, name: str, weight: Tensor, bias: Tensor, stride: int, padding: int) -> None:
         attributes = {"pads": [padding] * 4, "strides": [stride, stride]}
         self.x = self.node("Conv", [self.x, *self._weights(name, weight, bias)], f"{name}.sum", **attributes)
         outputs, _, kernel, _ = weight.shape
-        before = self.shape
-        sides = [(side + 2 * padding - kernel) // stride + 1 for side in before[1:]]
-        rows, columns = (
-            [sum(0 <= i + padding - o * stride < kernel for o in range(after)) for i in range(side)]
-            for side, after in zip(before[1:], sides, strict=True)
-        )
+        (height, rows), (width, columns) = (windows(side, kernel, stride, padding) for side in self.shape[1:])
         self.described.fan_outs[self.layer] = {"targets": outputs, "rows": rows, "columns": columns}
-        self.described.dense_multiply_accumulates += before[0] * outputs * sum(rows) * sum(columns)
-        self.shape = [outputs, *sides]
+        self.shape = [outputs, height, width]
 
     def linear(self, name: str, weight: Tensor, bias: Tensor) -> None:
         """On features [N, F]."""
@@ -73,11 +76,8 @@ class AnnBuilder(Builder):
 
     def driven(self, weight: Tensor) -> None:
         """The present layer drives these synapses, a matrix, at each of its places."""
-        targets, inputs = weight.shape
         known = self.described.fan_outs.setdefault(self.layer, {"targets": 0})
-        known["targets"] += targets
-        places = int(np.prod(self.described.shapes[self.layer])) // inputs
-        self.described.dense_multiply_accumulates += places * targets * inputs
+        known["targets"] += len(weight)
 
     def matrix(self, name: str, x: str, synapses: Normalised) -> str:
         """On tokens [N, L, C]."""
@@ -98,10 +98,6 @@ class AnnBuilder(Builder):
 
     def relu(self, name: str) -> None:
         self.x = self.node("Relu", [self.x], f"{name}.relu")
-
-
-def _numpy(values: Tensor) -> NDArray[np.float32]:
-    return np.asarray(values.detach().cpu().numpy(), np.float32)
 
 
 def build(network: AnyAnn, name: str, counting: bool = True) -> tuple[onnx.ModelProto, Description]:
@@ -194,9 +190,7 @@ def _twin(graph: AnnBuilder, network: AnnTwin) -> None:
             f"{name}.attended",
         )
         # Q K^T, its product with V, and the projection of the mean: none of their factors is ever 0.
-        fixed = 2 * tokens * tokens * channels + tokens * channels * channels
-        graph.described.fixed_multiply_accumulates += fixed
-        graph.described.dense_multiply_accumulates += fixed
+        graph.described.fixed_multiply_accumulates += 2 * tokens * tokens * channels + tokens * channels**2
         x = activate(f"{name}.mlp_in", stream, channels)
         graph.driven(block.expand.weight.weight)
         hidden = graph.matrix(f"{name}.expand", x, block.expand)
@@ -207,8 +201,7 @@ def _twin(graph: AnnBuilder, network: AnnTwin) -> None:
         )
     graph.x = activate("tokens", stream, channels)
     graph.x = graph.node("Flatten", [graph.x], "tokens.flat")
-    graph.described.fan_outs["tokens"] = {"targets": CLASSES}
-    graph.described.dense_multiply_accumulates += tokens * channels * CLASSES
+    graph.driven(network.readout.weight)
     names = graph._weights("readout", network.readout.weight, network.readout.bias)
     graph.x = graph.node("Gemm", [graph.x, *names], "readout.sum", transB=1)
 
@@ -231,19 +224,9 @@ def _attention(graph: AnnBuilder, name: str, block: TwinBlock, x: str, tokens: i
 
 
 def _model(graph: AnnBuilder, name: str) -> onnx.ModelProto:
-    def value(tensor: str, shape: list[int]) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["N", *shape])
-
     inputs, outputs = [value("intensities", [1, SIDE, SIDE])], [value("potential", [CLASSES])]
     if graph.counting:
         inputs.append(value("uniforms", [CLASSES]))
         outputs += [value(tensor, [CLASSES]) for tensor in ("spike_probability", "output_spikes")]
         outputs += [value(f"spikes.{layer}", shape) for layer, shape in graph.spiking.items()]
-    proto = helper.make_model(
-        helper.make_graph(graph.nodes, name, inputs, outputs, list(graph.initializers.values())),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="spikehead",
-    )
-    onnx.checker.check_model(proto, full_check=True)
-    return proto
+    return checked_model(graph, name, inputs, outputs)

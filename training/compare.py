@@ -20,10 +20,11 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from service.card import Card, fan_out_map, load_card
+from service.card import Card, load_card, synapses_of
 from service.engine import load_engine, native
 from service.engine.base import Engine, Rule, Stimulus
 from service.engine.onnxruntime import OnnxruntimeEngine
+from service.operations import energy_nj
 from service.settings import Settings
 from training import ann_graph, data
 from training.ann import AnnTwin, LeNet5, MnistCnn
@@ -42,9 +43,6 @@ STORED = "comparison.json"
 SHIPPED = "spiking-mha"
 SHIP_TOO = ("glm", "ann-twin")
 """Contenders whose models are shipped beside the network."""
-
-PICOJOULES = {"fp32": {"mac": 4.6, "ac": 0.9}, "int8": {"mac": 0.23, "ac": 0.03}}
-"""Energy of an operation at 45 nm. Source: Horowitz, "Computing's Energy Problem", 2014."""
 
 
 @dataclass(frozen=True)
@@ -176,15 +174,14 @@ def train(
         lambda epoch, loss, accuracy: report(f"{contender.name}: epoch {epoch}, {accuracy}"),
         load_teacher(Path(teacher), device)[0] if teacher else None,
     )
-    fitted = load_ann(contender, run / BEST)
-    contents = torch.load(run / BEST, map_location="cpu", weights_only=True)
+    contents = load_fitted(network, run / BEST)
     trained = {
         "command": command,
         "settings": asdict(chosen),
         "epochs_done": contents["epoch"],
         "data_sha256": contents["data_sha256"],
     }
-    export_ann(fitted, folder, held_out, trained, description=f"{contender.title}; reads a digit.")
+    export_ann(network, folder, held_out, trained, description=f"{contender.title}; reads a digit.")
 
 
 def load_ann(contender: Contender, checkpoint: Path) -> AnyAnn:
@@ -224,7 +221,7 @@ def measure(
             rows.append(_quantised_row(twin, rows[-1], runs / name, images, labels, drawn, data_root))
     rows = _with_latencies(rows, folders, runs, images)
     contents = {
-        "command": f"python -m training compare --retrain --epochs {budget.epochs}",
+        "command": load_card(folders[CONTENDERS[0].name]).training["command"],
         "date": time.strftime("%Y-%m-%d"),
         "test_images": len(images),
         "rows": [asdict(row) for row in rows],
@@ -233,19 +230,11 @@ def measure(
     return contents
 
 
-def _energy(accumulates: float, products: float, precision: str) -> float:
-    """Nanojoules of an image's operations."""
-    cost = PICOJOULES[precision]
-    return (accumulates * cost["ac"] + products * cost["mac"]) / 1000
-
-
 def dense_operations(card: Card) -> int:
     """Multiply-accumulates of one step if every value were there. Attention in the order K^T V, then Q (K^T V)."""
-    total = sum(int(fan_out_map(layer).sum(dtype=np.float64)) for layer in card.layers[:-1])
-    for layer in card.layers:
-        if layer.name.endswith(".query") and card.kind == "spiking":
-            # fan_out_map has Q (K^T V) already; K^T V costs as much
-            total += int(fan_out_map(layer).sum(dtype=np.float64))
+    total = sum(synapses_of(layer) for layer in card.layers[:-1])
+    # a query's fan-out is Q (K^T V); K^T V costs as much
+    total += sum(synapses_of(layer) for layer in card.layers if layer.name.endswith(".query"))
     return total + card.fixed_multiply_accumulates
 
 
@@ -275,8 +264,8 @@ def _row(
         dense_multiply_accumulates=dense_operations(card) * steps,
         accumulates=cost["accumulates"],
         multiply_accumulates=cost["multiply_accumulates"],
-        energy_fp32_nj=_energy(cost["accumulates"], cost["multiply_accumulates"], "fp32"),
-        energy_int8_nj=_energy(cost["accumulates"], cost["multiply_accumulates"], "int8"),
+        energy_fp32_nj=energy_nj(**cost, precision="fp32"),
+        energy_int8_nj=energy_nj(**cost, precision="int8"),
         robustness=robustness(engine, images, labels, drawn=drawn)["mean_accuracy"],
         latency_onnxruntime=0.0,
         latency_native=None,

@@ -181,7 +181,7 @@ def shadow(image: Picture, random: np.random.Generator) -> Picture:
     angle = random.uniform(0, 2 * np.pi)
     rows, columns = np.indices(image.shape) / (SIDE - 1) - 0.5
     ramp = (rows * np.sin(angle) + columns * np.cos(angle)) / 1.42 + 0.5
-    return _whole(np.maximum(image, 0) * (1 - ramp * 150 / 255) + ramp * 150)
+    return _whole(image * (1 - ramp * 150 / 255) + ramp * 150)
 
 
 def fog(image: Picture, random: np.random.Generator) -> Picture:

@@ -103,7 +103,8 @@ class Builder:
         return spikes
 
 
-def _numpy(tensor: Any) -> NDArray[np.float32]:
+def as_numpy(tensor: Any) -> NDArray[np.float32]:
+    """A tensor's values, detached."""
     return np.asarray(tensor.detach().cpu().numpy(), np.float32)
 
 
@@ -139,7 +140,7 @@ def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, lar
     def convolution(
         layer: str, synapses: Synapses, x: str, parts: Membrane, index: int, peak: float
     ) -> tuple[str, float]:
-        weight, bias = _numpy(parts.weights[index]), _numpy(parts.biases[index])
+        weight, bias = as_numpy(parts.weights[index]), as_numpy(parts.biases[index])
         padding = (weight.shape[-1] - 1) // 2
         inputs = [x, graph.weights(f"{layer}.weight", weight), graph.constant(f"{layer}.bias", bias)]
         stride = synapses.stride
@@ -147,7 +148,7 @@ def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, lar
         return current, _reach(weight, bias, peak)
 
     def matrix(layer: str, x: str, parts: Membrane, index: int) -> tuple[str, float]:
-        weight, bias = _numpy(parts.weights[index]), _numpy(parts.biases[index])
+        weight, bias = as_numpy(parts.weights[index]), as_numpy(parts.biases[index])
         product = graph.node("MatMul", [x, graph.weights(f"{layer}.weight", weight.T)], f"{layer}.product")
         current = graph.node("Add", [product, graph.constant(f"{layer}.bias", bias)], f"{layer}.current")
         return current, _reach(weight, bias, 1.0)
@@ -157,13 +158,13 @@ def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, lar
     half = SIDE // 2
     parts = Membrane([network.stem1], largest)
     current, bound = convolution("stem1", network.stem1, traces, parts, 0, largest_trace)
-    x = graph.lif("stem1", current, bound, _numpy(parts.v_threshold), membrane, [first, half, half])
+    x = graph.lif("stem1", current, bound, as_numpy(parts.v_threshold), membrane, [first, half, half])
     parts = Membrane([network.stem2], largest)
     current, bound = convolution("stem2", network.stem2, x, parts, 0, 1.0)
-    x = graph.lif("stem2", current, bound, _numpy(parts.v_threshold), membrane, [second, half, half])
+    x = graph.lif("stem2", current, bound, as_numpy(parts.v_threshold), membrane, [second, half, half])
     writers = network.residual_writers()
     residual = Membrane(writers, largest)
-    residual_threshold = _numpy(residual.v_threshold)
+    residual_threshold = as_numpy(residual.v_threshold)
     current, stream_bound = convolution("stem3", network.stem3, x, residual, 0, 1.0)
     tokens, channels, heads = config.tokens, config.channels, config.heads
     width = channels // heads
@@ -187,7 +188,12 @@ def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, lar
                 parts = Membrane([synapses], largest)
                 current, bound = matrix(f"{layer}.{role}", x, parts, 0)
                 spikes = graph.lif(
-                    f"{layer}.{role}", current, bound, _numpy(parts.v_threshold), membrane, [tokens, channels]
+                    f"{layer}.{role}",
+                    current,
+                    bound,
+                    as_numpy(parts.v_threshold),
+                    membrane,
+                    [tokens, channels],
                 )
                 split = graph.node("Reshape", [spikes, by_head], f"{layer}.{role}.split")
                 order = [0, 2, 3, 1] if role == "key" else [0, 2, 1, 3]
@@ -196,7 +202,7 @@ def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, lar
             counts = graph.node("MatMul", [roles["query"], pairs], f"{layer}.counts.heads")
             counts = graph.node("Transpose", [counts], f"{layer}.counts.split", perm=[0, 2, 1, 3])
             counts = graph.node("Reshape", [counts, merged], f"{layer}.counts")
-            threshold = _numpy(round_nearest(block.attention_threshold.clamp(min=1.0)))
+            threshold = as_numpy(round_nearest(block.attention_threshold.clamp(min=1.0)))
             x = graph.lif(
                 f"{layer}.attention", counts, float(tokens * width), threshold, membrane, [tokens, channels]
             )
@@ -209,7 +215,7 @@ def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, lar
         parts = Membrane([block.expand], largest)
         current, bound = matrix(f"{layer}.expand", x, parts, 0)
         shape = [tokens, channels * config.mlp_ratio]
-        x = graph.lif(f"{layer}.mlp_hidden", current, bound, _numpy(parts.v_threshold), membrane, shape)
+        x = graph.lif(f"{layer}.mlp_hidden", current, bound, as_numpy(parts.v_threshold), membrane, shape)
         current, bound = matrix(f"{layer}.contract", x, residual, writers.index(block.contract))
         stream, stream_bound = graph.node("Add", [stream, current], f"{layer}.out"), stream_bound + bound
     return residual_lif("tokens")
@@ -224,7 +230,7 @@ def _readout(
     """
     config = network.config
     readout, gamma_values, feedback_values, scale = network.readout_parameters()
-    weight, gamma, feedback = _numpy(readout), _numpy(gamma_values), _numpy(feedback_values)
+    weight, gamma, feedback = as_numpy(readout), as_numpy(gamma_values), as_numpy(feedback_values)
     reach = _reach(weight, gamma, largest_input) * (2**config.shift_readout if filtered else 1)
     graph.bound("potential", reach + float(feedback.max()) * config.trace_unit * 2**config.shift_feedback)
     flat = graph.constant("shape.flat", np.array([0, features], np.int64))
@@ -256,14 +262,23 @@ def _readout(
 
 
 def _model(graph: Builder, name: str) -> onnx.ModelProto:
-    def value(tensor: str, shape: list[int]) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["N", *shape])
-
     inputs = [value("spikes", [1, SIDE, SIDE]), value("uniforms", [CLASSES])]
     inputs += [value(state, shape) for state, shape in graph.states.items()]
     outputs = [value(tensor, [CLASSES]) for tensor in ("potential", "spike_probability", "output_spikes")]
     outputs += [value(f"next_{state}", shape) for state, shape in graph.states.items()]
     outputs += [value(f"spikes.{layer}", shape) for layer, shape in graph.spiking.items()]
+    return checked_model(graph, name, inputs, outputs)
+
+
+def value(tensor: str, shape: list[int]) -> onnx.ValueInfoProto:
+    """An input or output of a graph, for N images."""
+    return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["N", *shape])
+
+
+def checked_model(
+    graph: Builder, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+) -> onnx.ModelProto:
+    """The finished graph, as ONNX wants it."""
     proto = helper.make_model(
         helper.make_graph(graph.nodes, name, inputs, outputs, list(graph.initializers.values())),
         opset_imports=[helper.make_opsetid("", OPSET)],

@@ -189,10 +189,14 @@ class ProbabilisticReadout(nn.Module):
         self.gamma = nn.Parameter(torch.full((CLASSES,), -2.0))
         self.feedback = nn.Parameter(torch.full((CLASSES,), 1.0))  # >= 0; kernel B itself is negative
 
-    def _generate(self, drive: Tensor, uniforms: Tensor, layers: dict[str, Tensor], filtered: bool) -> Run:
-        """Potentials and output spikes from what drives the neurons, [T, N, 10]; `filtered` leaks it first."""
+    def _read_out(self, features: Tensor, uniforms: Tensor, layers: dict[str, Tensor], filtered: bool) -> Run:
+        """Potentials and output spikes from what the neurons read, [T, N, F]; `filtered` leaks what drives them.
+
+        The filter is linear, so it can come after the weights: 10 states, not F.
+        """
         config = self.config
-        _, gamma, feedback, scale = self.readout_parameters()
+        weight, gamma, feedback, scale = self.readout_parameters()
+        drive = F.linear(features, weight)  # [T, N, 10]
         potential = torch.zeros_like(drive[0])
         trace = torch.zeros_like(drive[0])  # (B * y): negative
         table, coarse = None, 1.0
@@ -246,8 +250,7 @@ class GLMNetwork(ProbabilisticReadout):
     def forward(self, spikes: Tensor, uniforms: Tensor) -> Run:
         """spikes [T, N, 1, 28, 28] {0, 1}, uniforms [T, N, 10] in [0, 1) -> Run."""
         traces = decay_filter(spikes, self.config.shift_input, self.config.trace_unit)  # [T, N, 1, 28, 28]
-        drive = F.linear(traces.flatten(2), self.readout_parameters()[0])  # [T, N, 10]
-        return self._generate(drive, uniforms, {}, filtered=False)
+        return self._read_out(traces.flatten(2), uniforms, {}, filtered=False)
 
 
 class SpikingTransformer(ProbabilisticReadout):
@@ -297,9 +300,7 @@ class SpikingTransformer(ProbabilisticReadout):
             potential = potential + self._current(block.contract, x, residual)
 
         x = layers["tokens"] = self._spikes(potential, residual)  # [T, N, L, C]
-        # The readout's filter is linear: W is applied to the spikes and the result filtered, 10 states, not L C.
-        drive = F.linear(x.flatten(2), self.readout_parameters()[0])  # [T, N, 10]
-        return self._generate(drive, uniforms, layers, filtered=True)
+        return self._read_out(x.flatten(2), uniforms, layers, filtered=True)
 
     def residual_writers(self) -> list[Synapses]:
         """Everything that adds to the residual potential, and so shares its units."""
@@ -377,10 +378,14 @@ def fan_outs(config: NetworkConfig) -> dict[str, dict[str, Any]]:
 
 def _window(targets: int, side: int, kernel: int, stride: int) -> dict[str, Any]:
     """Fan-out of a convolution: how many windows see each row (and column), padding as `Synapses` does."""
-    padding = (kernel - 1) // 2
-    outputs = (side + 2 * padding - kernel) // stride + 1
-    seen = [sum(0 <= i + padding - o * stride < kernel for o in range(outputs)) for i in range(side)]
+    _, seen = windows(side, kernel, stride, (kernel - 1) // 2)
     return {"targets": targets, "rows": seen, "columns": seen}
+
+
+def windows(side: int, kernel: int, stride: int, padding: int) -> tuple[int, list[int]]:
+    """A convolution along one side: how many windows there are, and how many see each of its places."""
+    count = (side + 2 * padding - kernel) // stride + 1
+    return count, [sum(0 <= i + padding - o * stride < kernel for o in range(count)) for i in range(side)]
 
 
 def layer_shapes(config: NetworkConfig) -> dict[str, list[int]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from service.card import Card
 from service.decision import class_probabilities
-from service.encoding import CLASSES, RATE_LEVELS, Encoder, contrast, encode, rates
+from service.encoding import CLASSES, RATE_LEVELS, Encoder, contrast, encode, output_uniforms, rates
 from service.engine.base import Array, ByStep, Moment, Outcome, Rule, SteppingEngine, Stimulus
 from service.operations import SynapticOperations
 
@@ -66,10 +66,11 @@ def stimulate(
 
     Spike trains; or intensities, the same at every step, where it is a conventional network.
     """
-    spikes, uniforms = encode(seen, seeds, steps, encoder)
-    if card.kind == "ann":
-        spikes[:] = rates(seen)[None, :, None] / np.float32(RATE_LEVELS)
-    return spikes, uniforms
+    if card.kind == "spiking":
+        return encode(seen, seeds, steps, encoder)
+    intensities = rates(seen)[None, :, None] / np.float32(RATE_LEVELS)  # [1, N, 1, 28, 28]
+    uniforms = np.stack([output_uniforms(seed, steps) for seed in seeds], axis=1)
+    return np.broadcast_to(intensities, (steps, *intensities.shape[1:])), uniforms
 
 
 def simulate(

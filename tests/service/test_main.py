@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment(**settings: str) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SPIKEHEAD_")}
+    kept = "SPIKEHEAD_DATABASE_URL"  # away from the checkout: see `tests/conftest.py`
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith("SPIKEHEAD_") or name == kept
+    }
     return {**clean, **{f"SPIKEHEAD_{name}": value for name, value in settings.items()}}
 
 
@@ -57,6 +60,14 @@ def test_wrong_setting() -> None:
     code, message = refused(PORT="eighty")
     assert code == EXIT_SETTINGS != 0
     assert message.startswith("spikehead: SPIKEHEAD_PORT: ") and message.endswith("got 'eighty'\n")
+
+
+def test_wrong_database(models_folder: Path) -> None:
+    url = "mysql://someone:secret@host/records"
+    code, message = refused("serve", MODELS=str(models_folder), DEFAULT_MODEL="tiny", DATABASE_URL=url)
+    assert code == EXIT_SETTINGS
+    expected = "expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME, got mysql"
+    assert message == f"spikehead: SPIKEHEAD_DATABASE_URL: {expected}\n"
 
 
 def test_wrong_command() -> None:

@@ -14,6 +14,7 @@ from matplotlib.colors import to_hex
 
 from service.card import load_card
 from service.engine import load_engine, native
+from service.operations import energy_nj
 from service.settings import Settings
 from tests.training.conftest import Exported, Mnist
 from training import compare as module
@@ -177,7 +178,9 @@ def test_every_contender_is_trained_for_the_same_budget(compared: Compared) -> N
 
 def test_what_was_measured_is_stored(compared: Compared) -> None:
     assert json.loads((compared.models / STORED).read_text()) == compared.contents
-    assert compared.contents["command"] == "python -m training compare --retrain --epochs 2"
+    command = load_card(compared.folder("spiking-mha")).training["command"]
+    assert compared.contents["command"] == command  # the whole of it, teacher too
+    assert command.startswith("python -m training compare --retrain --epochs 2 --teacher ")
     assert compared.contents["test_images"] == 24
     assert [one["name"] for one in compared.contents["rows"]] == NAMES
     assert [text for text in compared.said if text.endswith("measuring")] == [
@@ -282,8 +285,8 @@ def test_a_contender_that_stands_there_is_not_trained_again(
 
 def test_energy_by_hand() -> None:
     """1000 additions and 100 products: 0.9 and 4.6 pJ each in float, 0.03 and 0.23 in 8 bits."""
-    assert module._energy(1000, 100, "fp32") == pytest.approx(0.9 + 0.46)
-    assert module._energy(1000, 100, "int8") == pytest.approx(0.03 + 0.023)
+    assert energy_nj(1000, 100, "fp32") == pytest.approx(0.9 + 0.46)
+    assert energy_nj(1000, 100, "int8") == pytest.approx(0.03 + 0.023)
 
 
 def test_dense_operations_of_a_spiking_network_by_hand(exported: Exported) -> None:
