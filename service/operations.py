@@ -50,24 +50,31 @@ class SynapticOperations:
             if role == "query" and card.kind == "spiking":
                 self._heads[block] = layer.shape[-1] // layer.fan_out.targets
 
-    def step(
-        self, spikes: Mapping[str, NDArray[Any]], traces: NDArray[Any]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(accumulates [N], multiply-accumulates [N]) of one time step.
+    def step(self, spikes: Mapping[str, NDArray[Any]], traces: NDArray[Any]) -> NDArray[np.int64]:
+        """Operations of one time step that the spikes of each layer cause: [layers, N], in the card's order.
+
+        What `key` spikes meet in `value` spikes counts under `key`; what no layer causes (an ann's attention), under
+        `output`.
 
         spikes: layer -> {0, 1} [N, ...] for the hidden layers; traces: filtered spike trains [N, 1, 28, 28], or
         an ann's intensities.
         """
-        count = len(traces)
-        accumulates = np.zeros(count, np.int64)
+        count, names = len(traces), self._card.layer_names
+        found = np.zeros((len(names), count), np.int64)
+        found[0] = np.rint((traces != 0).reshape(count, -1) @ self._input)
         for name, fan_out in self._fan_out.items():
-            accumulates += np.rint(spikes[name].reshape(count, -1) @ fan_out).astype(np.int64)
+            found[names.index(name)] = np.rint(spikes[name].reshape(count, -1) @ fan_out)
         for block, heads in self._heads.items():
-            accumulates += coincidences(spikes[f"{block}.key"], spikes[f"{block}.value"], heads)
-        products = np.rint((traces != 0).reshape(count, -1) @ self._input).astype(np.int64)
+            key, value = spikes[f"{block}.key"], spikes[f"{block}.value"]
+            found[names.index(f"{block}.key")] = coincidences(key, value, heads)
+        found[-1] = self._card.fixed_multiply_accumulates
+        return found
+
+    def by_kind(self, operations: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(accumulates [...], multiply-accumulates [...]) of operations [layers, ...]."""
         if self._card.kind == "ann":
-            return np.zeros(count, np.int64), products + accumulates + self._card.fixed_multiply_accumulates
-        return accumulates, products
+            return np.zeros_like(operations[0]), operations.sum(0)
+        return operations[1:].sum(0), operations[0]
 
 
 def _exact(fan_out: NDArray[np.float32]) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from service.diagnostics import raster
 from service.encoding import MAX_SEED, SIDE
 from service.engine.base import Answer, AnsweringEngine, Engine, Outcome, Rule, Stimulus
 from service.options import Options
+from service.totals import Totals
 
 
 def seeds_of_batch(seed: int, count: int) -> list[int]:
@@ -31,6 +32,7 @@ class Simulator:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.card: Card = engine.card
+        self.totals = Totals(engine.card)  # of `answers`: what requests asked for
         # asked once: a protocol looks through all attributes each time
         self._answering = engine if isinstance(engine, AnsweringEngine) else None
 
@@ -43,13 +45,17 @@ class Simulator:
 
         Of `options`, the seed is not used: `seeds` has one for each image.
         """
-        stimulus = Stimulus(images, seeds, options.encoder)
-        rule = Rule(options.max_steps, options.confidence)
-        outcomes = self.engine.classify(stimulus, rule, options.raster)
         return (
             self.describe(outcome, seed, options, decoding)
-            for outcome, seed, decoding in zip(outcomes, seeds, decode_ms, strict=True)
+            for outcome, seed, decoding in zip(
+                self._outcomes(images, seeds, options), seeds, decode_ms, strict=True
+            )
         )
+
+    def _outcomes(self, images: NDArray[np.uint8], seeds: Sequence[int], options: Options) -> list[Outcome]:
+        stimulus = Stimulus(images, seeds, options.encoder)
+        rule = Rule(options.max_steps, options.confidence)
+        return self.engine.classify(stimulus, rule, options.raster)
 
     def answers(
         self,
@@ -63,19 +69,27 @@ class Simulator:
         if self._answering is not None and not options.raster:
             stimulus = Stimulus(images, seeds, options.encoder)
             rule = Rule(options.max_steps, options.confidence)
-            yield from self._answering.answers(stimulus, rule, ids, decode_ms)
+            answers, work = self._answering.answers(stimulus, rule, ids, decode_ms)
+            self.totals.add(answers, work)
+            yield from answers
             return
-        for identifier, found in zip(ids, self.classify(images, seeds, options, decode_ms), strict=True):
+        outcomes = self._outcomes(images, seeds, options)
+        for identifier, seed, outcome, decoding in zip(ids, seeds, outcomes, decode_ms, strict=True):
+            found = self.describe(outcome, seed, options, decoding)
             rasters = found.pop("raster", None)
             without = to_json({"id": identifier, **found})
-            yield Answer(
+            answer = Answer(
                 json=without if rasters is None else without[:-1] + b',"raster":' + to_json(rasters) + b"}",
                 prediction=found["prediction"],
                 confidence=found["confidence"],
                 steps=found["steps_used"],
                 stopped_by=found["stopped_by"],
+                encode_ms=outcome.encode_ms,
+                simulate_ms=outcome.simulate_ms,
                 stored=without,  # no raster is ever stored: it is replayed
             )
+            self.totals.add([answer], outcome.work)
+            yield answer
 
     def describe(self, outcome: Outcome, seed: int, options: Options, decode_ms: float) -> dict[str, Any]:
         """The answer as it goes over the wire, but for the id."""

@@ -138,6 +138,8 @@ def same(one: Outcome, other: Outcome) -> None:
     """Two outcomes agree in everything but their timings."""
     assert (one.steps, one.stopped_by, one.counts) == (other.steps, other.stopped_by, other.counts)
     assert (one.accumulates, one.multiply_accumulates) == (other.accumulates, other.multiply_accumulates)
+    assert one.work.spikes.tolist() == other.work.spikes.tolist()
+    assert one.work.operations.tolist() == other.work.operations.tolist()
     assert one.probabilities.tolist() == other.probabilities.tolist()
     assert one.output_counts.tolist() == other.output_counts.tolist()
 

@@ -34,6 +34,13 @@ class Rule:
     confidence: float
 
 
+class Work(NamedTuple):
+    """What a run, or several, cost: in the order of the card's layers."""
+
+    spikes: NDArray[np.int64]  # [layers]
+    operations: NDArray[np.int64]  # [layers] synaptic operations that each layer's spikes caused
+
+
 class Outcome(Protocol):
     """One image's run."""
 
@@ -58,6 +65,8 @@ class Outcome(Protocol):
     def counts(self) -> dict[str, int]:
         """layer -> spikes"""
 
+    @property
+    def work(self) -> Work: ...
     @property
     def accumulates(self) -> int: ...
     @property
@@ -97,6 +106,8 @@ class Answer(NamedTuple):
     confidence: float
     steps: int
     stopped_by: str
+    encode_ms: float
+    simulate_ms: float
     stored: bytes | None = None  # what of `json` is remembered, where that is not all of it
 
 
@@ -132,8 +143,8 @@ class AnsweringEngine(Protocol):
 
     def answers(
         self, stimulus: Stimulus, rule: Rule, ids: Sequence[str], decode_ms: Sequence[float]
-    ) -> list[Answer]:
-        """What `Simulator.describe` makes of each outcome, as JSON, with its id."""
+    ) -> tuple[list[Answer], Work]:
+        """What `Simulator.describe` makes of each outcome, as JSON, with its id; and what all of them cost."""
 
 
 @dataclass(frozen=True, slots=True)

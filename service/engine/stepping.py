@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from service.card import Card
 from service.decision import class_probabilities
 from service.encoding import CLASSES, RATE_LEVELS, Encoder, contrast, encode, output_uniforms, rates
-from service.engine.base import Array, ByStep, Moment, Outcome, Rule, SteppingEngine, Stimulus
+from service.engine.base import Array, ByStep, Moment, Outcome, Rule, SteppingEngine, Stimulus, Work
 from service.operations import SynapticOperations
 
 
@@ -25,6 +25,7 @@ class Ran:
     probabilities: NDArray[np.float64]
     output_counts: NDArray[np.int64]
     counts: dict[str, int]
+    work: Work
     accumulates: int
     multiply_accumulates: int
     encode_ms: float
@@ -39,8 +40,7 @@ class _Tally:
     evidence: NDArray[np.int64]  # [N, 10] sum of membrane potentials
     output_counts: NDArray[np.int64]  # [N, 10]
     counts: dict[str, NDArray[np.int64]]  # layer -> [N] spikes
-    accumulates: NDArray[np.int64]  # [N] additions
-    multiply_accumulates: NDArray[np.int64]  # [N] products
+    operations: NDArray[np.int64]  # [layers, N] synaptic ones
     recorded: dict[str, list[list[Array]]]  # layer -> image -> spikes of each step
 
 
@@ -99,9 +99,7 @@ def simulate(
         layers = {"input": trains, **step.spikes, "output": step.output_spikes}
         for name, spikes in layers.items():
             tally.counts[name][active] += np.count_nonzero(spikes.reshape(len(spikes), -1), axis=1)
-        accumulates, products = operations.step(step.spikes, step.state.get("state.input", trains))
-        tally.accumulates[active] += accumulates
-        tally.multiply_accumulates[active] += products
+        tally.operations[:, active] += operations.step(step.spikes, step.state.get("state.input", trains))
         for name, kept in tally.recorded.items():
             for image, spikes in zip(active.tolist(), layers[name], strict=True):
                 kept[image].append(spikes != 0)
@@ -119,7 +117,8 @@ def simulate(
             break
         state = {name: values[~stopping] for name, values in step.state.items()}
     simulate_ms = (time.perf_counter() - began) * 1000 / count
-    return [_outcome(tally, image, *stopped[image], encode_ms, simulate_ms) for image in range(count)]
+    kinds = operations.by_kind(tally.operations)
+    return [_outcome(tally, kinds, image, *stopped[image], encode_ms, simulate_ms) for image in range(count)]
 
 
 def course(
@@ -160,9 +159,8 @@ def by_step(engine: SteppingEngine, operations: SynapticOperations, stimulus: St
         layers = {"input": trains[t], **step.spikes, "output": step.output_spikes}
         for name, values in layers.items():
             result.spikes[name][t] = np.count_nonzero(values.reshape(count, -1), axis=1)
-        result.accumulates[t], result.multiply_accumulates[t] = operations.step(
-            step.spikes, state.get("state.input", trains[t])
-        )
+        caused = operations.step(step.spikes, state.get("state.input", trains[t]))
+        result.accumulates[t], result.multiply_accumulates[t] = operations.by_kind(caused)
     return result
 
 
@@ -171,14 +169,14 @@ def _tally(layers: Sequence[str], count: int, recorded: Sequence[str]) -> _Tally
         evidence=np.zeros((count, CLASSES), np.int64),
         output_counts=np.zeros((count, CLASSES), np.int64),
         counts={name: np.zeros(count, np.int64) for name in layers},
-        accumulates=np.zeros(count, np.int64),
-        multiply_accumulates=np.zeros(count, np.int64),
+        operations=np.zeros((len(layers), count), np.int64),
         recorded={name: [[] for _ in range(count)] for name in recorded},
     )
 
 
 def _outcome(
     tally: _Tally,
+    kinds: tuple[NDArray[np.int64], NDArray[np.int64]],
     image: int,
     steps: int,
     stopped_by: str,
@@ -192,8 +190,11 @@ def _outcome(
         probabilities=probabilities,
         output_counts=tally.output_counts[image].copy(),
         counts={name: int(values[image]) for name, values in tally.counts.items()},
-        accumulates=int(tally.accumulates[image]),
-        multiply_accumulates=int(tally.multiply_accumulates[image]),
+        work=Work(
+            np.array([values[image] for values in tally.counts.values()]), tally.operations[:, image].copy()
+        ),
+        accumulates=int(kinds[0][image]),
+        multiply_accumulates=int(kinds[1][image]),
         encode_ms=encode_ms,
         simulate_ms=simulate_ms,
         recorded={name: np.stack(images[image]) for name, images in tally.recorded.items()},

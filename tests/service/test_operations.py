@@ -41,6 +41,12 @@ def attention_spikes(**set_neurons: list[tuple[int, int]]) -> dict[str, np.ndarr
     return spikes
 
 
+def caused(card: Card, spikes: dict[str, np.ndarray], traces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Accumulates and multiply-accumulates of one step."""
+    operations = SynapticOperations(card)
+    return operations.by_kind(operations.step(spikes, traces))
+
+
 @pytest.mark.parametrize(
     ("spikes", "accumulates"),
     [
@@ -55,24 +61,24 @@ def attention_spikes(**set_neurons: list[tuple[int, int]]) -> dict[str, np.ndarr
     ],
 )
 def test_attention_by_hand(spikes: dict[str, np.ndarray], accumulates: int) -> None:
-    found, products = SynapticOperations(card(*ATTENTION)).step(spikes, NO_TRACES)
+    found, products = caused(card(*ATTENTION), spikes, NO_TRACES)
     assert (found.tolist(), products.tolist()) == ([accumulates], [0])
 
 
 def test_a_feature_map_drives_less_at_its_border() -> None:
-    operations = SynapticOperations(card(layer("stem", [2, 2, 3], 5, rows=[1, 2], columns=[1, 2, 1])))
+    stem = card(layer("stem", [2, 2, 3], 5, rows=[1, 2], columns=[1, 2, 1]))
     spikes = np.zeros((2, 2, 2, 3), np.float32)
     spikes[0, 1, 0, 0] = 1  # 5 * 1 * 1
     spikes[0, 0, 1, 1] = 1  # 5 * 2 * 2
     spikes[1] = 1  # 2 channels * 5 * (1 + 2) * (1 + 2 + 1)
-    found, _ = operations.step({"stem": spikes}, np.zeros((2, 1, 28, 28), np.float32))
+    found, _ = caused(stem, {"stem": spikes}, np.zeros((2, 1, 28, 28), np.float32))
     assert found.tolist() == [25, 120]
 
 
 def test_a_trace_counts_once_whatever_its_height() -> None:
     traces = NO_TRACES.copy()
     traces[0, 0, 5, 5], traces[0, 0, 6, 6] = 1, 31
-    _, products = SynapticOperations(card()).step({}, traces)
+    _, products = caused(card(), {}, traces)
     assert products.tolist() == [2]
 
 
@@ -89,7 +95,7 @@ def test_in_a_conventional_network_every_operation_is_a_multiply_accumulate() ->
     intensities[0, 0, 5, 5], intensities[0, 0, 6, 6] = 0.25, 1.0
     values = {"hidden": np.zeros((2, 4), np.float32), "block1.query": np.zeros((2, 3, 4), np.float32)}
     values["hidden"][0, :3] = 1
-    found, products = SynapticOperations(conventional).step(values, intensities)
+    found, products = caused(conventional, values, intensities)
     assert found.tolist() == [0, 0]
     assert products.tolist() == [2 + 3 * 5 + 7, 7]
 
@@ -104,30 +110,35 @@ def test_coincidences_by_brute_force() -> None:
 
 
 def test_exact_beyond_float32() -> None:
-    operations = SynapticOperations(card(layer("wide", [4096], 4099)))
+    wide = card(layer("wide", [4096], 4099))
     spikes = np.ones((1, 4096), np.float32)
     spikes[0, 17] = 0
     expected = 4095 * 4099
     assert expected > EXACT_LIMIT and int(np.float32(expected)) != expected
-    found, _ = operations.step({"wide": spikes}, NO_TRACES)
+    found, _ = caused(wide, {"wide": spikes}, NO_TRACES)
     assert found.tolist() == [expected]
 
 
 def test_shipped_model_by_brute_force(shipped: Simulator) -> None:
+    """Each layer's own, and all of them together."""
     stimulus = Stimulus(band(2)[None], [5])
     (outcome,) = shipped.engine.classify(stimulus, Rule(3, 1.0), shipped.card.layer_names)
-    expected = 0
+    expected = []
     for one in shipped.card.layers[1:-1]:
         fan_out, spikes = one.fan_out, outcome.recorded[one.name].astype(int)  # [T, ...]
         if fan_out.rows is None or fan_out.columns is None:
-            expected += int(spikes.sum()) * fan_out.targets
+            expected.append(int(spikes.sum()) * fan_out.targets)
         else:
-            for _, _, y, x in np.argwhere(spikes).tolist():
-                expected += fan_out.targets * fan_out.rows[y] * fan_out.columns[x]
+            places = np.argwhere(spikes).tolist()
+            expected.append(
+                sum(fan_out.targets * fan_out.rows[y] * fan_out.columns[x] for _, _, y, x in places)
+            )
         if one.name.endswith(".key"):
             query = shipped.card.layer(one.name.replace(".key", ".query"))
             value = outcome.recorded[one.name.replace(".key", ".value")].astype(int)
             width = query.fan_out.targets
             shape = (*spikes.shape[:2], -1, width)
-            expected += int(np.einsum("tlhi,tlhj->", spikes.reshape(shape), value.reshape(shape)))
-    assert outcome.accumulates == expected > 0
+            expected[-1] += int(np.einsum("tlhi,tlhj->", spikes.reshape(shape), value.reshape(shape)))
+    assert outcome.work.operations.tolist() == [outcome.multiply_accumulates, *expected, 0]
+    assert outcome.accumulates == sum(expected) > 0
+    assert outcome.work.spikes.tolist() == [outcome.counts[name] for name in shipped.card.layer_names]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic_core import from_json
 
 from service.engine.base import Rule, Stimulus
 from service.options import Options
@@ -154,3 +155,24 @@ def test_shipped_model_gives_the_same_alone_and_in_company(shipped: Simulator) -
 
 def test_warm_up_runs(simulator: Simulator) -> None:
     simulator.warm_up()
+
+
+@pytest.mark.parametrize("raster", [(), ("output",)], ids=["worded by the engine", "with a raster"])
+def test_totals_are_what_the_answers_say(shipped: Simulator, raster: tuple[str, ...]) -> None:
+    pictures = np.stack([band(k) for k in range(10)])
+    options = Options(shipped.card.max_steps, 0.6, 0, raster=raster)
+    shipped.totals.take()
+    answers = [
+        from_json(answer.json)
+        for answer in shipped.answers(pictures, range(10), options, [0.0] * 10, ["x"] * 10)
+    ]
+    sums = shipped.totals.take()
+    steps, predictions = ([answer[name] for answer in answers] for name in ("steps_used", "prediction"))
+    assert sums.steps.tolist() == np.bincount(steps, minlength=shipped.card.max_steps + 1).tolist()
+    assert sums.predictions.tolist() == np.bincount(predictions, minlength=10).tolist()
+    kinds = [answer["synaptic_operations_by_kind"] for answer in answers]
+    assert sums.operations[0] == sum(kind["multiply_accumulates"] for kind in kinds)
+    assert sums.operations[1:].sum() == sum(kind["accumulates"] for kind in kinds)
+    for index, name in enumerate(shipped.card.layer_names[1:-1], 1):
+        assert sums.spikes[index] == sum(answer["spike_counts"]["layers"][name] for answer in answers)
+    assert not shipped.totals.take().steps.any()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from service import encoding
 from service.card import Card, ModelError, load_card
 from service.decision import evidence_scale
-from service.engine.base import Answer, ByStep, Moment, Outcome, Rule, Stimulus
+from service.engine.base import Answer, ByStep, Moment, Outcome, Rule, Stimulus, Work
 from service.engine.native.graph import arrays_of
 from service.engine.native.onnx_file import GraphError
 
@@ -28,6 +28,9 @@ except ImportError:
     _core = None
 
 NAME = "native"
+_FIRST_LAYER = 2 + encoding.CLASSES
+"""Where in a row of the engine's outcomes the layers' figures begin."""
+
 _QUOTED = {encoder: f'"{encoder}"' for encoder in encoding.ENCODERS}
 
 
@@ -107,9 +110,9 @@ class NativeEngine:
 
     def answers(
         self, stimulus: Stimulus, rule: Rule, ids: Sequence[str], decode_ms: Sequence[float]
-    ) -> list[Answer]:
+    ) -> tuple[list[Answer], Work]:
         """See `service.engine.base.AnsweringEngine`."""
-        found = self._engine.answers(
+        found, work = self._engine.answers(
             np.ascontiguousarray(stimulus.images),
             np.array(stimulus.seeds, np.uint64),
             rule.max_steps,
@@ -126,10 +129,11 @@ class NativeEngine:
                 _QUOTED[stimulus.encoder],
             ),
         )
-        return [
-            Answer(text, prediction, confidence, steps, "confidence" if sure else "max_steps")
-            for text, prediction, confidence, steps, sure in found
+        answers = [
+            Answer(text, prediction, confidence, steps, "confidence" if sure else "max_steps", *milliseconds)
+            for text, prediction, confidence, steps, sure, *milliseconds in found
         ]
+        return answers, Work(*work)
 
     def _classify_and_keep(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str]) -> list[Outcome]:
         began = time.perf_counter()
@@ -211,20 +215,24 @@ class NativeOutcome:
         return "confidence" if self._whole[1] else "max_steps"
 
     @property
-    def accumulates(self) -> int:
-        return int(self._whole[2])
-
-    @property
-    def multiply_accumulates(self) -> int:
-        return int(self._whole[3])
-
-    @property
     def output_counts(self) -> NDArray[np.int64]:
-        return self._whole[4 : 4 + encoding.CLASSES]
+        return self._whole[2:_FIRST_LAYER]
+
+    @property
+    def work(self) -> Work:
+        return Work(*self._whole[_FIRST_LAYER:].reshape(2, -1))
 
     @property
     def counts(self) -> dict[str, int]:
-        return dict(zip(self._layers, self._whole[4 + encoding.CLASSES :].tolist(), strict=True))
+        return dict(zip(self._layers, self.work.spikes.tolist(), strict=True))
+
+    @property
+    def accumulates(self) -> int:
+        return int(self.work.operations[1:].sum())
+
+    @property
+    def multiply_accumulates(self) -> int:
+        return int(self.work.operations[0])
 
     @property
     def probabilities(self) -> NDArray[np.float64]:

@@ -69,9 +69,9 @@ std::string answer(const Wording& wording, const std::string& id, std::uint64_t 
   json << R"(,"stopped_by":")" << (outcome.sure ? "confidence" : "max_steps");
   json << R"(","confidence_threshold":)" << wording.confidence << R"(,"seed":)" << seed;
   json << R"(,"encoder":)" << wording.encoder;
-  json << R"(,"synaptic_operations":)" << outcome.accumulates + outcome.multiply_accumulates;
-  json << R"(,"synaptic_operations_by_kind":{"accumulates":)" << outcome.accumulates;
-  json << R"(,"multiply_accumulates":)" << outcome.multiply_accumulates << R"(},"timings_ms":{"decode":)";
+  json << R"(,"synaptic_operations":)" << outcome.accumulates() + outcome.multiply_accumulates();
+  json << R"(,"synaptic_operations_by_kind":{"accumulates":)" << outcome.accumulates();
+  json << R"(,"multiply_accumulates":)" << outcome.multiply_accumulates() << R"(},"timings_ms":{"decode":)";
   json.milliseconds(timings.decode_ms) << R"(,"encode":)";
   json.milliseconds(timings.encode_ms) << R"(,"simulate":)";
   json.milliseconds(timings.simulate_ms) << "}}";

@@ -71,7 +71,7 @@ inline int lif(Vector<T> (&current)[N], T* v, const Rows<T, N>& threshold, int s
 // A layer's spikes, and what they cost by its fan-out.
 inline void account(const Neurons& layer, Workspace& space, int index, std::int64_t total) {
   space.counts[index + 1] = total;
-  space.accumulates += total * layer.fan_out[0];  // every token drives as many synapses
+  space.operations[index + 1] = total * layer.fan_out[0];  // every token drives as many synapses
 }
 
 // A convolution is scattered: what reaches a place of its input goes to the places of its output whose windows cover
@@ -221,7 +221,7 @@ void fire_map(const Network& network, Workspace& space, int index, const Synapse
     }
   });
   space.counts[index + 1] = total;
-  space.accumulates += cost;
+  space.operations[index + 1] = cost;
 }
 
 // stem3's map is the residual potential of the tokens.
@@ -383,7 +383,7 @@ void coincide(const Network& network, Workspace& space, const Block& block, std:
       }
     }
   }
-  space.accumulates += pairs;
+  space.operations[block.key_layer + 1] = pairs;
   for (int token = 0; token < network.tokens; ++token, query += words, counts += padded) {
     for (int word = 0; word < words; ++word) {
       for (std::uint64_t left = query[word]; left; left &= left - 1) {
@@ -469,7 +469,7 @@ void attention(const Network& network, Workspace& space, const Block& block) {
   }
   if (!done) {
     for (int head = 0; head < network.heads; ++head) attend<T>(network, space, block, head, counts, layer.padded);
-    space.accumulates += pairs(network, space, block);
+    space.operations[block.key_layer + 1] = pairs(network, space, block);
   }
   fire_tokens<T, First>(network, space, block.attention_layer, counts);
 }
@@ -498,7 +498,7 @@ void filter_input(const Network& network, Workspace& space) {
     space.lit[y] = lit;
   }
   space.counts[0] = spikes;
-  space.multiply_accumulates = products;
+  space.operations[0] = products;
 }
 
 typedef std::int16_t ClassRow __attribute__((vector_size(kClassLanes * 2)));
@@ -585,7 +585,6 @@ void run_step(const Network& network, Workspace& space, const float* uniforms) {
   };
   auto fire_residual = [&](int to) { fire_stream<First>(network, space, to); };
 
-  space.accumulates = 0;
   filter_input<First>(network, space);
   if (network.layers.empty()) {
     generate<First>(network, space, drive_of_pixels(network, space), false, uniforms);

@@ -140,18 +140,17 @@ struct Out {
 };
 
 // What a batch of simulations gives, a row an image, in two arrays: a few large ones are made faster than many.
-//   whole   int64 [N, 4 + 10 + layers]   steps, sure, accumulates, multiply-accumulates, output counts, spike counts
+//   whole   int64 [N, 2 + 10 + 2 layers]   steps, sure, output counts; of each layer spikes, then synaptic operations
 //   real    double [N, 2 + 10]           seconds of encoding, seconds of it all, class probabilities
 struct Outcomes {
-  Outcomes(std::size_t images, std::size_t layers) : whole({images, 4 + kClasses + layers}), real({images, 2 + kClasses}) {}
+  Outcomes(std::size_t images, std::size_t layers) : whole({images, 2 + kClasses + 2 * layers}), real({images, 2 + kClasses}) {}
   void set(std::size_t i, const Outcome& outcome, double encoding, double total) {
     std::int64_t* row = whole.data + i * whole.shape[1];
     *row++ = outcome.steps;
     *row++ = outcome.sure;
-    *row++ = outcome.accumulates;
-    *row++ = outcome.multiply_accumulates;
     row = std::copy(outcome.output_counts.begin(), outcome.output_counts.end(), row);
-    std::copy(outcome.counts.begin(), outcome.counts.end(), row);
+    row = std::copy(outcome.counts.begin(), outcome.counts.end(), row);
+    std::copy(outcome.operations.begin(), outcome.operations.end(), row);
     double* values = real.data + i * real.shape[1];
     *values++ = encoding;
     *values++ = total;
@@ -220,8 +219,9 @@ class Engine {
     return outcomes.tuple();
   }
 
-  // The same, with each image's answer as JSON: a list of (JSON, prediction, confidence, steps, sure).
-  nb::list answers(In<std::uint8_t> images, In<std::uint64_t> seeds, int max_steps, double confidence, In<double> scale,
+  // The same, with each image's answer as JSON: a list of (JSON, prediction, confidence, steps, sure, milliseconds of
+  // encoding, of simulating), and int64 [2, layers], the spikes of all images and the operations that they caused.
+  nb::tuple answers(In<std::uint8_t> images, In<std::uint64_t> seeds, int max_steps, double confidence, In<double> scale,
                    bool regular, const std::vector<std::string>& ids, In<double> decode_ms, const nb::tuple& words) {
     check(images.size() == seeds.size() * kPixels, "784 pixels an image");
     check(ids.size() == seeds.size() && decode_ms.size() == seeds.size(), "an id and a time for each image");
@@ -233,25 +233,30 @@ class Engine {
     struct Answer {
       std::string json;
       int prediction, steps;
-      double confidence;
+      double confidence, encode_ms, simulate_ms;
       bool sure;
     };
     std::vector<Answer> found(seeds.size());
+    Out<std::int64_t> work({2, network_.layers.size() + 2});
     {
       nb::gil_scoped_release released;
       run_all(images, seeds, rule, regular, kUnseen, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
         const Timings timings{decode_ms.data()[i], 1000 * encoding, 1000 * (total - encoding)};
         const int best = prediction(outcome);
         found[i] = {answer(wording, ids[i], seeds.data()[i], outcome, timings), best, outcome.steps,
-                    outcome.probabilities[best], outcome.sure};
+                    outcome.probabilities[best], timings.encode_ms, timings.simulate_ms, outcome.sure};
+        for (std::size_t layer = 0; layer < outcome.counts.size(); ++layer) {
+          work.data[layer] += outcome.counts[layer];
+          work.data[outcome.counts.size() + layer] += outcome.operations[layer];
+        }
       });
     }
     nb::list result;
     for (const Answer& one : found) {
       result.append(nb::make_tuple(nb::bytes(one.json.data(), one.json.size()), one.prediction, one.confidence, one.steps,
-                                   one.sure));
+                                   one.sure, one.encode_ms, one.simulate_ms));
     }
-    return result;
+    return nb::make_tuple(result, work.array());
   }
 
   // Encodes and simulates all steps of each image, whatever the confidence: int64 [N, T, 10 + (layers + 2) + 2],
@@ -267,8 +272,8 @@ class Engine {
         std::int64_t* row = result.data + (i * static_cast<std::size_t>(steps) + static_cast<std::size_t>(t)) * width;
         row = std::copy(space.potential.begin(), space.potential.end(), row);
         row = std::copy(space.counts.begin(), space.counts.end(), row);
-        *row++ = space.accumulates;
-        *row = space.multiply_accumulates;
+        *row++ = additions(space.operations);
+        *row = space.operations.front();
       };
       run_all(images, seeds, rule, regular, seen, [](std::size_t, const Outcome&, double, double) {});
     }

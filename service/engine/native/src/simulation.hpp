@@ -41,8 +41,7 @@ struct Workspace {
   std::array<float, kClasses> probability{};
   std::array<std::uint8_t, kClasses> output{};
   std::vector<std::int64_t> counts;             // spikes of this step: input, hidden layers, output
-  std::int64_t accumulates = 0;                 // of this step
-  std::int64_t multiply_accumulates = 0;
+  std::vector<std::int64_t> operations;         // synaptic operations that each layer's spikes caused, likewise
 
   Values stream_map;                            // the residual potential as a map, likewise
 
