@@ -26,13 +26,10 @@ EXIT_SETTINGS = 2
 EXIT_MODEL = 4  # 3 is uvicorn's, where it cannot listen
 EXIT_SERVICE = 5
 
-SHUTDOWN_SECONDS = 8
-"""What is in flight has so long to finish after SIGTERM: less than the 10 that Docker waits."""
-
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from service.app import VERSION
+        from service.version import VERSION
 
         typer.echo(f"spikehead {VERSION}")
         raise typer.Exit
@@ -58,34 +55,40 @@ def serve(
     ] = None,
 ) -> None:
     """Serve over HTTP. Settings come from the environment, see the README."""
-    import uvicorn
-
-    from service.app import create_app
-    from service.card import ModelError
-    from service.protocol import ProblemProtocol
     from service.records import DatabaseURLError, Store
-    from service.registry import load_models
     from service.settings import PREFIX
 
     settings = _settings()
+    chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = settings.model_copy(update=chosen)
     try:
         Store(settings.database_url).close()  # touches no database: whether it is there does not matter
     except DatabaseURLError as error:
         raise _exit(EXIT_SETTINGS, f"{PREFIX}DATABASE_URL: {error}") from None
+    if settings.workers > 1:
+        _serve_with_workers(settings)
+    else:
+        _serve_alone(settings)
+
+
+def _serve_alone(settings: Settings) -> None:
+    from service.card import ModelError
+    from service.server.worker import Worker, app_of
+
     try:
-        models = load_models(settings)
+        app = app_of(settings)
     except ModelError as error:
         raise _exit(EXIT_MODEL, error) from None
-    uvicorn.run(
-        create_app(settings, models),
-        host=settings.host if host is None else host,
-        port=settings.port if port is None else port,
-        log_level=settings.log_level,
-        http=ProblemProtocol,
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        ws="none",
-    )
+    Worker(settings, app).run()
+
+
+def _serve_with_workers(settings: Settings) -> None:
+    from service.server.workers import Workers
+
+    workers = Workers(settings)
+    workers.run()
+    if workers.failed:
+        raise _exit(EXIT_MODEL, "a worker could not start")
 
 
 ModelOption = Annotated[str | None, typer.Option(metavar="NAME", help="model (SPIKEHEAD_DEFAULT_MODEL)")]
@@ -170,20 +173,22 @@ def spikes(
 
 def _settings() -> Settings:
     """Settings from the environment, logging by them. Exits where one is wrong."""
-    import logging
-
     from pydantic import ValidationError
 
     from service.settings import PREFIX, load_settings
+    from service.telemetry import logs
 
     try:
         settings = load_settings()
     except ValidationError as error:
         for fault in error.errors():
-            name = PREFIX + "_".join(str(part) for part in fault["loc"]).upper()
-            typer.echo(f"spikehead: {name}: {fault['msg']}, got {fault['input']!r}", err=True)
+            if fault["loc"]:
+                name = PREFIX + "_".join(str(part) for part in fault["loc"]).upper()
+                typer.echo(f"spikehead: {name}: {fault['msg']}, got {fault['input']!r}", err=True)
+            else:  # of several settings together
+                typer.echo(f"spikehead: {fault['msg']}", err=True)
         raise typer.Exit(EXIT_SETTINGS) from None
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
+    logs.configure(settings.log_level, settings.log_format)
     return settings
 
 

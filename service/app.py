@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from service import openapi, page
 from service.errors import Problem
 from service.express import ExpressLane
-from service.middleware import RequestMiddleware, problem_response
+from service.guard.access import AccessMiddleware, Keys
+from service.guard.rates import Rates
+from service.middleware import RequestMiddleware
 from service.options import shown
+from service.problems import problem_response
 from service.registry import Models, load_models
+from service.reload import Reloader
+from service.requests import GONE, REQUEST_ID, note_problem
 from service.routes import router
 from service.runtime import Service
-from service.settings import Settings, load_settings
+from service.settings import Settings, listed, load_settings
+from service.version import VERSION
 
 log = logging.getLogger("spikehead")
 
-VERSION = "0.1.0"
+PUBLISH_SECONDS = 1.0
 DESCRIPTION = """\
 Classifies handwritten digits with a spiking neural network that has multi-head attention, step by step, and
 shows every spike. The same picture, model and seed give the same spikes.
@@ -49,10 +56,12 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
         for simulator in loaded:
             card = simulator.card
             log.info("model %s %s ready on %s", card.name, card.version, simulator.engine.name)
-        try:
-            yield
-        finally:
-            service.stop()
+        app.state.reloader = Reloader(service)
+        async with _beside(app.state.reloader.run(), _publish(service)):
+            try:
+                yield
+            finally:
+                service.stop()
 
     app = FastAPI(
         title="spikehead",
@@ -68,14 +77,63 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
     app.include_router(router)
     page.add_routes(app)
     app.add_middleware(ExpressLane, service=service)
-    app.add_middleware(RequestMiddleware)  # the last one added is the outermost
+    _protect(app, service.settings)
+    app.add_middleware(RequestMiddleware, service=service)  # the last one added is the outermost
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     generate = app.openapi
-    app.openapi = lambda: app.openapi_schema or openapi.complete(generate())  # type: ignore[method-assign]
+    secured = openapi.secured if service.settings.api_keys.get_secret_value() else _as_it_is
+    app.openapi = lambda: app.openapi_schema or secured(openapi.complete(generate()))  # type: ignore[method-assign]
     return app
+
+
+def _as_it_is(document: dict[str, Any]) -> dict[str, Any]:
+    return document
+
+
+def _protect(app: FastAPI, settings: Settings) -> None:
+    """Keys, rates and other pages' origins: each only where it was asked for."""
+    keys = listed(settings.api_keys.get_secret_value())
+    if keys or settings.rate_limit:
+        rates = Rates(settings.rate_limit) if settings.rate_limit else None
+        app.add_middleware(AccessMiddleware, keys=Keys(keys) if keys else None, rates=rates)
+    if settings.cors_origins:
+        app.add_middleware(  # outside of keys: a browser asks first, and brings none
+            CORSMiddleware,
+            allow_origins=listed(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", REQUEST_ID],
+            expose_headers=[REQUEST_ID, "Retry-After"],
+        )
+
+
+@asynccontextmanager
+async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs them in the background; one that fails is logged, and the service goes on without it."""
+    tasks = [asyncio.create_task(work) for work in works]
+    for task in tasks:
+        task.add_done_callback(_tell)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("something that runs beside requests has failed", exc_info=error)
+
+
+async def _publish(service: Service) -> None:
+    """Brings the metrics up to date now and then: another worker process may be asked for them."""
+    while True:
+        await asyncio.sleep(PUBLISH_SECONDS)
+        service.publish()
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
@@ -122,4 +180,6 @@ def _query_names(request: Request) -> list[str]:
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
     """The client has gone: nobody reads this."""
-    return problem_response(Problem("malformed-body", "a whole body", "a part of it"), request.scope)
+    response = problem_response(Problem("malformed-body", "a whole body", "a part of it"), request.scope)
+    note_problem(request.scope, GONE)
+    return response

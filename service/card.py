@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,6 +59,11 @@ class Layer(_Part):
         None, description="mean spikes a neuron and step until it stops, validation set"
     )
     normal_rate_std: float | None = Field(None, description="spread of that rate from image to image")
+
+    @property
+    def size(self) -> int:
+        """Neurons."""
+        return math.prod(self.shape)
 
 
 class State(_Part):

@@ -10,13 +10,14 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from service import bodies, images
+from service.account import Account
 from service.bodies import Parsed, Source
 from service.diagnostics import step_document
 from service.encoding import PIXELS
@@ -32,8 +33,21 @@ from service.simulation import Simulator, seeds_of_batch
 
 Query = Sequence[tuple[str, str]]
 
-Event = tuple[str, bytes]
-"""Name and JSON of a server-sent event."""
+
+class Answered(NamedTuple):
+    """JSON, and what it says for logs and metrics."""
+
+    body: bytes
+    account: Account
+
+
+class Event(NamedTuple):
+    """A server-sent event. The last one, the answer, has an account."""
+
+    name: str
+    data: bytes
+    account: Account | None = None
+
 
 REQUIRED_SECONDS = 5.0
 """`record=required` waits for so long, then it is a problem."""
@@ -88,10 +102,11 @@ class Classifier:
         self._ids = Ids()
         self._native = {simulator.card.name for simulator in models if simulator.engine.name == "native"}
 
-    def classify(self, content_type: str, query: Query, data: bytes) -> bytes:
-        """The answer to one picture, as JSON. Raises Problem."""
+    def classify(self, content_type: str, query: Query, data: bytes) -> Answered:
+        """The answer to one picture. Raises Problem."""
         simulator, options, picture = self._single(content_type, query, data)
-        return self._answer(simulator, options, picture, [options.seed], [self._ids.new()])[0]
+        (words,), account = self._answer(simulator, options, picture, [options.seed], [self._ids.new()])
+        return Answered(words, account)
 
     def is_light(self, content_type: str, query: Query, data: bytes) -> bool:
         """Whether `classify` takes less time than handing the request to another thread would.
@@ -117,10 +132,11 @@ class Classifier:
         rule = Rule(options.max_steps, options.confidence)
         course = watch(simulator.engine, picture.pixels[0], options.seed, rule, options.encoder)
         for number, (moment, probabilities) in enumerate(course, 1):
-            yield "step", to_json(step_document(simulator.card, number, moment, probabilities))
+            yield Event("step", to_json(step_document(simulator.card, number, moment, probabilities)))
         # the whole answer is simulated once more, as every answer is: the same to the bit
         plain = replace(options, raster=())
-        yield "result", self._answer(simulator, plain, picture, [options.seed], [self._ids.new()])[0]
+        (words,), account = self._answer(simulator, plain, picture, [options.seed], [self._ids.new()])
+        yield Event("result", words, account)
 
     def open_batch(self, content_type: str, query: Query, data: bytes) -> Batch:
         """Pictures still to be decoded, and options. Raises Problem."""
@@ -154,11 +170,13 @@ class Classifier:
             parts.append(self._decode(sources[number], number))
         return Decoded.together(parts)
 
-    def simulate(self, batch: Batch, pictures: Decoded, portion: slice) -> bytes:
+    def simulate(self, batch: Batch, pictures: Decoded, portion: slice) -> Answered:
         """Answers for some of the batch's pictures, as JSON with commas between. They are remembered."""
         some = Decoded(pictures.pixels[portion], pictures.decode_ms[portion])
-        answers = self._answer(batch.simulator, batch.options, some, batch.seeds[portion], batch.ids[portion])
-        return b",".join(answers)
+        answers, account = self._answer(
+            batch.simulator, batch.options, some, batch.seeds[portion], batch.ids[portion]
+        )
+        return Answered(b",".join(answers), account)
 
     def _single(self, content_type: str, query: Query, data: bytes) -> tuple[Simulator, Options, Decoded]:
         """What one picture is asked of, and the picture. Raises Problem."""
@@ -187,10 +205,10 @@ class Classifier:
         pictures: Decoded,
         seeds: Sequence[int],
         ids: Sequence[str],
-    ) -> list[bytes]:
+    ) -> tuple[list[bytes], Account]:
         """Answers as JSON. They are remembered."""
         pixels = pictures.pixels
-        answers = simulator.answers(pixels, seeds, options, pictures.decode_ms, ids)
+        answers = list(simulator.answers(pixels, seeds, options, pictures.decode_ms, ids))
         name, version = simulator.card.name, simulator.card.version
         data = pixels.tobytes()
         starts = range(0, len(data), PIXELS)
@@ -214,7 +232,8 @@ class Classifier:
                 )
             )
         recorded = self._remember(records, options)
-        return [words[:-1] + _RECORDED[known] for words, known in zip(worded, recorded, strict=True)]
+        whole = [words[:-1] + _RECORDED[known] for words, known in zip(worded, recorded, strict=True)]
+        return whole, Account.of(name, answers, pictures.decode_ms)
 
     def _remember(self, records: list[Record], options: Options) -> list[bool]:
         """Which of them are remembered, or will be soon. Raises Problem where it is required and not possible."""

@@ -25,6 +25,12 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "empty-body": Kind(400, "The body is empty", "an image in the body", "0 bytes"),
     "malformed-body": Kind(400, "The body cannot be parsed", "JSON", "expected value at line 1 column 2"),
+    "unauthorized": Kind(
+        401,
+        "An API key is needed",
+        "an API key: Authorization: Bearer KEY, X-API-Key: KEY, or the password of HTTP Basic",
+        "none",
+    ),
     "not-found": Kind(404, "There is nothing here", "a route of this service (see /docs)", "'/classfy'"),
     "unknown-model": Kind(404, "There is no such model", "model: one of spiking-mha", "'resnet'"),
     "unknown-request": Kind(404, "No such request is remembered", "the id of a recent request", "'42'"),
@@ -35,6 +41,7 @@ KINDS: dict[str, Kind] = {
         422, "The model has nothing of that kind to draw", "a network with decay kernels", "ann-twin"
     ),
     "method-not-allowed": Kind(405, "The route has no such method", "POST", "GET"),
+    "too-slow": Kind(408, "The request came too slowly", "a whole body within 10 seconds", "a part of it"),
     "body-too-large": Kind(413, "The body is too large", "at most 1048576 bytes", "2000000 bytes"),
     "too-many-images": Kind(413, "The batch has too many images", "at most 10000 images", "20000 images"),
     "image-too-large": Kind(
@@ -78,6 +85,10 @@ KINDS: dict[str, Kind] = {
     "unknown-layer": Kind(
         422, "There is no such layer", "raster: layers among all, input, output", "'stem9'"
     ),
+    "overloaded": Kind(
+        429, "The service has more to do than it can", "at most 2 requests at a time and 64 that wait", "more"
+    ),
+    "rate-limited": Kind(429, "The client asks too often", "at most 100 per 1 second", "more"),
     "internal-error": Kind(
         500, "The service made a mistake", "an answer", "an unexpected error, logged under the request's id"
     ),
@@ -89,6 +100,10 @@ KINDS: dict[str, Kind] = {
     ),
     "records-away": Kind(503, "Past requests cannot be read", "the database of records", "it is away"),
     "not-ready": Kind(503, "The service is not ready", "models that are loaded and warmed up", "none yet"),
+    "shutting-down": Kind(
+        503, "The service ends", "a service that goes on", "one that finishes what it has begun"
+    ),
+    "timed-out": Kind(503, "The answer took too long", "an answer within 30 seconds", "none yet"),
 }
 """Every kind of problem that the service answers with."""
 
@@ -99,11 +114,22 @@ def type_of(kind: str) -> str:
 
 
 class Problem(Exception):
-    """A request cannot be answered. `kind` is a key of KINDS; `image` counts from 0 in a batch."""
+    """A request cannot be answered. `kind` is a key of KINDS; `image` counts from 0 in a batch.
 
-    def __init__(self, kind: str, expected: str, received: str, image: int | None = None) -> None:
+    `retry_after`: seconds after which it may be worth asking again.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        expected: str,
+        received: str,
+        image: int | None = None,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(f"{KINDS[kind].title}: expected {expected}, got {received}")
         self.kind, self.expected, self.received, self.image = kind, expected, received, image
+        self.retry_after = retry_after
 
     @property
     def status(self) -> int:

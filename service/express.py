@@ -10,8 +10,8 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Problem
-from service.middleware import problem_response
-from service.requests import query_of
+from service.problems import problem_response
+from service.requests import note, note_route, query_of
 from service.runtime import Service
 
 _PATH, _JSON = "/classify", b"application/json"
@@ -42,6 +42,7 @@ class ExpressLane:
         if not (announced.isdigit() and len(announced) <= _DIGITS):
             await self.app(scope, receive, send)  # it may have to be refused before its body comes
             return
+        note_route(scope, _PATH)
         message = await receive()
         body: bytes = message.get("body", b"")
         query = query_of(scope)
@@ -49,10 +50,12 @@ class ExpressLane:
             await self.app(scope, _replaying(message, receive), send)
             return
         try:
-            answer = self.service.classifier.classify(content_type, query, body)
+            self.service.admission.take_light()
+            answer, account = self.service.classifier.classify(content_type, query, body)
         except Problem as problem:
             await problem_response(problem, scope)(scope, receive, send)
             return
+        note(scope, account)
         headers = [(b"content-length", b"%d" % len(answer)), (b"content-type", _JSON)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})

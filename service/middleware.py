@@ -1,77 +1,124 @@
-"""What happens to every request: an id, HEAD where there is GET, and an answer even where the code is wrong."""
+"""What happens to every request: an id, a deadline, HEAD where there is GET, headers of security, an answer even
+where the code is wrong; and that it is counted and logged."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import re
-from collections.abc import Mapping
+import asyncio
+import time
+from typing import Any
 
-from starlette.datastructures import MutableHeaders
-from starlette.responses import Response
+import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import MEDIA_TYPE, Problem
+from service.errors import Problem
+from service.problems import problem_response
+from service.requests import GONE, REQUEST_ID, noted, problem_of, request_id, route_of
+from service.runtime import Service
 
-log = logging.getLogger("spikehead")
+log = structlog.get_logger("spikehead")
 
-REQUEST_ID = "X-Request-ID"
-_ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+"""On every answer that says nothing else of it; the page has a policy of its own."""
 
+REFUSALS = {
+    "overloaded": "overloaded",
+    "rate-limited": "rate_limited",
+    "unauthorized": "unauthorized",
+    "timed-out": "timed_out",
+    GONE: "gone",
+}
+"""Problems that are counted as refusals, by what the metric calls them."""
 
-def request_id(scope: Scope) -> str:
-    """The request's id: the client's own where it sent a usable one, else a new one."""
-    state = scope.setdefault("state", {})
-    if "request_id" not in state:
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        state["request_id"] = given.decode() if _ACCEPTABLE_ID.fullmatch(given) else os.urandom(8).hex()
-    return str(state["request_id"])
+CLIENT_CLOSED = 499
+"""Status of requests whose client has gone, in logs and metrics: nobody else ever sees it."""
 
-
-def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem as `application/problem+json`."""
-    body = problem_document(problem, request_id(scope))
-    return Response(body, problem.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
-
-
-def problem_document(problem: Problem, identifier: str) -> bytes:
-    """The problem as JSON. In ASCII: what a client sent may hold lone surrogates, which UTF-8 has not."""
-    return json.dumps(problem.document(identifier)).encode("ascii")
+_ID = REQUEST_ID.lower().encode()
 
 
 class RequestMiddleware:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app = app
+        self._service = service
+        self._seconds = service.settings.timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        began = time.perf_counter()
         identifier = request_id(scope)
-        head = scope["method"] == "HEAD"
+        method = scope["method"]
+        head = method == "HEAD"
         if head:
             scope = {**scope, "method": "GET"}
-        started = False
+        status = 0
+        service = self._service
+        metrics = service.metrics
 
-        async def send_with_id(message: Message) -> None:
-            nonlocal started
+        async def send_more(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
-                MutableHeaders(scope=message)[REQUEST_ID] = identifier
+                status = message["status"]
+                headers = message["headers"] = list(message.get("headers", ()))
+                names = {name for name, _ in headers}
+                headers.extend(pair for pair in SECURITY if pair[0] not in names)
+                headers.append((_ID, identifier.encode()))
+                if service.ending:
+                    headers.append((b"connection", b"close"))
             elif head:
                 message = {**message, "body": b""}
             await send(message)
 
+        metrics.in_flight.inc()
         try:
-            await self.app(scope, receive, send_with_id)
-        except Exception:
-            log.exception("request %s: %s %s failed", identifier, scope["method"], scope["path"])
-            if started:
+            async with asyncio.timeout(self._seconds) as deadline:
+                await self.app(scope, receive, send_more)
+        except Exception as error:
+            if isinstance(error, TimeoutError) and deadline.expired():
+                problem = Problem("timed-out", f"an answer within {self._seconds:g} seconds", "none yet")
+            else:
+                log.exception("failed", id=identifier, method=method, path=scope["path"])
+                received = "an unexpected error, logged under the request's id"
+                problem = Problem("internal-error", "an answer", received)
+            if status:  # too late to say so
                 raise
-            problem = Problem(
-                "internal-error", "an answer", "an unexpected error, logged under the request's id"
-            )
-            await problem_response(problem, scope)(scope, receive, send_with_id)
+            await problem_response(problem, scope)(scope, receive, send_more)
+        finally:
+            metrics.in_flight.dec()
+            self._tell(scope, method, status, time.perf_counter() - began)
+
+    def _tell(self, scope: Scope, method: str, status: int, seconds: float) -> None:
+        """A line of the log; figures of the request, of what was classified, and of why it was refused."""
+        metrics = self._service.metrics
+        route = route_of(scope)
+        problem = problem_of(scope)
+        if problem == GONE:
+            status = CLIENT_CLOSED
+        metrics.answered(route, method, status, seconds)
+        words: dict[str, Any] = {}
+        found = noted(scope)
+        if found is not None:
+            account, queue_ms = found
+            metrics.classified(account, queue_ms)
+            words = account.words() | {"queue_ms": round(queue_ms, 3)}
+        if problem is not None:
+            words["problem"] = problem
+            reason = REFUSALS.get(problem)
+            if reason is not None:
+                metrics.refused(reason)
+        log.info(
+            "request",
+            id=request_id(scope),
+            method=method,
+            route=route,
+            path=scope["path"],
+            status=status,
+            ms=round(seconds * 1000, 3),
+            **words,
+        )

@@ -9,6 +9,9 @@ from service.errors import KINDS, MEDIA_TYPE, example
 
 JSON = "application/json"
 
+OPEN = "/health/"
+"""Routes that begin so answer anyone, at any time."""
+
 ANY_IMAGE = [
     "unreadable-image",
     "animated-image",
@@ -18,7 +21,9 @@ ANY_IMAGE = [
     "missing-image",
 ]
 ANY_OPTION = ["unknown-option", "invalid-option", "conflicting-option", "unknown-layer"]
-ANY_BODY = ["empty-body", "malformed-body", "body-too-large", "unsupported-media-type"]
+ANY_BODY = ["empty-body", "malformed-body", "too-slow", "body-too-large", "unsupported-media-type"]
+ANY_REQUEST = ["unauthorized", "rate-limited", "internal-error", "timed-out"]
+"""What any route may answer, but those of health."""
 CLASSIFY_PROBLEMS = [
     *ANY_BODY,
     "unknown-model",
@@ -27,7 +32,7 @@ CLASSIFY_PROBLEMS = [
     *ANY_IMAGE,
     "too-many-files",
     *ANY_OPTION,
-    "internal-error",
+    "overloaded",
     "not-recorded",
     "not-ready",
 ]
@@ -56,8 +61,7 @@ def refusals(problems: list[str]) -> dict[int | str, dict[str, Any]]:
             "value": example(kind),
         }
     for response in responses.values():
-        titles = [entry["summary"] for entry in response["content"][MEDIA_TYPE]["examples"].values()]
-        response["description"] = ". ".join(titles) + "."
+        response["description"] = _titles(response["content"][MEDIA_TYPE]["examples"])
     return responses
 
 
@@ -195,9 +199,40 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     components["ProblemDocument"] = schemas.ProblemDocument.model_json_schema()
     for name in ("HTTPValidationError", "ValidationError"):
         components.pop(name, None)
-    for path in document["paths"].values():
-        for operation in path.values():
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
             default = operation["responses"].get("422", {}).get("content", {})
             if JSON in default:
                 del operation["responses"]["422"]
+            if not path.startswith(OPEN):
+                _add(operation["responses"], ANY_REQUEST)
+    return document
+
+
+def _add(responses: dict[str, Any], problems: list[str]) -> None:
+    """More kinds of problems that an operation answers with."""
+    for status, more in refusals(problems).items():
+        known = responses.setdefault(str(status), more)
+        if known is not more:
+            examples = known["content"][MEDIA_TYPE]["examples"]
+            examples.update(more["content"][MEDIA_TYPE]["examples"])
+            known["description"] = _titles(examples)
+
+
+def _titles(examples: dict[str, Any]) -> str:
+    return ". ".join(one["summary"] for one in examples.values()) + "."
+
+
+def secured(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a service that asks for keys."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "basic": {"type": "http", "scheme": "basic", "description": "The key is the password."},
+    }
+    document["security"] = [{name: []} for name in document["components"]["securitySchemes"]]
+    for path, operations in document["paths"].items():
+        if path.startswith(OPEN):
+            for operation in operations.values():
+                operation["security"] = []
     return document

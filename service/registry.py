@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from service import images
@@ -17,12 +17,15 @@ from service.simulation import Simulator
 class Models:
     """Simulators by the name of their model; one of them is the default. Raises ModelError without it."""
 
-    def __init__(self, simulators: dict[str, Simulator], default: str) -> None:
+    def __init__(
+        self, simulators: dict[str, Simulator], default: str, folders: Mapping[Path, Simulator] | None = None
+    ) -> None:
         if default not in simulators:
             found = ", ".join(sorted(simulators)) or "none"
             raise ModelError(f"expected a model named {default} (SPIKEHEAD_DEFAULT_MODEL), found {found}")
         self._simulators = dict(sorted(simulators.items()))
         self.default = default
+        self.folders = dict(folders or {})  # where each was loaded from
 
     def __iter__(self) -> Iterator[Simulator]:
         return iter(self._simulators.values())
@@ -45,14 +48,40 @@ def model_folders(models: Path) -> list[Path]:
     return [path for path in folders if (path / CARD_FILE).exists() or any(path.glob("*.onnx"))]
 
 
-def load_models(settings: Settings) -> Models:
+Print = tuple[tuple[str, int, int, int], ...]
+"""A folder's fingerprint: name, size, time and inode of each file."""
+
+
+def fingerprint(folder: Path) -> Print:
+    """Changes with the files of a model. A file that goes away meanwhile is left out."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        try:
+            about = path.stat()
+        except OSError:
+            continue
+        found.append((path.name, about.st_size, about.st_mtime_ns, about.st_ino))
+    return tuple(found)
+
+
+def fingerprints(models: Path) -> dict[Path, Print]:
+    """Of each model's folder. Empty where `models` cannot be read."""
+    try:
+        return {folder: fingerprint(folder) for folder in model_folders(models)}
+    except (ModelError, OSError):
+        return {}
+
+
+def load_models(settings: Settings, kept: Mapping[Path, Simulator] | None = None) -> Models:
     """Every model in `settings.models`, warmed up. One that cannot be used is refused, with all others.
 
-    Raises ModelError with what was expected and what was found.
+    `kept`: models that are loaded already, by their folder. Raises ModelError with what was expected and what was
+    found.
     """
     simulators: dict[str, Simulator] = {}
+    folders: dict[Path, Simulator] = {}
     for folder in model_folders(settings.models):
-        simulator = usable(folder, settings)
+        simulator = folders[folder] = (kept or {}).get(folder) or usable(folder, settings)
         name = simulator.card.name
         if name in simulators:
             raise ModelError(
@@ -60,7 +89,7 @@ def load_models(settings: Settings) -> Models:
             )
         simulators[name] = simulator
     images.warm_up()
-    return Models(simulators, settings.default_model)
+    return Models(simulators, settings.default_model, folders)
 
 
 def usable(folder: Path, settings: Settings) -> Simulator:

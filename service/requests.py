@@ -1,13 +1,70 @@
-"""What of a request is read the same way wherever it is answered."""
+"""What of a request is read the same way wherever it is answered, and what is left with it for those further out."""
 
 from __future__ import annotations
 
+import os
+import re
 from urllib.parse import parse_qsl
 
 from starlette.types import Scope
+
+from service.account import Account
+
+REQUEST_ID = "X-Request-ID"
+_ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+GONE = "gone"
+"""Instead of a kind of problem: nobody waits for the answer any more."""
+
+OTHER = "other"
+"""Route of requests that no route answers: their paths are anything."""
+
+_ID, _ACCOUNT, _WAITED, _PROBLEM, _ROUTE = "request_id", "account", "queue_ms", "problem", "route"
 
 
 def query_of(scope: Scope) -> list[tuple[str, str]]:
     """The options in the query, in order."""
     query_string: bytes = scope["query_string"]
     return parse_qsl(query_string.decode("latin-1"), keep_blank_values=True) if query_string else []
+
+
+def request_id(scope: Scope) -> str:
+    """The request's id: the client's own where it sent a usable one, else a new one."""
+    state = scope.setdefault("state", {})
+    if _ID not in state:
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        state[_ID] = given.decode() if _ACCEPTABLE_ID.fullmatch(given) else os.urandom(8).hex()
+    return str(state[_ID])
+
+
+def note(scope: Scope, account: Account, queue_ms: float = 0.0) -> None:
+    """Leaves with the request what was classified, and how long it had waited for its turn."""
+    state = scope["state"]
+    state[_ACCOUNT], state[_WAITED] = account, queue_ms
+
+
+def noted(scope: Scope) -> tuple[Account, float] | None:
+    """What was left with the request; None where nothing was classified."""
+    state = scope["state"]
+    return (state[_ACCOUNT], state[_WAITED]) if _ACCOUNT in state else None
+
+
+def note_route(scope: Scope, template: str) -> None:
+    """Leaves with the request which route answers it, where the framework is not asked."""
+    scope["state"][_ROUTE] = template
+
+
+def route_of(scope: Scope) -> str:
+    """The path of the route that has answered the request, such as `/spikes/{id}`; OTHER where there is none."""
+    template: str | None = scope["state"].get(_ROUTE)
+    return template or str(getattr(scope.get("route"), "path", OTHER))
+
+
+def note_problem(scope: Scope, kind: str) -> None:
+    """Leaves with the request that it is answered with a problem of this kind, or GONE."""
+    scope["state"][_PROBLEM] = kind
+
+
+def problem_of(scope: Scope) -> str | None:
+    """The kind of problem that the request is answered with."""
+    kind: str | None = scope["state"].get(_PROBLEM)
+    return kind

@@ -10,16 +10,18 @@ from typing import ParamSpec, TypeVar
 
 from service.classification import Classifier, Query
 from service.errors import Problem
+from service.guard.admission import Admission
 from service.records import Recorder, Store, StoreError
 from service.registry import Models
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from service.version import VERSION
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 FLUSH_SECONDS = 5.0
 """What waits to be written when the service stops has so long."""
-
 
 SETTLE_SECONDS = 1.0
 """Who asks for past requests waits so long for the newest ones to be written."""
@@ -35,7 +37,11 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.workers = _cores()
+        self.workers = settings.max_concurrency or _cores()
+        self.metrics = Metrics(VERSION)
+        self.admission = Admission(self.workers, settings.max_queue)
+        self.ending = False  # it answers what comes, and says that it is not ready
+        self.refused_models: str | None = None  # why the newest version of the models does not answer
         self._store: Store | None = None
         self._recorder: Recorder | None = None
         self._classifier: Classifier | None = None
@@ -51,18 +57,33 @@ class Service:
             most_kept=settings.retention or None,
             longest_kept=settings.retention_days * 86_400 or None,
         )
+        self.metrics.begin_records()
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="simulation")
-        self._classifier = Classifier(models, self._recorder, settings)
+        self.switch(models)
 
-    def stop(self) -> None:
+    def switch(self, models: Models) -> None:
+        """These models answer from now on; what has begun with others is finished with them."""
+        if self._classifier is not None:
+            self.publish()  # what those did that go
+        self._classifier = Classifier(models, self.recorder, self.settings)
+        self.metrics.show(models)
+
+    def publish(self) -> None:
+        """Brings the metrics up to date."""
+        if self._classifier is not None and self._recorder is not None:
+            self.metrics.publish(self._classifier.models, self._recorder.state)
+            self.metrics.waiting.set(self.admission.waiting)
+
+    def stop(self, flush_seconds: float = FLUSH_SECONDS) -> None:
         """Waits for the jobs in progress, and writes what waits to be written."""
-        self._classifier = None
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
         if self._recorder is not None:
-            self._recorder.close(FLUSH_SECONDS)
+            self._recorder.close(flush_seconds)
+            self.publish()
             self._recorder = None
+        self._classifier = None
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -91,7 +112,8 @@ class Service:
         return self.classifier.models
 
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a function that computes, in a worker thread: the event loop goes on."""
+        """Runs a function that computes, in a worker thread: the event loop goes on. One that nobody waits for any
+        more is not begun."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
 

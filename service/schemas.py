@@ -317,8 +317,11 @@ class RecordsState(Part):
 
 
 class Ready(Part):
-    status: Literal["ready", "degraded"] = Field(description="degraded: it classifies, and does not remember")
+    status: Literal["ready", "degraded"] = Field(
+        description="degraded: it classifies, and does not remember, or not with the newest models"
+    )
     models: list[ReadyModel]
+    refused_models: str | None = Field(description="why the newest version of the models does not answer")
     records: RecordsState
 
 
@@ -451,6 +454,7 @@ MODELS = {
 READY = {
     "status": "ready",
     "models": [{"name": "spiking-mha", "version": "1.0.0", "engine": "onnxruntime"}],
+    "refused_models": None,
     "records": {"status": "ok", "reason": None, "waiting": 0, "dropped": 0},
 }
 MODEL_CARD = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SPIKEHEAD_"
@@ -56,6 +56,52 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         default=16_000_000, ge=784, description="most pixels (width times height) of a picture"
     )
+    workers: int = Field(default=1, ge=1, le=256, description="worker processes")
+    max_concurrency: int = Field(
+        default=0, ge=0, le=1024, description="requests that a worker works on at a time; 0: one a core"
+    )
+    max_queue: int = Field(
+        default=64,
+        ge=0,
+        description="requests that wait for their turn in a worker; more are refused with 429",
+    )
+    timeout: float = Field(
+        default=30.0,
+        gt=0,
+        description="seconds from a request's head to its answer; then it is refused with 503",
+    )
+    client_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        description="seconds that a client has to send a head, a body, or to take an answer; then it is cut off",
+    )
+    shutdown_grace: float = Field(
+        default=8.0,
+        ge=1,
+        description="seconds from SIGTERM to the end, at most: what is in flight is finished",
+    )
+    drain: float = Field(
+        default=0.5,
+        ge=0,
+        description="seconds of these in which it still takes requests, and says that it is not ready",
+    )
+    api_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="keys, with commas between; then every route but `/health/...` asks for one of them",
+    )
+    rate_limit: str = Field(
+        default="",
+        description="requests that a key, or else an address, has in a worker, such as `100/second`; empty: no limit",
+    )
+    cors_origins: str = Field(
+        default="", description="origins of other pages that may ask, with commas between; empty: none"
+    )
+    reload_seconds: float = Field(
+        default=5.0, ge=0, description="how often the folder of models is looked at; 0: only on SIGHUP"
+    )
+    traces: bool = Field(
+        default=False, description="OpenTelemetry traces, sent as its OTEL_... variables say (extra `traces`)"
+    )
     record: str = Field(
         default="all",
         pattern=r"^(all|off|sample:(0(\.\d+)?|1(\.0+)?))$",
@@ -76,6 +122,34 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged: `debug`, `info`, `warning` or `error`"
     )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="`console` for people, `json` for machines: a line an event"
+    )
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _limits_are_readable(cls, value: str) -> str:
+        if value:
+            from limits import parse_many  # only who limits needs it
+
+            try:
+                parse_many(value)
+            except ValueError as error:
+                raise ValueError("expected a limit such as 100/second or 5000/minute") from error
+        return value
+
+    @model_validator(mode="after")
+    def _grace_is_longer_than_the_drain(self) -> Settings:
+        if self.drain >= self.shutdown_grace:
+            raise ValueError(
+                f"expected SPIKEHEAD_DRAIN under SPIKEHEAD_SHUTDOWN_GRACE ({self.shutdown_grace}), got {self.drain}"
+            )
+        return self
+
+
+def listed(value: str) -> list[str]:
+    """What stands between commas."""
+    return [part for part in (part.strip() for part in value.split(",")) if part]
 
 
 def recorded_share(record: str) -> float:

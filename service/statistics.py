@@ -73,11 +73,10 @@ def _layer(
     card: Card, name: str, answers: list[Any], steps: NDArray[np.int64], neurons: dict[str, Neurons]
 ) -> dict[str, Any]:
     layer = card.layer(name)
-    size = float(np.prod(layer.shape))
     rate = z = None
     if answers:
         spikes = np.array([_spikes(answer, name) for answer in answers], float)
-        rate = float((spikes / (steps * size)).mean())
+        rate = float((spikes / (steps * layer.size)).mean())
         if layer.normal_rate is not None and layer.normal_rate_std:
             z = (rate - layer.normal_rate) / layer.normal_rate_std
     found = neurons.get(name)
@@ -87,7 +86,7 @@ def _layer(
         "normal_rate": layer.normal_rate,
         "z": z,
         "drift": z is not None and abs(z) > DRIFT and len(answers) >= LEAST,
-        "neurons": int(size),
+        "neurons": layer.size,
         "silent": found.silent if found else None,
         "saturated": found.saturated if found else None,
     }

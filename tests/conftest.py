@@ -4,9 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from service.telemetry import logs
 from tests.service.conftest import models_folder, shipped
 
 __all__ = ["models_folder", "shipped"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logged() -> None:
+    """As a service does it, and on one line."""
+    logs.configure("info", "json")
 
 
 @pytest.fixture(scope="session", autouse=True)

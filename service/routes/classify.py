@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial, reduce
+from operator import add
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -14,10 +15,10 @@ from starlette.responses import StreamingResponse
 from service import openapi, schemas
 from service.classification import Decoded, Event
 from service.errors import Problem
-from service.middleware import problem_document, request_id
 from service.options import shown
-from service.requests import query_of
-from service.routes.common import JSON, service_of
+from service.problems import problem_document
+from service.requests import note, query_of, request_id
+from service.routes.common import JSON, service_of, turn
 
 router = APIRouter()
 
@@ -72,14 +73,19 @@ async def classify(request: Request) -> Response:
     """
     # Small pictures do not come here where the native engine runs: see `service.express`.
     service = service_of(request)
+    service.admission.check()
     classifier = service.classifier
     data = await _body(request, service.settings.max_body)
     content_type = request.headers.get("content-type", "")
     query = query_of(request.scope)
     if EVENTS in request.headers.get("accept", ""):
-        events = await service.work(classifier.open_stream, content_type, query, data)
+        async with turn(request):
+            events = await service.work(classifier.open_stream, content_type, query, data)
         return StreamingResponse(_as_events(request, events), media_type=EVENTS, headers=UNBUFFERED)
-    return Response(await service.work(classifier.classify, content_type, query, data), media_type=JSON)
+    async with turn(request) as mine:
+        answered = await service.work(classifier.classify, content_type, query, data)
+    note(request.scope, answered.account, mine.waited_ms)
+    return Response(answered.body, media_type=JSON)
 
 
 async def _as_events(request: Request, events: Iterator[Event]) -> AsyncIterator[bytes]:
@@ -87,14 +93,16 @@ async def _as_events(request: Request, events: Iterator[Event]) -> AsyncIterator
     service = service_of(request)
     while True:
         try:
-            event = await service.work(next, events, None)
+            async with turn(request) as mine:
+                event = await service.work(next, events, None)
         except Problem as problem:
-            event = "problem", problem_document(problem, request_id(request.scope))
+            event = Event("problem", problem_document(problem, request_id(request.scope)))
         if event is None:
             return
-        name, data = event
-        yield b"event: %b\ndata: %b\n\n" % (name.encode(), data)
-        if name == "problem":
+        yield b"event: %b\ndata: %b\n\n" % (event.name.encode(), event.data)
+        if event.account is not None:
+            note(request.scope, event.account, mine.waited_ms)
+        if event.name == "problem":
             return
 
 
@@ -114,22 +122,24 @@ async def classify_batch(request: Request) -> Response:
     One picture that cannot be used is an error for all, which names it.
     """
     service = service_of(request)
+    service.admission.check()
     classifier = service.classifier
     data = await _body(request, service.settings.max_batch_body)
     content_type = request.headers.get("content-type", "")
-    batch = await service.work(classifier.open_batch, content_type, query_of(request.scope), data)
-    parts: list[Decoded] = []
-    done = 0
-    while done < len(batch):
-        parts.append(await service.work(classifier.decode, batch, done))
-        done += len(parts[-1])
-        await _still_there(request)
-    pictures = Decoded.together(parts)
-    portions = [slice(start, start + PORTION) for start in range(0, len(pictures), PORTION)]
-    answers = await _in_parallel(
-        request, [partial(classifier.simulate, batch, pictures, part) for part in portions]
-    )
-    return Response(b'{"results":[' + b",".join(answers) + b"]}", media_type=JSON)
+    async with turn(request) as mine:
+        batch = await service.work(classifier.open_batch, content_type, query_of(request.scope), data)
+        parts: list[Decoded] = []
+        done = 0
+        while done < len(batch):
+            parts.append(await service.work(classifier.decode, batch, done))
+            done += len(parts[-1])
+            await _still_there(request)
+        pictures = Decoded.together(parts)
+        portions = [slice(start, start + PORTION) for start in range(0, len(pictures), PORTION)]
+        jobs = [partial(classifier.simulate, batch, pictures, part) for part in portions]
+        answers = await _in_parallel(request, jobs)
+    note(request.scope, reduce(add, [one.account for one in answers]), mine.waited_ms)
+    return Response(b'{"results":[' + b",".join(one.body for one in answers) + b"]}", media_type=JSON)
 
 
 async def _still_there(request: Request) -> None:
@@ -138,7 +148,7 @@ async def _still_there(request: Request) -> None:
         raise ClientDisconnect
 
 
-async def _in_parallel(request: Request, jobs: list[Callable[[], T]]) -> list[T]:
+async def _in_parallel(request: Request, jobs: Sequence[Callable[[], T]]) -> list[T]:
     """Results of jobs, in order. At most one job a worker waits at a time, so that others get their turn."""
     service = service_of(request)
     results: dict[int, T] = {}

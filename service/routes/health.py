@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
 from service import openapi, schemas
 from service.errors import KINDS, Problem, example, type_of
-from service.metrics import MEDIA_TYPE, exposition
 from service.options import shown
 from service.routes.common import json, service_of
+from service.telemetry.metrics import MEDIA_TYPE
 
 router = APIRouter()
 
@@ -32,14 +33,21 @@ async def live() -> Response:
     tags=["health"],
     summary="Can it take requests?",
     response_class=Response,
-    responses=openapi.answers(schemas.Ready, schemas.READY, ["not-ready"], "It can, with these models"),
+    responses=openapi.answers(
+        schemas.Ready, schemas.READY, ["not-ready", "shutting-down"], "It can, with these models"
+    ),
 )
 async def ready(request: Request) -> Response:
-    """Only once all models are loaded and warmed up. `degraded`: it classifies, and does not remember."""
-    state = service_of(request).recorder.state
+    """Only once all models are loaded and warmed up, and not any more once it ends. `degraded`: it classifies, and
+    does not remember, or not with the newest version of its models.
+    """
+    service = service_of(request)
+    state = service.recorder.state
+    if service.ending:
+        raise Problem("shutting-down", KINDS["shutting-down"].expected, KINDS["shutting-down"].received)
     loaded = [
         {"name": simulator.card.name, "version": simulator.card.version, "engine": simulator.engine.name}
-        for simulator in service_of(request).models
+        for simulator in service.models
     ]
     records = {
         "status": state.status,
@@ -47,8 +55,9 @@ async def ready(request: Request) -> Response:
         "waiting": state.queued,
         "dropped": state.dropped,
     }
-    status = "ready" if state.status == "ok" else "degraded"
-    return json({"status": status, "models": loaded, "records": records})
+    refused = service.refused_models
+    status = "ready" if state.status == "ok" and refused is None else "degraded"
+    return json({"status": status, "models": loaded, "refused_models": refused, "records": records})
 
 
 @router.get(
@@ -70,8 +79,10 @@ async def ready(request: Request) -> Response:
     },
 )
 async def metrics(request: Request) -> Response:
-    """What was recorded and what was lost, and which models answer."""
-    return Response(exposition(service_of(request)), media_type=MEDIA_TYPE)
+    """Requests, phases, spikes and operations of each layer, energy, records, models; of all worker processes."""
+    service = service_of(request)
+    service.publish()
+    return Response(await asyncio.to_thread(service.metrics.exposition), media_type=MEDIA_TYPE)
 
 
 @router.get(

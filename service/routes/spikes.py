@@ -15,7 +15,7 @@ from service.errors import Problem
 from service.options import shown
 from service.records import CursorError, Filter, Page, Record
 from service.replay import parts_of, replay
-from service.routes.common import JSON, json, service_of
+from service.routes.common import JSON, json, service_of, turn
 from service.schemas import FigureQuery, ForgetQuery, RecentQuery, ReplayQuery, StatisticsQuery
 from service.statistics import neurons_of, statistics
 
@@ -102,7 +102,7 @@ async def forget_requests(request: Request, query: Annotated[ForgetQuery, Query(
     responses=openapi.answers(
         schemas.Statistics,
         schemas.STATISTICS,
-        [*_OPTIONS, "unknown-model", "records-away", "not-ready"],
+        [*_OPTIONS, "unknown-model", "overloaded", "records-away", "not-ready"],
         "Figures of a window",
     ),
 )
@@ -122,7 +122,8 @@ async def request_statistics(request: Request, query: Annotated[StatisticsQuery,
         neurons = neurons_of(records[: query.replays], simulator.engine)
         return statistics(records, simulator.card, neurons)
 
-    return json(await service.work(work))
+    async with turn(request):
+        return json(await service.work(work))
 
 
 async def _stored(request: Request, identifier: str) -> Record:
@@ -142,7 +143,15 @@ async def _stored(request: Request, identifier: str) -> Record:
     responses=openapi.answers(
         schemas.StoredRequest,
         schemas.STORED,
-        [*_OPTIONS, "unknown-request", "unknown-model", "model-changed", "records-away", "not-ready"],
+        [
+            *_OPTIONS,
+            "unknown-request",
+            "unknown-model",
+            "model-changed",
+            "overloaded",
+            "records-away",
+            "not-ready",
+        ],
         "The picture as the network saw it, its answer, and what a replay shows",
     ),
 )
@@ -158,13 +167,15 @@ async def stored_request(
     service = service_of(request)
     as_npz = NPZ in request.headers.get("accept", "")
     if as_npz:
-        found = await service.work(lambda: replay(record, service.models).arrays(parts))
+        async with turn(request):
+            found = await service.work(lambda: replay(record, service.models).arrays(parts))
         name = f'attachment; filename="{record.id}.npz"'
         return Response(found, media_type=NPZ, headers={"Content-Disposition": name})
     pixels = [list(record.image[start : start + 28]) for start in range(0, len(record.image), 28)]
     document: dict[str, Any] = {"time": _time(record.time), "pixels": pixels}
     if parts:
-        document |= await service.work(lambda: replay(record, service.models).document(parts))
+        async with turn(request):
+            document |= await service.work(lambda: replay(record, service.models).document(parts))
     head = to_json(document)
     return Response(head[:-1] + b',"answer":' + record.answer[:-1] + b',"recorded":true}}', media_type=JSON)
 
@@ -197,6 +208,7 @@ async def forget_request(request: Request, identifier: Identifier) -> Response:
             "unknown-model",
             "model-changed",
             "no-such-figure",
+            "overloaded",
             "no-figures",
             "records-away",
             "not-ready",
@@ -223,7 +235,8 @@ async def figure_of_request(
         raise Problem("no-figures", "matplotlib (pip install 'spikehead[figures]')", "it is not installed")
     record = await _stored(request, identifier)
     service = service_of(request)
-    found = await service.work(_drawer(query, record, service.models))
+    async with turn(request):
+        found = await service.work(_drawer(query, record, service.models))
     media_type = "image/svg+xml" if query.format == "svg" else "image/png"
     return Response(found, media_type=media_type)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from service.simulation import Simulator
+from service.engine.onnxruntime import OnnxruntimeEngine
 from tests.service.conftest import band
 
 RAW = {"Content-Type": "application/octet-stream"}
@@ -17,14 +17,14 @@ def test_others_are_answered_while_a_simulation_runs(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, release = threading.Event(), threading.Event()
-    classify = Simulator.classify
+    classify = OnnxruntimeEngine.classify
 
-    def held(self: Simulator, *arguments: Any) -> Any:
+    def held(self: OnnxruntimeEngine, *arguments: Any) -> Any:
         started.set()
         assert release.wait(timeout=20)
         return classify(self, *arguments)
 
-    monkeypatch.setattr(Simulator, "classify", held)
+    monkeypatch.setattr(OnnxruntimeEngine, "classify", held)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.post, "/classify", content=band(4).tobytes(), headers=RAW)
         try:

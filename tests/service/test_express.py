@@ -8,12 +8,20 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from service.account import Account
+from service.classification import Answered
 from service.errors import Problem
 from service.express import ExpressLane
+from service.guard.admission import Admission
+
+ACCOUNT = Account("tiny", 1, 2, 0.1, 0.2, 0.3, 3, 0.9)
 
 
 class Classifying:
     """Stands for a `Service`: everything of 784 bytes is light."""
+
+    def __init__(self, most_at_once: int = 1) -> None:
+        self.admission = Admission(most_at_once, 0)
 
     def is_light(self, content_type: str, query: list[tuple[str, str]], body: bytes) -> bool:
         return len(body) == 784
@@ -22,10 +30,10 @@ class Classifying:
     def classifier(self) -> Classifying:
         return self
 
-    def classify(self, content_type: str, query: list[tuple[str, str]], body: bytes) -> bytes:
+    def classify(self, content_type: str, query: list[tuple[str, str]], body: bytes) -> Answered:
         if query:
             raise Problem("unknown-option", "one of none", query[0][0])
-        return b'{"prediction":3}'
+        return Answered(b'{"prediction":3}', ACCOUNT)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,9 +46,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "application", "size": size})
 
 
-def ask(
-    headers: dict[str, str], chunks: list[bytes], query: bytes = b"", *, scope: Any = None
+async def asked(
+    lane: ExpressLane, headers: dict[str, str], chunks: list[bytes], query: bytes = b"", scope: Any = None
 ) -> list[Message]:
+    """What a request gets."""
     messages: list[Message] = [
         {"type": "http.request", "body": chunk, "more_body": i + 1 < len(chunks)}
         for i, chunk in enumerate(chunks)
@@ -55,15 +64,22 @@ def ask(
 
     whole = {
         "type": "http",
+        "state": {},
         "method": "POST",
         "path": "/classify",
         "query_string": query,
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         **(scope or {}),
     }
-    lane = ExpressLane(application, Classifying())  # type: ignore[arg-type]
-    asyncio.run(lane(whole, receive, send))
+    await lane(whole, receive, send)
     return sent
+
+
+def ask(
+    headers: dict[str, str], chunks: list[bytes], query: bytes = b"", *, scope: Any = None
+) -> list[Message]:
+    lane = ExpressLane(application, Classifying())  # type: ignore[arg-type]
+    return asyncio.run(asked(lane, headers, chunks, query, scope))
 
 
 LIGHT = {"content-type": "application/octet-stream", "content-length": "784"}
@@ -77,6 +93,20 @@ def test_light_requests_are_answered() -> None:
         "headers": [(b"content-length", b"16"), (b"content-type", b"application/json")],
     }
     assert body == {"type": "http.response.body", "body": b'{"prediction":3}'}
+
+
+def test_too_many_at_once_are_refused() -> None:
+    """Those that arrive together are answered in one turn of the event loop, as many as may work and wait."""
+    lane = ExpressLane(application, Classifying(most_at_once=2))  # type: ignore[arg-type]
+
+    async def statuses(count: int) -> list[int]:
+        found = await asyncio.gather(*(asked(lane, LIGHT, [bytes(784)]) for _ in range(count)))
+        return [start["status"] for start, _ in found]
+
+    async def run() -> tuple[list[int], list[int]]:
+        return await statuses(3), await statuses(2)
+
+    assert asyncio.run(run()) == ([200, 200, 429], [200, 200])
 
 
 def test_problems_are_answered() -> None:

@@ -210,6 +210,7 @@ def test_health(client: TestClient) -> None:
     assert ready.json() == {
         "status": "ready",
         "models": [{"name": name, "version": "1.2.3", "engine": "onnxruntime"} for name in ("other", "tiny")],
+        "refused_models": None,
         "records": {
             "status": "ok",
             "reason": None,

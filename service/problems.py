@@ -1,0 +1,32 @@
+"""Problems as HTTP answers: `application/problem+json`, with the headers that belong to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from starlette.responses import Response
+from starlette.types import Scope
+
+from service.errors import MEDIA_TYPE, Problem
+from service.requests import note_problem, request_id
+
+CHALLENGE = 'Bearer realm="spikehead", Basic realm="spikehead", charset="UTF-8"'
+"""With Basic, a browser asks for a key by itself: it is the password, whatever the name."""
+
+
+def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem, answered to a request."""
+    named = dict(headers or {})
+    if problem.retry_after is not None:
+        named["Retry-After"] = str(problem.retry_after)
+    if problem.status == 401:
+        named["WWW-Authenticate"] = CHALLENGE
+    body = problem_document(problem, request_id(scope))
+    note_problem(scope, problem.kind)
+    return Response(body, problem.status, headers=named, media_type=MEDIA_TYPE)
+
+
+def problem_document(problem: Problem, identifier: str) -> bytes:
+    """The problem as JSON. In ASCII: what a client sent may hold lone surrogates, which UTF-8 has not."""
+    return json.dumps(problem.document(identifier)).encode("ascii")

@@ -1,0 +1,130 @@
+"""HTTP on the wire: uvicorn's protocol, with problems where it would answer in plain text, and without patience for
+clients that send or read a byte a second."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.errors import MEDIA_TYPE, Problem
+from service.problems import problem_document
+from service.requests import REQUEST_ID
+
+_PHRASES = {400: "Bad Request", 408: "Request Timeout"}
+
+
+class ProblemProtocol(HttpToolsProtocol):
+    """One connection. What is no HTTP at all gets a problem too, and an id.
+
+    A client has `client_timeout` seconds for each of these: to send a head, to send a body, to make room for more of
+    an answer. Each is timed from its beginning: that bytes keep coming does not help.
+    """
+
+    client_timeout = 10.0
+    on_too_slow: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._awaited: object | None = (
+            None  # what has to come from the client: a head, a body, or nothing now
+        )
+        self._has_sent = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._awaited = object()
+        self._restart(self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        before, self._has_sent = self._awaited, True
+        super().data_received(data)
+        if self._awaited is before:
+            return
+        if self._awaited is None:
+            self._stop()
+        else:
+            self._restart(self._too_slow)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._awaited = object()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._awaited = object()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._awaited = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._restart(self._abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():  # uvicorn would wait for ever until it has been read
+            self._restart(self._abort_unread)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer 400 and close the connection: nothing that follows can be understood."""
+        self._refuse(
+            Problem("malformed-body", "a request in HTTP/1.1", "something that cannot be parsed as one")
+        )
+
+    def _restart(self, late: Callable[[], None]) -> None:
+        self._stop()
+        self._timer = self.loop.call_later(self.client_timeout, late)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        """The head or the body has not come in time."""
+        if self.transport.is_closing():
+            return
+        if not self._has_sent:  # connected and never spoken, as browsers do
+            self.transport.close()
+            return
+        self.on_too_slow()
+        cycle = self.cycle
+        if cycle is not None and cycle.response_started and not cycle.response_complete:
+            self.transport.abort()  # an answer is on its way: nothing else can be said
+            return
+        limit = f"a whole request within {self.client_timeout:g} seconds each for its head and its body"
+        self._refuse(Problem("too-slow", limit, "a part of it"))
+
+    def _abort(self) -> None:
+        """The answer is not taken."""
+        self.on_too_slow()
+        self.transport.abort()
+
+    def _abort_unread(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self._abort()
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answers past the application, and closes the connection."""
+        identifier = secrets.token_hex(8)
+        body = problem_document(problem, identifier)
+        head = (
+            f"HTTP/1.1 {problem.status} {_PHRASES[problem.status]}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\n{REQUEST_ID}: {identifier}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()

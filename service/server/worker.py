@@ -1,0 +1,130 @@
+"""A worker: uvicorn's server with an end that loses nothing.
+
+At the first signal it says that it is not ready, and still takes requests for a moment, so that balancers notice;
+then it takes no more, finishes those that it has, writes what is to be recorded, and exits with 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.registry import load_models
+from service.server.protocol import ProblemProtocol
+from service.settings import Settings
+
+log = logging.getLogger("spikehead")
+
+FLUSH_SHARE = 0.3
+"""Of the grace: kept for writing records, after requests are finished."""
+
+EXIT_UNFINISHED = 1
+"""The grace was over before everything was done."""
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def config_of(settings: Settings, app: FastAPI | None = None) -> uvicorn.Config:
+    """How uvicorn serves. Without an app it can only listen: for the process above several workers."""
+    grace = settings.shutdown_grace * (1 - FLUSH_SHARE) - settings.drain
+    return uvicorn.Config(
+        app or "service.app:create_app",
+        host=settings.host,
+        port=settings.port,
+        http=protocol_of(settings, app),
+        workers=settings.workers,
+        log_config=None,  # `service.telemetry.logs` has done it
+        access_log=False,  # the application says more of each request
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(grace)),
+        ws="none",
+        lifespan="on",
+    )
+
+
+def protocol_of(settings: Settings, app: FastAPI | None) -> type[ProblemProtocol]:
+    """The protocol with a service's settings."""
+    if app is None:
+        return ProblemProtocol
+    metrics = app.state.service.metrics
+
+    class Configured(ProblemProtocol):
+        client_timeout = settings.client_timeout
+        on_too_slow = staticmethod(lambda: metrics.refused("too_slow"))
+
+    return Configured
+
+
+def app_of(settings: Settings) -> FastAPI:
+    """The application, with its models loaded and warmed up. Raises ModelError."""
+    return create_app(settings, load_models(settings))
+
+
+class Worker(uvicorn.Server):
+    """Serves until it is told to end. `commanded`: another process gives the signals, once each."""
+
+    def __init__(self, settings: Settings, app: FastAPI, commanded: bool = False) -> None:
+        super().__init__(config_of(settings, app))
+        self._settings, self._app = settings, app
+        self._commanded = commanded
+        self._parent = os.getppid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Unlike uvicorn's, which ends by the signal again: who ends as asked exits with 0."""
+        self._loop = asyncio.get_running_loop()
+        handlers = {sig: signal.signal(sig, self.handle_exit) for sig in ENDING}
+        if self._commanded:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the process above passes it on
+        handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._handle_hangup)
+        try:
+            yield
+        finally:
+            for sig, handler in handlers.items():
+                signal.signal(sig, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the end, a second one is the end."""
+        if not self.should_exit:
+            self.should_exit = True
+        elif not self._commanded:
+            os._exit(128 + sig)
+
+    def _handle_hangup(self, sig: int, frame: FrameType | None) -> None:
+        reloader = getattr(self._app.state, "reloader", None)
+        if reloader is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(reloader.ask)
+
+    async def on_tick(self, counter: int) -> bool:
+        """A tenth of a second is over."""
+        if self._commanded and os.getppid() != self._parent:  # nobody is above any more
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Within the grace, whatever happens."""
+        settings = self._settings
+        log.info("ending: what is in flight is finished, within %g seconds", settings.shutdown_grace)
+        limit = threading.Timer(settings.shutdown_grace, self._give_up)
+        limit.daemon = True
+        limit.start()
+        self._app.state.service.ending = True
+        await asyncio.sleep(settings.drain)
+        await super().shutdown(sockets)
+        limit.cancel()
+
+    def _give_up(self) -> None:
+        log.error("ended before everything was done: %g seconds were over", self._settings.shutdown_grace)
+        os._exit(EXIT_UNFINISHED)

@@ -1,0 +1,116 @@
+"""Several workers: processes that share a listening socket, under one that replaces those that die.
+
+uvicorn's supervisor starts and watches them. What differs: SIGHUP is passed on, so that each worker looks for new
+models; the end is one that the workers finish; and their figures are added up.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import tempfile
+import threading
+from types import FrameType
+
+from prometheus_client.multiprocess import mark_process_dead
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
+
+from service.card import ModelError
+from service.server.worker import ENDING, Worker, app_of, config_of
+from service.settings import Settings
+from service.telemetry import logs
+from service.telemetry.metrics import share_in
+
+log = logging.getLogger("spikehead")
+
+
+class WorkerProcess(Process):
+    """One worker as the process above sees it; `target` runs in the worker itself."""
+
+    def __init__(self, settings: Settings, sockets: list[socket.socket]) -> None:
+        self._settings = settings  # before the process: it takes this object along
+        super().__init__(config_of(settings), sockets)
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serves on the sockets. Exits with STARTUP_FAILURE where a model cannot be used."""
+        settings = self._settings
+        logs.configure(settings.log_level, settings.log_format)
+        try:
+            self._server = Worker(settings, app_of(settings), commanded=True)
+        except ModelError as error:
+            log.error("%s", error)
+            raise SystemExit(STARTUP_FAILURE) from None
+        threading.Thread(target=self.always_pong, daemon=True).start()
+        self._server.run(sockets)
+
+
+class Workers(Multiprocess):
+    """`run` returns at the end; then `failed` says whether a worker could not start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.failed = False
+        config = config_of(settings)
+        super().__init__(config, [config.bind_socket()])
+        for sig in ENDING:
+            signal.signal(sig, self._end)
+
+    def run(self) -> None:
+        """Until a signal, or until a worker cannot start."""
+        with tempfile.TemporaryDirectory(prefix="spikehead-metrics-") as folder:
+            share_in(folder)
+            super().run()
+        log.info("all workers have ended")
+
+    def init_processes(self) -> None:
+        self.processes = [self._started() for _ in range(self.processes_num)]
+
+    def keep_subprocess_alive(self) -> None:
+        """Replaces workers that have died or do not answer any more."""
+        for index, process in enumerate(self.processes):
+            if self.should_exit.is_set():
+                return
+            if process.is_alive(timeout=self.config.timeout_worker_healthcheck):
+                continue
+            process.kill()
+            process.join()
+            if process.exitcode == STARTUP_FAILURE:
+                self.failed = True
+                self.should_exit.set()
+                return
+            if self.should_exit.is_set():
+                return
+            log.error("worker %d has died (%s), another one takes its place", process.pid, process.exitcode)
+            if process.pid is not None:
+                mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+            self.processes[index] = self._started()
+
+    def terminate_all(self) -> None:
+        """Workers end by themselves: nobody but them listens from here on."""
+        for sock in self.sockets:
+            sock.close()
+        super().terminate_all()
+
+    def handle_hup(self) -> None:
+        """Each worker looks for new models."""
+        for process in self.processes:
+            if process.pid is not None and process.process.is_alive():
+                os.kill(process.pid, signal.SIGHUP)
+
+    def _started(self) -> WorkerProcess:
+        process = WorkerProcess(self._settings, self.sockets)
+        process.start()
+        return process
+
+    def _end(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the end, a second one is the end."""
+        if not self.should_exit.is_set():
+            log.info("ending: the workers finish what is in flight")
+            self.should_exit.set()
+            return
+        for process in self.processes:
+            process.process.kill()
+        os._exit(128 + sig)

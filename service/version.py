@@ -1,0 +1,3 @@
+"""The version of spikehead, as the service tells it."""
+
+VERSION = "0.1.0"
