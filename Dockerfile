@@ -1,4 +1,5 @@
-# The service alone: with the native engine, without a compiler and torch. Each RUN step can be run by hand.
+# The service alone: with the native engine and PostgreSQL's driver, without a compiler and torch. Each RUN step can be
+# run by hand.
 
 FROM python:3.12-slim AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends g++
@@ -8,7 +9,7 @@ COPY service service
 COPY training training
 COPY models models
 RUN python -m venv /opt/venv
-RUN /opt/venv/bin/pip install --no-cache-dir .
+RUN /opt/venv/bin/pip install --no-cache-dir '.[postgres]'
 
 FROM python:3.12-slim
 COPY --from=build /opt/venv /opt/venv
@@ -22,6 +23,7 @@ ENV PYTHONUNBUFFERED=1
 ENV SPIKEHEAD_HOST=0.0.0.0
 ENV SPIKEHEAD_PORT=8000
 ENV SPIKEHEAD_MODELS=/app/models
+ENV SPIKEHEAD_LOG_FORMAT=json
 ENV SPIKEHEAD_DATABASE_URL=sqlite:////var/lib/spikehead/records.db
 VOLUME /var/lib/spikehead
 EXPOSE 8000

@@ -26,6 +26,9 @@ EXIT_SETTINGS = 2
 EXIT_MODEL = 4  # 3 is uvicorn's, where it cannot listen
 EXIT_SERVICE = 5
 
+NO_SETTINGS = {"SPIKEHEAD_API_KEY", "SPIKEHEAD_DATA", "SPIKEHEAD_TEST_POSTGRES_URL"}
+"""Environment variables of ours that the service does not read: of `spikehead spikes`, training and tests."""
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -149,7 +152,12 @@ def spikes(
     identifier: Annotated[
         str | None, typer.Argument(metavar="ID", help="one request: its picture and its answer")
     ] = None,
-    url: Annotated[str, typer.Option(help="address of the service")] = "http://127.0.0.1:8000",
+    url: Annotated[
+        str | None, typer.Option(help="address of the service (http://127.0.0.1 at SPIKEHEAD_PORT, or 8000)")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar="SPIKEHEAD_API_KEY", help="where the service asks for one")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, max=1000, help="most requests (20)")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="only those to this model")] = None,
     low_confidence: Annotated[
@@ -158,21 +166,27 @@ def spikes(
     as_json: JsonOption = False,
 ) -> None:
     """List recent requests of a running service, or show one of them."""
+    import os
+
     from service import terminal
 
+    port = os.environ.get("SPIKEHEAD_PORT", "8000")
+    remote = terminal.Remote(f"http://127.0.0.1:{port}" if url is None else url, key)
     with _faults_as_exits():
         if identifier is None:
             terminal.spikes(
-                url, limit=limit or 20, model=model, low_confidence=low_confidence, as_json=as_json
+                remote, limit=limit or 20, model=model, low_confidence=low_confidence, as_json=as_json
             )
         elif limit is None and model is None and not low_confidence:
-            terminal.one_of_spikes(url, identifier, as_json=as_json)
+            terminal.one_of_spikes(remote, identifier, as_json=as_json)
         else:
             raise typer.BadParameter("--limit, --model and --low-confidence are for the list, not for one ID")
 
 
 def _settings() -> Settings:
     """Settings from the environment, logging by them. Exits where one is wrong."""
+    import os
+
     from pydantic import ValidationError
 
     from service.settings import PREFIX, load_settings
@@ -189,6 +203,9 @@ def _settings() -> Settings:
                 typer.echo(f"spikehead: {fault['msg']}", err=True)
         raise typer.Exit(EXIT_SETTINGS) from None
     logs.configure(settings.log_level, settings.log_format)
+    known = {PREFIX + name.upper() for name in type(settings).model_fields} | NO_SETTINGS
+    for name in sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known):
+        typer.echo(f"spikehead: {name} is no setting of the service, it changes nothing", err=True)
     return settings
 
 

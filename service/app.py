@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from service import openapi, page
 from service.errors import Problem
@@ -147,9 +148,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     path, method = shown(request.scope["path"]), request.scope["method"]
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        allowed = headers.get("Allow", headers.get("allow", ""))
-        if "GET" in allowed and "HEAD" not in allowed:  # answered by `RequestMiddleware`
-            allowed += ", HEAD"
+        allowed = ", ".join(_methods(request, headers.get("Allow", "")))
         headers = {"Allow": allowed}
         problem = Problem("method-not-allowed", f"{allowed or 'another method'} for {path}", shown(method))
     elif error.status_code == 404:
@@ -167,15 +166,42 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     if first["type"] == "extra_forbidden":
         allowed = ", ".join(_query_names(request))
         return problem_response(Problem("unknown-option", f"one of {allowed}", shown(name)), request.scope)
-    expected = first["msg"].removeprefix("Input should be ").removeprefix("String should ")
-    return problem_response(
-        Problem("invalid-option", f"{name}: {expected}", shown(first["input"])), request.scope
-    )
+    missing = first["type"] == "missing"
+    if missing or first["type"] == "string_pattern_mismatch":  # which say nothing that helps
+        expected = _described(request, name)
+    else:
+        expected = first["msg"]
+        for beginning in ("Input should be ", "String should ", "Value error, "):
+            expected = expected.removeprefix(beginning)
+    received = "none" if missing else shown(first["input"])
+    return problem_response(Problem("invalid-option", f"{name}: {expected}", received), request.scope)
+
+
+def _methods(request: Request, said: str) -> list[str]:
+    """What a path takes: the framework says it of one of its routes, the document of all."""
+    found = {method.strip() for method in said.split(",") if method.strip()}
+    for template, operations in request.app.openapi()["paths"].items():
+        if compile_path(template)[0].match(request.scope["path"]):
+            found |= {method.upper() for method in operations}
+    if "GET" in found:
+        found.add("HEAD")  # answered by `RequestMiddleware`
+    return sorted(found)
+
+
+def _query_parameters(request: Request) -> dict[str, dict[str, Any]]:
+    operation = request.app.openapi()["paths"][request.scope["route"].path][request.scope["method"].lower()]
+    return {one["name"]: one for one in operation["parameters"] if one["in"] == "query"}
 
 
 def _query_names(request: Request) -> list[str]:
-    operation = request.app.openapi()["paths"][request.scope["route"].path][request.scope["method"].lower()]
-    return [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"]
+    return list(_query_parameters(request))
+
+
+def _described(request: Request, name: str) -> str:
+    """What a query parameter takes, in words."""
+    parameter = _query_parameters(request).get(name, {})
+    choices = parameter.get("schema", {}).get("enum")
+    return f"one of {', '.join(choices)}" if choices else str(parameter.get("description", "a value"))
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:

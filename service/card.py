@@ -90,6 +90,20 @@ class Calibration(_Part):
     expected_calibration_error: float | None = None
 
 
+class Spread(_Part):
+    """Of a figure from image to image, over the validation set."""
+
+    mean: float
+    std: float
+
+
+class Normal(_Part):
+    """What is normal of the pictures that a network was made for, under its stopping rule."""
+
+    brightness: Spread = Field(description="mean grey level of a picture, 0 to 255")
+    confidence: Spread
+
+
 class Card(_Part):
     """Contents of `card.json`."""
 
@@ -113,6 +127,7 @@ class Card(_Part):
     calibration: Calibration
     parameters: int
     bits: int
+    normal: Normal | None = None
     accuracy: dict[str, Any] = Field(default_factory=dict)
     energy: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)

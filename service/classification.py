@@ -26,7 +26,7 @@ from service.errors import Problem
 from service.images import ImageError
 from service.options import Options, collect, model_name, parse
 from service.recording import watch
-from service.records import Ids, Record, Recorder, time_of
+from service.records import Ids, Promise, Record, Recorder, time_of
 from service.registry import Models
 from service.settings import Settings, recorded_share
 from service.simulation import Simulator, seeds_of_batch
@@ -35,10 +35,14 @@ Query = Sequence[tuple[str, str]]
 
 
 class Answered(NamedTuple):
-    """JSON, and what it says for logs and metrics."""
+    """JSON, and what it says for logs and metrics.
+
+    Where a promise comes along it must be kept before the answer is sent: the answer says that it was.
+    """
 
     body: bytes
     account: Account
+    promise: Promise | None = None
 
 
 class Event(NamedTuple):
@@ -47,10 +51,8 @@ class Event(NamedTuple):
     name: str
     data: bytes
     account: Account | None = None
+    promise: Promise | None = None
 
-
-REQUIRED_SECONDS = 5.0
-"""`record=required` waits for so long, then it is a problem."""
 
 _RECORDED = {True: b',"recorded":true}', False: b',"recorded":false}'}
 
@@ -105,8 +107,7 @@ class Classifier:
     def classify(self, content_type: str, query: Query, data: bytes) -> Answered:
         """The answer to one picture. Raises Problem."""
         simulator, options, picture = self._single(content_type, query, data)
-        (words,), account = self._answer(simulator, options, picture, [options.seed], [self._ids.new()])
-        return Answered(words, account)
+        return self._answer(simulator, options, picture, [options.seed], [self._ids.new()])
 
     def is_light(self, content_type: str, query: Query, data: bytes) -> bool:
         """Whether `classify` takes less time than handing the request to another thread would.
@@ -135,8 +136,8 @@ class Classifier:
             yield Event("step", to_json(step_document(simulator.card, number, moment, probabilities)))
         # the whole answer is simulated once more, as every answer is: the same to the bit
         plain = replace(options, raster=())
-        (words,), account = self._answer(simulator, plain, picture, [options.seed], [self._ids.new()])
-        yield Event("result", words, account)
+        answered = self._answer(simulator, plain, picture, [options.seed], [self._ids.new()])
+        yield Event("result", *answered)
 
     def open_batch(self, content_type: str, query: Query, data: bytes) -> Batch:
         """Pictures still to be decoded, and options. Raises Problem."""
@@ -173,10 +174,7 @@ class Classifier:
     def simulate(self, batch: Batch, pictures: Decoded, portion: slice) -> Answered:
         """Answers for some of the batch's pictures, as JSON with commas between. They are remembered."""
         some = Decoded(pictures.pixels[portion], pictures.decode_ms[portion])
-        answers, account = self._answer(
-            batch.simulator, batch.options, some, batch.seeds[portion], batch.ids[portion]
-        )
-        return Answered(b",".join(answers), account)
+        return self._answer(batch.simulator, batch.options, some, batch.seeds[portion], batch.ids[portion])
 
     def _single(self, content_type: str, query: Query, data: bytes) -> tuple[Simulator, Options, Decoded]:
         """What one picture is asked of, and the picture. Raises Problem."""
@@ -205,8 +203,8 @@ class Classifier:
         pictures: Decoded,
         seeds: Sequence[int],
         ids: Sequence[str],
-    ) -> tuple[list[bytes], Account]:
-        """Answers as JSON. They are remembered."""
+    ) -> Answered:
+        """Answers as JSON, with commas between. They are remembered."""
         pixels = pictures.pixels
         answers = list(simulator.answers(pixels, seeds, options, pictures.decode_ms, ids))
         name, version = simulator.card.name, simulator.card.version
@@ -231,21 +229,33 @@ class Classifier:
                     answer.stored or answer.json,
                 )
             )
-        recorded = self._remember(records, options)
+        recorded, promise = self._remember(records, options)
         whole = [words[:-1] + _RECORDED[known] for words, known in zip(worded, recorded, strict=True)]
-        return whole, Account.of(name, answers, pictures.decode_ms)
+        return Answered(b",".join(whole), Account.of(name, answers, pictures.decode_ms), promise)
 
-    def _remember(self, records: list[Record], options: Options) -> list[bool]:
-        """Which of them are remembered, or will be soon. Raises Problem where it is required and not possible."""
+    def _remember(self, records: list[Record], options: Options) -> tuple[list[bool], Promise | None]:
+        """Which of them are remembered, or will be soon; and a promise where it is required.
+
+        Raises Problem where it is required and not possible.
+        """
         if options.record == "no":
-            return [False] * len(records)
+            return [False] * len(records), None
         if options.record == "required":
-            if not self._recorder.add_and_wait(records, REQUIRED_SECONDS):
-                received = self._recorder.state.reason or "a record that is not stored yet"
-                raise Problem("not-recorded", "a record on disk before the answer", received)
-            return [True] * len(records)
+            if self._share == 0.0:
+                raise not_recorded("recording is switched off (SPIKEHEAD_RECORD)")
+            promise = self._recorder.add_promised(records)
+            if promise is None:
+                raise not_recorded(self._recorder.state.reason)
+            return [True] * len(records), promise
         if self._share >= 1.0:
-            return [self._recorder.add(records)] * len(records)
+            return [self._recorder.add(records)] * len(records), None
         chosen = [random.random() < self._share for _ in records]
         kept = self._recorder.add([record for record, mine in zip(records, chosen, strict=True) if mine])
-        return [mine and kept for mine in chosen]
+        return [mine and kept for mine in chosen], None
+
+
+def not_recorded(reason: str | None) -> Problem:
+    """A record was required, and is not there."""
+    return Problem(
+        "not-recorded", "a record on disk before the answer", reason or "a record that is not stored yet"
+    )

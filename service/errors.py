@@ -98,7 +98,7 @@ KINDS: dict[str, Kind] = {
     "not-recorded": Kind(
         503, "The record could not be stored", "a record on disk before the answer", "a database that is away"
     ),
-    "records-away": Kind(503, "Past requests cannot be read", "the database of records", "it is away"),
+    "records-away": Kind(503, "The records cannot be reached", "the database of records", "it is away"),
     "not-ready": Kind(503, "The service is not ready", "models that are loaded and warmed up", "none yet"),
     "shutting-down": Kind(
         503, "The service ends", "a service that goes on", "one that finishes what it has begun"

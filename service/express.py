@@ -51,7 +51,7 @@ class ExpressLane:
             return
         try:
             self.service.admission.take_light()
-            answer, account = self.service.classifier.classify(content_type, query, body)
+            answer, account, _ = self.service.classifier.classify(content_type, query, body)
         except Problem as problem:
             await problem_response(problem, scope)(scope, receive, send)
             return

@@ -150,13 +150,10 @@ def output_feedback(recording: Recording) -> Figure:
 
 
 def attention(card: Card, recording: Recording) -> Figure:
-    """Where each head of each block looks, laid over the image."""
+    """Where each head of each block looks, laid over the image. Raises FigureError where there is none."""
     maps = attention_maps(card, recording)
     if not maps:
-        figure, axes = _figure(4, 2)
-        axes[0, 0].text(0.5, 0.5, "this network has no attention", ha="center")
-        axes[0, 0].set_axis_off()
-        return figure
+        raise FigureError(f"{card.name} has no spiking attention")
     heads = len(next(iter(maps.values())))
     figure, axes = _figure(2.2 * heads, 2.4 * len(maps), len(maps), heads)
     for row, (block, values) in zip(axes, maps.items(), strict=True):

@@ -39,11 +39,20 @@ CLASSIFY_PROBLEMS = [
 BATCH_PROBLEMS = [kind for kind in CLASSIFY_PROBLEMS if kind != "too-many-files"] + ["too-many-images"]
 
 
+STREAM = 'event: step\ndata: {"step":1,...}\n\nevent: result\ndata: {"id":...}\n\n'
+"""The same as server-sent events."""
+
+
 def answers(
-    model: type[Any], answer: Any, problems: list[str], description: str
+    model: type[Any],
+    answer: Any,
+    problems: list[str],
+    description: str,
+    besides: dict[str, Any] | None = None,
 ) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route: its answer, and the kinds of problems by their status."""
-    good = {"model": model, "description": description, "content": {JSON: {"example": answer}}}
+    """`responses` of a route: its answer, also in other media types, and the kinds of problems by their status."""
+    content = {JSON: {"example": answer}, **(besides or {})}
+    good = {"model": model, "description": description, "content": content}
     return {200: good} | refusals(problems)
 
 

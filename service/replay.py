@@ -22,6 +22,7 @@ from service.options import shown
 from service.recording import Recording, attention_by_step, record
 from service.records import Record
 from service.registry import Models
+from service.simulation import Simulator
 
 PARTS = ("raster", "filtered", "potentials", "probabilities", "feedback", "attention")
 """What `include` can ask for, and `all`."""
@@ -63,10 +64,14 @@ class Replay:
         return document
 
     def arrays(self, parts: Sequence[str]) -> bytes:
-        """The same as numpy's `.npz`: `contrast`, and `<part>` or `<part>.<name>`; rasters as bytes {0, 1}."""
+        """The same as numpy's `.npz`: `pixels`, `contrast`, `replay_equal`, and `<part>` or `<part>.<name>`.
+
+        Rasters are bytes {0, 1}.
+        """
         arrays: dict[str, NDArray[Any]] = {
             "pixels": self.recording.image,
             "contrast": self.recording.contrast,
+            "replay_equal": np.array(not self.differences),
         }
         for part in parts:
             values = self.recording.spikes if part == "raster" else self._part(part)
@@ -94,14 +99,22 @@ def _lists(values: dict[str, NDArray[Any]]) -> dict[str, Any]:
     return {name: array.tolist() for name, array in values.items()}
 
 
+def same_model(stored: Record, models: Models) -> Simulator:
+    """The model that answered. Raises Problem where it is gone or has changed since."""
+    simulator = models.get(stored.model)
+    if simulator.card.version != stored.model_version:
+        raise Problem(
+            "model-changed",
+            f"{stored.model} {stored.model_version}, as recorded",
+            f"version {simulator.card.version}",
+        )
+    return simulator
+
+
 def replay(stored: Record, models: Models) -> Replay:
     """Simulate a stored request again. Raises Problem where its model is gone or has changed since."""
-    simulator = models.get(stored.model)
+    simulator = same_model(stored, models)
     card = simulator.card
-    if card.version != stored.model_version:
-        raise Problem(
-            "model-changed", f"{stored.model} {stored.model_version}, as recorded", f"version {card.version}"
-        )
     answer = from_json(stored.answer)
     image = np.frombuffer(stored.image, np.uint8).reshape(SIDE, SIDE)
     recording = record(

@@ -27,6 +27,22 @@ def query_of(scope: Scope) -> list[tuple[str, str]]:
     return parse_qsl(query_string.decode("latin-1"), keep_blank_values=True) if query_string else []
 
 
+def prefers(accept: str, one: str, other: str) -> bool:
+    """Whether an Accept header names media type `one`, and does not want `other` more. Source: RFC 9110, 12.5.1."""
+    weights: dict[str, float] = {}
+    for entry in accept.lower().split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    weight = float(parameter[2:])
+                except ValueError:
+                    weight = 0.0
+        weights[name] = weight
+    return weights.get(one, 0.0) > 0.0 and weights[one] >= weights.get(other, 0.0)
+
+
 def request_id(scope: Scope) -> str:
     """The request's id: the client's own where it sent a usable one, else a new one."""
     state = scope.setdefault("state", {})

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
-from service.classification import Classifier, Query
+from service.classification import Classifier, Query, not_recorded
 from service.errors import Problem
 from service.guard.admission import Admission
-from service.records import Recorder, Store, StoreError
+from service.records import Promise, Recorder, Store, StoreError
 from service.registry import Models
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -23,8 +24,18 @@ T = TypeVar("T")
 FLUSH_SECONDS = 5.0
 """What waits to be written when the service stops has so long."""
 
+REQUIRED_SECONDS = 5.0
+"""`record=required` waits for so long, then it is a problem."""
+
 SETTLE_SECONDS = 1.0
 """Who asks for past requests waits so long for the newest ones to be written."""
+
+
+LOOKING = 1
+"""Threads that look at past requests: replays, figures, statistics."""
+
+READING = 4
+"""Threads that wait for the database on behalf of readers."""
 
 
 def _cores() -> int:
@@ -40,12 +51,16 @@ class Service:
         self.workers = settings.max_concurrency or _cores()
         self.metrics = Metrics(VERSION)
         self.admission = Admission(self.workers, settings.max_queue)
+        self.insights = Admission(LOOKING, settings.max_queue)
         self.ending = False  # it answers what comes, and says that it is not ready
         self.refused_models: str | None = None  # why the newest version of the models does not answer
         self._store: Store | None = None
         self._recorder: Recorder | None = None
         self._classifier: Classifier | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Executor | None = None  # simulates what comes in
+        self._looking: Executor | None = None  # replays, draws and counts what has been
+        self._reading: Executor | None = None  # waits for the database
+        self._forgetting: Executor | None = None  # likewise: who deletes much must not keep readers waiting
 
     def start(self, models: Models) -> None:
         """Ready from here on. A database that is away does not matter: records wait for it."""
@@ -59,6 +74,9 @@ class Service:
         )
         self.metrics.begin_records()
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="simulation")
+        self._looking = ThreadPoolExecutor(LOOKING, thread_name_prefix="looking")
+        self._reading = ThreadPoolExecutor(READING, thread_name_prefix="reading")
+        self._forgetting = ThreadPoolExecutor(1, thread_name_prefix="forgetting")
         self.switch(models)
 
     def switch(self, models: Models) -> None:
@@ -76,9 +94,10 @@ class Service:
 
     def stop(self, flush_seconds: float = FLUSH_SECONDS) -> None:
         """Waits for the jobs in progress, and writes what waits to be written."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        for pool in (self._pool, self._looking, self._reading, self._forgetting):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+        self._pool = self._looking = self._reading = self._forgetting = None
         if self._recorder is not None:
             self._recorder.close(flush_seconds)
             self.publish()
@@ -114,10 +133,42 @@ class Service:
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a function that computes, in a worker thread: the event loop goes on. One that nobody waits for any
         more is not begun."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        return await self._run(self._pool, lambda: function(*args, **kwargs))
 
-    async def past(self, function: Callable[[Store], T]) -> T:
+    async def look(self, function: Callable[[], T]) -> T:
+        """Likewise, among those that look at past requests: they take no worker from new ones."""
+        return await self._run(self._looking, function)
+
+    @staticmethod
+    async def _run(pool: Executor | None, function: Callable[[], T]) -> T:
+        if pool is None:  # not among asyncio's own threads
+            raise _not_ready()
+        return await asyncio.get_running_loop().run_in_executor(pool, function)
+
+    async def kept(self, promise: Promise | None) -> None:
+        """Returns once records that were required are on disk. Raises Problem where they are not, in good time."""
+        if promise is None:
+            return
+        loop = asyncio.get_running_loop()
+        known: asyncio.Future[bool] = loop.create_future()
+
+        def tell(stored: bool) -> None:
+            if not known.done():
+                known.set_result(stored)
+
+        def tell_loop(stored: bool) -> None:
+            with suppress(RuntimeError):  # the loop has ended: nobody waits
+                loop.call_soon_threadsafe(tell, stored)
+
+        promise.then(tell_loop)
+        try:
+            stored = await asyncio.wait_for(known, REQUIRED_SECONDS)
+        except TimeoutError:
+            stored = False
+        if not stored:
+            raise not_recorded(self.recorder.state.reason)
+
+    async def past(self, function: Callable[[Store], T], forgets: bool = False) -> T:
         """Asks the store of records, in a thread. Raises Problem where the database is away."""
         store, recorder = self._store, self.recorder
         if store is None:
@@ -129,7 +180,7 @@ class Service:
 
         try:
             # not among the workers: a slow database must not keep pictures waiting
-            return await asyncio.to_thread(ask)
+            return await self._run(self._forgetting if forgets else self._reading, ask)
         except StoreError as error:
             raise Problem("records-away", "the database of records", str(error)[:200]) from error
 

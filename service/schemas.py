@@ -6,10 +6,11 @@ hold every answer against them.
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.card import Card
 from service.encoding import MAX_SEED, Encoder
@@ -203,19 +204,41 @@ class FigureQuery(Part):
     format: Literal["png", "svg"] = Field("png", description="of the file")
 
 
+TIME = "ISO 8601 such as 2026-11-25T02:00:00Z; UTC where no zone is given, and + is %2B in a query"
+
+_DATE = re.compile(r"\d{4}-?\d\d-?\d\d([T ].*)?", re.ASCII)
+
+
+def _moment(value: Any) -> Any:
+    """A time as ISO 8601 writes it, and not as a number, which may mean anything."""
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or not _DATE.fullmatch(value):
+        raise ValueError(f"a time, {TIME}")
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"a time, {TIME}") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+"""A time with a zone."""
+
+
 class RecentQuery(Part):
     """Which recent requests."""
 
     limit: int = Field(50, ge=1, le=1000, description="most requests to return")
     before: str | None = Field(
-        None, pattern="^[0-9A-Za-z_=-]{1,200}$", description="go on after a page: its `next`"
+        None, pattern="^[0-9A-Za-z_=-]{1,200}$", description="the `next` of a page: go on after it"
     )
     model: str | None = Field(None, description="only requests that this model answered")
     prediction: int | None = Field(None, ge=0, le=9, description="only those read as this digit")
     confidence_below: float | None = Field(None, ge=0, le=1, description="only those less sure than this")
     steps_at_least: int | None = Field(None, ge=1, le=64, description="only those that took so many steps")
-    since: datetime | None = Field(None, description="only those from this time on, ISO 8601")
-    until: datetime | None = Field(None, description="only those up to this time, ISO 8601")
+    since: Moment | None = Field(None, description=f"only those from this time on, {TIME}")
+    until: Moment | None = Field(None, description=f"only those up to this time, {TIME}")
     order: Literal["newest", "confidence"] = Field(
         "newest", description="newest first, or least confident first"
     )
@@ -224,7 +247,7 @@ class RecentQuery(Part):
 class ForgetQuery(Part):
     """Which requests to forget."""
 
-    until: datetime = Field(description="all up to this time, ISO 8601")
+    until: Moment = Field(description=f"all up to this time, {TIME}")
 
 
 class Forgotten(Part):
@@ -235,8 +258,8 @@ class StatisticsQuery(Part):
     """Which requests to look at."""
 
     model: str | None = Field(None, description="of which model; default: the service's")
-    since: datetime | None = Field(None, description="from this time on, ISO 8601")
-    until: datetime | None = Field(None, description="up to this time, ISO 8601")
+    since: Moment | None = Field(None, description=f"from this time on, {TIME}")
+    until: Moment | None = Field(None, description=f"up to this time, {TIME}")
     limit: int = Field(1000, ge=1, le=10_000, description="the newest so many")
     replays: int = Field(
         32, ge=0, le=200, description="so many are replayed, to find silent and saturated neurons"
@@ -273,8 +296,12 @@ class Statistics(Part):
     synaptic_operations: MeanOperations = Field(description="of an image on average")
     energy_nj: float | None = Field(description="of an image on average: 8-bit operations at 45 nm, alone")
     layers: list[LayerStatistics]
-    drift: bool = Field(description="whether any layer fires unlike on the validation set")
-    drifting_layers: list[str]
+    compared: Count = Field(
+        description="requests under the model's own stopping rule and rate encoder: those that `z` and drift are about"
+    )
+    drift: bool = Field(description="whether the pictures are unlike those that the network was made for")
+    drifting_layers: list[str] = Field(description="layers that fire unlike on the validation set")
+    drift_reasons: list[str] = Field(description="what drifts, in words: layers, confidence, brightness")
 
 
 class ModelSummary(Part):
@@ -414,7 +441,7 @@ STORED = {
 STATISTICS: dict[str, Any] = {
     "model": "spiking-mha",
     "model_version": "1.0.0",
-    "requests": 120,
+    "requests": 128,
     "predictions": [10, 14, 12, 12, 12, 11, 12, 13, 12, 12],
     "steps": [96, 12, 6, 3, 1, 1, 0, 1],
     "mean_steps": 1.4,
@@ -434,8 +461,10 @@ STATISTICS: dict[str, Any] = {
             "saturated": 0,
         }
     ],
+    "compared": 128,
     "drift": False,
     "drifting_layers": [],
+    "drift_reasons": [],
 }
 MODELS = {
     "default": "spiking-mha",

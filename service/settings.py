@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ def default_models() -> Path:
 class Settings(BaseSettings):
     """Every setting has a default. Its environment variable is SPIKEHEAD_ and the name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
 
     host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -104,7 +105,6 @@ class Settings(BaseSettings):
     )
     record: str = Field(
         default="all",
-        pattern=r"^(all|off|sample:(0(\.\d+)?|1(\.0+)?))$",
         description="which requests are remembered: `all`, `off`, or a share of them such as `sample:0.01`",
     )
     database_url: str = Field(
@@ -115,9 +115,14 @@ class Settings(BaseSettings):
     record_queue: int = Field(
         default=10_000, ge=1, description="most records that wait to be written; more are dropped and counted"
     )
-    retention: int = Field(default=1_000_000, ge=0, description="most records that are kept; 0: no limit")
+    retention: int = Field(
+        default=1_000_000,
+        ge=0,
+        le=10**12,
+        description="records that are kept, about: older ones are deleted each minute; 0: no limit",
+    )
     retention_days: float = Field(
-        default=30.0, ge=0, description="days after which a record is deleted; 0: never"
+        default=30.0, ge=0, le=36_500, description="days after which a record is deleted; 0: never"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged: `debug`, `info`, `warning` or `error`"
@@ -125,6 +130,13 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field(
         default="console", description="`console` for people, `json` for machines: a line an event"
     )
+
+    @field_validator("record")
+    @classmethod
+    def _record_is_known(cls, value: str) -> str:
+        if not re.fullmatch(r"all|off|sample:(0(\.\d+)?|1(\.0+)?)", value):
+            raise ValueError("expected all, off, or a share from 0 to 1 such as sample:0.01")
+        return value
 
     @field_validator("rate_limit")
     @classmethod

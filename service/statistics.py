@@ -1,7 +1,8 @@
 """Statistics over a window of requests: what was read, how fast, how busy the network was, and whether it drifts.
 
-A layer drifts where its firing rate over the window is further from the card's normal rate than `DRIFT` times the
-usual spread from image to image: then the pictures are not what the network was made for.
+Pictures drift where a window of them is unlike the validation set: a layer's firing rate or the pictures' brightness is
+further from what the card calls normal than `DRIFT` times the usual spread from image to image, or answers are much
+less sure. Requests that ask for other steps or another encoder than usual are left out of that.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from service.recording import record
 from service.records import Record
 
 DRIFT = 2.0
+"""Times the usual spread between images that a window's mean may be away."""
+
+UNSURE = 1.0
+"""The same for confidence, downwards: it is near 1 for nearly all images, so its mean hardly moves otherwise."""
+
 LEAST = 20
 """Requests that a window needs before drift is spoken of."""
 
@@ -44,12 +50,16 @@ def statistics(
     answers = [from_json(record.answer) for record in records]
     count = len(answers)
     steps = np.array([answer["steps_used"] for answer in answers], np.int64)
-    layers = [_layer(card, name, answers, steps, neurons or {}) for name in card.layer_names]
+    usual = [i for i, answer in enumerate(answers) if _as_usual(answer, card)]
+    layers = [_layer(card, name, answers, usual, neurons or {}) for name in card.layer_names]
     kinds = ("accumulates", "multiply_accumulates")
     spent = [answer["synaptic_operations_by_kind"] for answer in answers]
     operations = {kind: float(np.mean([one[kind] for one in spent])) for kind in kinds} if count else None
     predictions = [answer["prediction"] for answer in answers]
     drifting = [layer["name"] for layer in layers if layer["drift"]]
+    reasons = [f"layer {name}" for name in drifting]
+    if len(usual) >= LEAST:
+        reasons += _unlike(card, [records[i] for i in usual])
     return {
         "model": card.name,
         "model_version": card.version,
@@ -64,28 +74,52 @@ def statistics(
         "synaptic_operations": operations or dict.fromkeys(kinds),
         "energy_nj": energy_nj(**operations, precision="int8") if operations else None,
         "layers": layers,
-        "drift": bool(drifting),
+        "compared": len(usual),
+        "drift": bool(reasons),
         "drifting_layers": drifting,
+        "drift_reasons": reasons,
     }
 
 
+def _as_usual(answer: Any, card: Card) -> bool:
+    """Whether it was simulated as the validation set was: more steps, or other spikes, have other rates."""
+    return bool(
+        answer["encoder"] == "bernoulli"
+        and answer["max_steps"] == card.max_steps
+        and answer["confidence_threshold"] == card.calibration.confidence
+    )
+
+
+def _unlike(card: Card, records: Sequence[Record]) -> list[str]:
+    """In what pictures and answers as a whole are unlike those of the validation set."""
+    if card.normal is None:
+        return []
+    brightness, confidence = card.normal.brightness, card.normal.confidence
+    grey = np.mean([np.frombuffer(record.image, np.uint8).mean() for record in records])
+    sure = np.mean([record.confidence for record in records])
+    reasons = []
+    if abs(grey - brightness.mean) > DRIFT * brightness.std:
+        reasons.append("brightness")
+    if confidence.mean - sure > UNSURE * confidence.std:
+        reasons.append("confidence")
+    return reasons
+
+
 def _layer(
-    card: Card, name: str, answers: list[Any], steps: NDArray[np.int64], neurons: dict[str, Neurons]
+    card: Card, name: str, answers: list[Any], usual: Sequence[int], neurons: dict[str, Neurons]
 ) -> dict[str, Any]:
     layer = card.layer(name)
-    rate = z = None
-    if answers:
-        spikes = np.array([_spikes(answer, name) for answer in answers], float)
-        rate = float((spikes / (steps * layer.size)).mean())
-        if layer.normal_rate is not None and layer.normal_rate_std:
-            z = (rate - layer.normal_rate) / layer.normal_rate_std
+    rates = np.array([_spikes(answer, name) / (answer["steps_used"] * layer.size) for answer in answers])
+    z = None
+    if usual and layer.normal_rate is not None and layer.normal_rate_std:
+        z = float(rates[usual].mean() - layer.normal_rate) / layer.normal_rate_std
     found = neurons.get(name)
     return {
         "name": name,
-        "firing_rate": rate,
+        "firing_rate": float(rates.mean()) if answers else None,
         "normal_rate": layer.normal_rate,
         "z": z,
-        "drift": z is not None and abs(z) > DRIFT and len(answers) >= LEAST,
+        "drift": z is not None and abs(z) > DRIFT and len(usual) >= LEAST,
         "neurons": layer.size,
         "silent": found.silent if found else None,
         "saturated": found.saturated if found else None,

@@ -17,7 +17,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC
 from http.client import HTTPException
 from pathlib import Path
@@ -155,32 +155,46 @@ def _fault(error: ImageError | OSError) -> str:
 # -------------------------------------------------------------------------------------------- spikes
 
 
+@dataclass(frozen=True)
+class Remote:
+    """A running service, and the key that it may ask for."""
+
+    url: str
+    key: str | None = None
+
+
 def spikes(
-    url: str, *, limit: int, model: str | None = None, low_confidence: bool = False, as_json: bool = False
+    remote: Remote,
+    *,
+    limit: int,
+    model: str | None = None,
+    low_confidence: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Print a service's recent requests: newest first, or those first that it was least sure of.
 
-    Raises ServiceError, and Problem where `url` is none.
+    Raises ServiceError, and Problem where its address is none.
     """
     query = {"limit": str(limit)}
     if model is not None:
         query["model"] = model
     if low_confidence:
         query["order"] = "confidence"
-    document = ask(url, f"/spikes?{urlencode(query)}")
-    page = _checked(Page, document, url)
+    document = ask(remote, f"/spikes?{urlencode(query)}")
+    page = _checked(Page, document, remote.url)
     if as_json:
         for request in document["requests"]:
             typer.echo(json.dumps(request))
         return
     console = _console()
-    console.print(_table(page.requests, console) if page.requests else "no requests yet")
+    nothing = "no requests yet" if model is None else f"no requests to a model named {printable(model)} yet"
+    console.print(_table(page.requests, console) if page.requests else nothing)
 
 
-def one_of_spikes(url: str, identifier: str, *, as_json: bool = False) -> None:
-    """Print one of a service's requests. Raises ServiceError, and Problem where `url` is none."""
-    document = ask(url, f"/spikes/{quote(identifier, safe='')}")
-    stored = _checked(Stored, document, url)
+def one_of_spikes(remote: Remote, identifier: str, *, as_json: bool = False) -> None:
+    """Print one of a service's requests. Raises ServiceError, and Problem where its address is none."""
+    document = ask(remote, f"/spikes/{quote(identifier, safe='')}")
+    stored = _checked(Stored, document, remote.url)
     if as_json:
         typer.echo(json.dumps(document))
         return
@@ -190,12 +204,16 @@ def one_of_spikes(url: str, identifier: str, *, as_json: bool = False) -> None:
     console.print(_drawn(stored.answer, console, picture(stored.pixels, _glyphs(console))))
 
 
-def ask(url: str, path: str) -> Any:
-    """The JSON with which the service at `url` answers a GET. Raises ServiceError, and Problem for a wrong `url`."""
+def ask(remote: Remote, path: str) -> Any:
+    """The JSON with which a service answers a GET. Raises ServiceError, and Problem for a wrong address."""
+    url = remote.url
     _check_url(url)
     # a proxy knows nothing of this machine's services
     handlers = [ProxyHandler({})] if urlsplit(url).hostname in _LOCAL else []
-    request = Request(url.rstrip("/") + path, headers={"Accept": "application/json"})
+    headers = {"Accept": "application/json"}
+    if remote.key:
+        headers["X-API-Key"] = remote.key
+    request = Request(url.rstrip("/") + path, headers=headers)
     try:
         with build_opener(*handlers).open(request, timeout=ANSWER_SECONDS) as response:
             data = response.read()

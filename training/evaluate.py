@@ -85,12 +85,12 @@ def evaluate(
         np.add.at(confusion, (labels, stopped.probabilities.argmax(-1)), 1)
         ran = np.arange(steps)[:, None] < stopped.steps  # [T, N]: steps that the service would simulate
         for layer in card.layers:
-            rates[layer.name].append(float(trial.spikes[layer.name][ran].mean() / np.prod(layer.shape)))
+            rates[layer.name].append(float(trial.spikes[layer.name][ran].mean() / layer.size))
         accumulates.append((trial.accumulates * ran).sum(0).mean())
         products.append((trial.multiply_accumulates * ran).sum(0).mean())
     table = np.array(by_step)  # [seeds, T]
     inner = [layer for layer in card.layers if layer.name not in ("input", "output")]
-    neurons = np.array([np.prod(layer.shape) for layer in inner], float)
+    neurons = np.array([layer.size for layer in inner], float)
     mean_rates = np.array([np.mean(rates[layer.name]) for layer in inner])
     return {
         "model": card.name,

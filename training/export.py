@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.card import SCHEMA_VERSION, Card
+from service.card import SCHEMA_VERSION, Card, Normal, Spread
 from service.encoding import contrast, encode
 from service.engine.base import ByStep, SteppingEngine
 from service.engine.onnxruntime import OnnxruntimeEngine
@@ -73,7 +73,7 @@ def export(
         check_parity(network, engine, self_check, max_steps)
         images, labels = validation
         trial = simulate(engine, images, CALIBRATION_SEED, max_steps, progress=progress)
-    card = _calibrated(draft, trial, labels)
+    card = _calibrated(draft, trial, images, labels)
     trained = {
         "command": command,
         "settings": settings.as_dict(),
@@ -132,7 +132,7 @@ def export_ann(
         engine = OnnxruntimeEngine(Path(temporary))
         check_ann(network, engine, validation[0][:SELF_CHECK_IMAGES])
         trial = simulate(engine, validation[0], CALIBRATION_SEED, 1)
-    card = _calibrated(draft, trial, validation[1])
+    card = _calibrated(draft, trial, *validation)
     trained = {**trained, "commit": _commit(), "torch": torch.__version__}
     card = Card.model_validate({**card.model_dump(), "training": trained})
     folder.mkdir(parents=True, exist_ok=True)
@@ -264,7 +264,16 @@ def v_thresholds(network: SpikingNetwork) -> dict[str, list[int]]:
     return result | {"tokens": residual}
 
 
-def _calibrated(draft: Card, trial: ByStep, labels: NDArray[np.int64]) -> Card:
+def normal_of(images: NDArray[np.uint8], confidence: NDArray[np.float64]) -> Normal:
+    """What is normal. images uint8 [N, 28, 28]; confidence [N] of their answers."""
+
+    def spread(values: NDArray[np.float64]) -> Spread:
+        return Spread(mean=round(float(values.mean()), 6), std=round(float(values.std()), 6))
+
+    return Normal(brightness=spread(images.mean((1, 2))), confidence=spread(confidence))
+
+
+def _calibrated(draft: Card, trial: ByStep, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Card:
     """Fit scales and confidence on validation; note normal rates and validation accuracy."""
     evidence = trial.potentials.cumsum(0) * draft.potential_scale  # [T, N, 10] logits
     scale = [fit_scale(step, labels) for step in evidence]
@@ -276,8 +285,7 @@ def _calibrated(draft: Card, trial: ByStep, labels: NDArray[np.int64]) -> Card:
     ran = np.arange(len(scale))[:, None] < stopped.steps  # [T, N]
     layers = []
     for layer in draft.layers:
-        neurons = float(np.prod(layer.shape))
-        rate = (trial.spikes[layer.name] * ran).sum(0) / (stopped.steps * neurons)  # [N], by image
+        rate = (trial.spikes[layer.name] * ran).sum(0) / (stopped.steps * layer.size)  # [N], by image
         rates = {"normal_rate": round(float(rate.mean()), 6), "normal_rate_std": round(float(rate.std()), 6)}
         layers.append({**layer.model_dump(), **rates})
     accuracy = {
@@ -293,6 +301,7 @@ def _calibrated(draft: Card, trial: ByStep, labels: NDArray[np.int64]) -> Card:
             **draft.model_dump(),
             "layers": layers,
             "calibration": calibration,
+            "normal": normal_of(images, stopped.probabilities.max(-1)).model_dump(),
             "accuracy": {"validation": accuracy},
         }
     )

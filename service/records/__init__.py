@@ -3,7 +3,7 @@
 from service.records.query import CursorError, Filter, Order, Page
 from service.records.record import Ids, Record, first_id, time_of
 from service.records.store import DatabaseURLError, RecordError, Store, StoreError
-from service.records.writer import Recorder, RecorderState
+from service.records.writer import Promise, Recorder, RecorderState
 
 __all__ = [
     "CursorError",
@@ -12,6 +12,7 @@ __all__ = [
     "Ids",
     "Order",
     "Page",
+    "Promise",
     "Record",
     "RecordError",
     "Recorder",

@@ -18,6 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError
 
 VERSION_TABLE = "records_version"
+_EXPECTED = "expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
 _MIGRATIONS = "service.records:migrations"  # Alembic looks it up as a package, wherever that is installed
 _UPGRADE_LOCK = 0x5350494B45  # "SPIKE": a number for PostgreSQL's advisory locks
 _LONGEST_QUERY = 30  # seconds
@@ -91,8 +92,9 @@ class Database:
                 f"expected the driver {self.url.drivername} to be installed "
                 f"(pip install 'spikehead[postgres]'), got: {error}"
             ) from error
-        except ArgumentError as error:
-            raise DatabaseURLError(f"expected a URL of a database, got: {error}") from error
+        except (ArgumentError, TypeError, ValueError) as error:  # of what a driver makes of it
+            said = str(error).partition("\n")[0]
+            raise DatabaseURLError(f"{_EXPECTED}, got one that cannot be used: {said}") from error
 
     def _sqlite(self) -> Engine:
         engine = create_engine(self.url, connect_args={"timeout": self._patience}, **_CONNECTIONS)
@@ -150,10 +152,10 @@ class Database:
 
 def _parsed(url: str) -> URL:
     """Raises DatabaseURLError. The driver may be left out."""
-    expected = "expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+    expected = _EXPECTED
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # not shown: there may be a password in it
         raise DatabaseURLError(f"{expected}, got something that is no URL") from None
     if parsed.drivername in ("postgres", "postgresql"):
@@ -164,6 +166,10 @@ def _parsed(url: str) -> URL:
         not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:")
     ):
         raise DatabaseURLError(f"{expected}, got SQLite without a plain file")
+    if parsed.get_backend_name() == "sqlite" and (parsed.query or parsed.host or parsed.username):
+        raise DatabaseURLError(f"{expected}, got SQLite with a host or with options")
+    if parsed.get_backend_name() == "sqlite" and (parsed.database or "").startswith("~"):
+        raise DatabaseURLError(f"{expected}, got a file in ~, which only a shell knows")
     return parsed
 
 

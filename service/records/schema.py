@@ -78,21 +78,44 @@ def row(record: Record) -> dict[str, Any]:
     }
 
 
+LARGE = ("image", "answer")
+"""Columns that a list does not need."""
+
+
+class DamagedError(ValueError):
+    """A row is not one that this service wrote. The message names its id."""
+
+
 def record(row: RowMapping) -> Record:
-    """The record of a row of the table."""
-    return Record(
-        id=row["id"],
-        time=row["time"],
-        model=row["model"],
-        model_version=row["model_version"],
-        image=zlib.decompress(row["image"]),
-        seed=row["seed"] % _TURN,
-        prediction=row["prediction"],
-        confidence=row["confidence"],
-        steps_used=row["steps_used"],
-        stopped_by=row["stopped_by"],
-        answer=zlib.decompress(row["answer"]),
-    )
+    """The record of a row of the table; what was not selected is empty. Raises DamagedError."""
+    try:
+        return Record(
+            id=row["id"],
+            time=float(row["time"]),
+            model=_text(row["model"]),
+            model_version=_text(row["model_version"]),
+            image=_decompressed(row, "image"),
+            seed=int(row["seed"]) % _TURN,
+            prediction=int(row["prediction"]),
+            confidence=float(row["confidence"]),
+            steps_used=int(row["steps_used"]),
+            stopped_by=_text(row["stopped_by"]),
+            answer=_decompressed(row, "answer"),
+        )
+    except (TypeError, ValueError, zlib.error) as error:
+        raise DamagedError(
+            f"the record {row['id']} is damaged (DELETE it, or restore it): {error}"
+        ) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {type(value).__name__}")
+    return value
+
+
+def _decompressed(row: RowMapping, column: str) -> bytes:
+    return zlib.decompress(row[column]) if column in row else b""
 
 
 def _compressed(data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import zlib
@@ -20,6 +21,8 @@ from service.records.record import Record, first_id, is_id
 from service.records.search import Search
 
 __all__ = ["DatabaseURLError", "RecordError", "Store", "StoreError"]
+
+log = logging.getLogger("spikehead")
 
 _CHUNK = 1_000  # records deleted in one transaction: others get to write in between
 _BREATH = 0.01  # seconds between two such transactions
@@ -73,9 +76,10 @@ class Store:
             if self._database.identity() != written_to:
                 raise OSError("the file was removed or replaced while it was written to")
 
-    def page(self, wanted: Filter, page: Page) -> tuple[list[Record], str | None]:
+    def page(self, wanted: Filter, page: Page, whole: bool = True) -> tuple[list[Record], str | None]:
         """At most `page.limit` records that match, and the cursor of the page that follows, None at the end.
 
+        Without `whole`, image and answer are left empty, and not read. A damaged record is left out, and logged.
         Raises CursorError and StoreError.
         """
         search = Search(wanted, page)
@@ -83,10 +87,14 @@ class Store:
             found = search.positions(connection)
             shown = found[: page.limit]
             identifiers = [one.id for one in shown]
-            rows = connection.execute(
-                select(schema.records).where(schema.records.c.id.in_(identifiers))
-            ).mappings()
-            records = {row["id"]: schema.record(row) for row in rows}
+            columns = [one for one in schema.records.c if whole or one.name not in schema.LARGE]
+            rows = connection.execute(select(*columns).where(schema.records.c.id.in_(identifiers))).mappings()
+            records = {}
+            for row in rows:
+                try:
+                    records[row["id"]] = schema.record(row)
+                except schema.DamagedError as error:
+                    log.warning("%s", error)
         more = bool(shown) and len(found) > page.limit
         # a record may have been deleted since its id was found
         return (
@@ -101,7 +109,10 @@ class Store:
                 statement = select(schema.records).where(schema.records.c.id == identifier)
                 row = connection.execute(statement).mappings().one_or_none()
                 if row is not None:
-                    return schema.record(row)
+                    try:
+                        return schema.record(row)
+                    except schema.DamagedError as error:
+                        raise StoreError(str(error)) from error
         raise KeyError(identifier)
 
     def delete(self, identifier: str) -> bool:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -44,13 +44,35 @@ class RecorderState:
     dropped: int  # never written: the queue was full, or the database refused the record
 
 
-class _Waiter:
-    """Someone who waits until the records from number `first` up to `last`, exclusive, are written."""
+class Promise:
+    """Records from number `first` up to `last`, exclusive, will be written, or will not be."""
 
     def __init__(self, first: int, last: int) -> None:
         self.first, self.last = first, last
         self.stored = True
-        self.done = threading.Event()
+        self._done = threading.Event()
+        self._told: Callable[[bool], None] | None = None
+        self._lock = threading.Lock()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether they are on disk; False after `timeout` seconds, when they may still be written later."""
+        return self._done.wait(timeout) and self.stored
+
+    def then(self, told: Callable[[bool], None]) -> None:
+        """Calls `told(stored)` once it is known, from any thread; at once where it is known already."""
+        with self._lock:
+            if not self._done.is_set():
+                self._told = told
+                return
+        told(self.stored)
+
+    def settle(self) -> None:
+        """It is known now."""
+        with self._lock:
+            self._done.set()
+            told = self._told
+        if told is not None:
+            told(self.stored)
 
 
 class Recorder:
@@ -84,7 +106,7 @@ class Recorder:
         self._changed = threading.Condition()  # guards all below; never held while the store works
         self._waiting: deque[Record] = deque()  # the group that is being written stays in it until it is
         self._settled = 0  # records that have left the queue
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: deque[Promise] = deque()
         self._hurry = False  # someone waits: do not linger, do not pause
         self._full = False
         self._trouble: str | None = None
@@ -105,18 +127,21 @@ class Recorder:
         with self._changed:
             return self._take(records)
 
-    def add_and_wait(self, records: Sequence[Record], timeout: float) -> bool:
-        """Takes records and waits until they are on disk: True once they are.
+    def add_promised(self, records: Sequence[Record]) -> Promise | None:
+        """Takes records, to be written at once, and says later whether they are on disk. None where there is no room.
 
-        False where there is no room, where writing fails, or after `timeout` seconds. In the last two cases the
-        records stay in the queue and may be written later.
+        Where writing fails, the promise is broken; the records stay in the queue and may be written later.
         """
         with self._changed:
             first = self._settled + len(self._waiting)
             if not self._take(records):
-                return False
-            waiter = self._wait_for(first, first + len(records))
-        return waiter.done.wait(timeout) and waiter.stored
+                return None
+            return self._wait_for(first, first + len(records))
+
+    def add_and_wait(self, records: Sequence[Record], timeout: float) -> bool:
+        """The same, and waits for it: True once they are on disk."""
+        promise = self.add_promised(records)
+        return promise is not None and promise.wait(timeout)
 
     def flush(self, timeout: float) -> bool:
         """Waits until all that was added so far is on disk, so that who asks the store next finds it.
@@ -129,7 +154,7 @@ class Recorder:
             if self._trouble is not None:
                 return False
             waiter = self._wait_for(self._settled, self._settled + len(self._waiting))
-        return waiter.done.wait(timeout) and waiter.stored
+        return waiter.wait(timeout)
 
     @property
     def state(self) -> RecorderState:
@@ -166,10 +191,10 @@ class Recorder:
             self._changed.notify()
         return True
 
-    def _wait_for(self, first: int, last: int) -> _Waiter:
-        waiter = _Waiter(first, last)
+    def _wait_for(self, first: int, last: int) -> Promise:
+        waiter = Promise(first, last)
         if first == last:
-            waiter.done.set()
+            waiter.settle()
             return waiter
         self._waiters.append(waiter)
         self._hurry = True
@@ -240,7 +265,7 @@ class Recorder:
                 if not stored and waiter.first < self._settled and waiter.last > begin:
                     waiter.stored = False
                 if waiter.last <= self._settled:
-                    waiter.done.set()
+                    waiter.settle()
                     self._waiters.remove(waiter)
 
     def _prune_is_due(self) -> bool:
@@ -272,7 +297,7 @@ class Recorder:
     def _release(self) -> None:
         for waiter in self._waiters:
             waiter.stored = False
-            waiter.done.set()
+            waiter.settle()
         self._waiters.clear()
 
     def _wait_for_work(self) -> bool:

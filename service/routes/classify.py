@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial, reduce
 from operator import add
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
@@ -17,7 +17,7 @@ from service.classification import Decoded, Event
 from service.errors import Problem
 from service.options import shown
 from service.problems import problem_document
-from service.requests import note, query_of, request_id
+from service.requests import note, prefers, query_of, request_id
 from service.routes.common import JSON, service_of, turn
 
 router = APIRouter()
@@ -58,6 +58,7 @@ async def _body(request: Request, limit: int) -> bytes:
         schemas.CLASSIFICATION,
         openapi.CLASSIFY_PROBLEMS,
         "What the network made of it",
+        {EVENTS: {"schema": {"type": "string"}, "example": openapi.STREAM}},
     ),
     openapi_extra={"parameters": openapi.option_parameters(), "requestBody": openapi.classify_body()},
 )
@@ -78,13 +79,14 @@ async def classify(request: Request) -> Response:
     data = await _body(request, service.settings.max_body)
     content_type = request.headers.get("content-type", "")
     query = query_of(request.scope)
-    if EVENTS in request.headers.get("accept", ""):
+    if prefers(request.headers.get("accept", ""), EVENTS, JSON):
         async with turn(request):
             events = await service.work(classifier.open_stream, content_type, query, data)
         return StreamingResponse(_as_events(request, events), media_type=EVENTS, headers=UNBUFFERED)
     async with turn(request) as mine:
         answered = await service.work(classifier.classify, content_type, query, data)
     note(request.scope, answered.account, mine.waited_ms)
+    await service.kept(answered.promise)
     return Response(answered.body, media_type=JSON)
 
 
@@ -95,6 +97,8 @@ async def _as_events(request: Request, events: Iterator[Event]) -> AsyncIterator
         try:
             async with turn(request) as mine:
                 event = await service.work(next, events, None)
+            if event is not None:
+                await service.kept(event.promise)
         except Problem as problem:
             event = Event("problem", problem_document(problem, request_id(request.scope)))
         if event is None:
@@ -139,6 +143,8 @@ async def classify_batch(request: Request) -> Response:
         jobs = [partial(classifier.simulate, batch, pictures, part) for part in portions]
         answers = await _in_parallel(request, jobs)
     note(request.scope, reduce(add, [one.account for one in answers]), mine.waited_ms)
+    for one in answers:
+        await service.kept(one.promise)
     return Response(b'{"results":[' + b",".join(one.body for one in answers) + b"]}", media_type=JSON)
 
 
@@ -146,6 +152,14 @@ async def _still_there(request: Request) -> None:
     """Raises ClientDisconnect where nobody waits for the answer any more."""
     if await request.is_disconnected():
         raise ClientDisconnect
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _leaves(one)
+        else:
+            yield one
 
 
 async def _in_parallel(request: Request, jobs: Sequence[Callable[[], T]]) -> list[T]:
@@ -165,4 +179,6 @@ async def _in_parallel(request: Request, jobs: Sequence[Callable[[], T]]) -> lis
                 group.create_task(work_off())
     except* ClientDisconnect:
         raise ClientDisconnect from None
+    except* Problem as problems:  # of several, the answer tells one
+        raise next(_leaves(problems)) from None
     return [results[index] for index in range(len(jobs))]

@@ -13,6 +13,9 @@ from fastapi import Request, Response
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
+from service.errors import Problem
+from service.guard.admission import Admission
+from service.options import shown
 from service.runtime import Service
 
 JSON = "application/json"
@@ -31,12 +34,13 @@ class Turn:
 
 
 @asynccontextmanager
-async def turn(request: Request) -> AsyncIterator[Turn]:
-    """The request's turn. Its body must have been read.
+async def turn(request: Request, admission: Admission | None = None) -> AsyncIterator[Turn]:
+    """The request's turn; default: among those that classify. Its body must have been read.
 
     Raises Problem where too many wait, ClientDisconnect where its client goes while it waits.
     """
-    admission, mine = service_of(request).admission, Turn()
+    admission = admission or service_of(request).admission
+    mine = Turn()
     place = admission.enter()
     if place is not None:
         began = time.perf_counter()
@@ -62,6 +66,22 @@ async def _gone(request: Request) -> None:
     """Returns once nobody waits for the answer any more."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def each_option_once(request: Request) -> None:
+    """Raises Problem where the query gives an option twice, or any where the route has none."""
+    known = {parameter.name for parameter in request.scope["route"].dependant.query_params}
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if not known:
+            raise Problem("unknown-option", "no options", shown(name))
+        if name in given:
+            raise Problem(
+                "conflicting-option",
+                f"one value of {shown(name)}",
+                f"{shown(given[name])} and {shown(value)}",
+            )
+        given[name] = value
 
 
 def json(content: Any) -> Response:

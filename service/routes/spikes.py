@@ -7,19 +7,20 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic_core import to_json
 
 from service import openapi, schemas
 from service.errors import Problem
 from service.options import shown
 from service.records import CursorError, Filter, Page, Record
-from service.replay import parts_of, replay
-from service.routes.common import JSON, json, service_of, turn
+from service.replay import parts_of, replay, same_model
+from service.requests import prefers
+from service.routes.common import JSON, each_option_once, json, service_of, turn
 from service.schemas import FigureQuery, ForgetQuery, RecentQuery, ReplayQuery, StatisticsQuery
 from service.statistics import neurons_of, statistics
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(each_option_once)])
 
 NPZ = "application/x-npz"
 Identifier = Annotated[str, Path(alias="id", examples=[schemas.ID])]
@@ -30,11 +31,13 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _seconds(time: datetime | None) -> float | None:
-    """Unix time; without a zone it is UTC."""
-    if time is None:
-        return None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+def _since(time: datetime | None) -> float | None:
+    return None if time is None else time.timestamp()
+
+
+def _until(time: datetime | None) -> float | None:
+    """Times are shown in whole milliseconds: up to one is up to the end of it."""
+    return None if time is None else time.timestamp() + 0.001
 
 
 def _summary(record: Record) -> dict[str, Any]:
@@ -56,9 +59,7 @@ def _summary(record: Record) -> dict[str, Any]:
     tags=["spikes"],
     summary="Recent requests",
     response_class=Response,
-    responses=openapi.answers(
-        schemas.RequestList, schemas.REQUESTS, [*_OPTIONS, "records-away"], "A page, newest first"
-    ),
+    responses=openapi.answers(schemas.RequestList, schemas.REQUESTS, [*_OPTIONS, "records-away"], "A page"),
 )
 async def recent_requests(request: Request, query: Annotated[RecentQuery, Query()]) -> Response:
     """What was classified, newest first or least sure first, a page at a time."""
@@ -67,12 +68,14 @@ async def recent_requests(request: Request, query: Annotated[RecentQuery, Query(
         prediction=query.prediction,
         confidence_below=query.confidence_below,
         steps_at_least=query.steps_at_least,
-        since=_seconds(query.since),
-        until=_seconds(query.until),
+        since=_since(query.since),
+        until=_until(query.until),
     )
     page = Page(limit=query.limit, before=query.before, order=query.order)
     try:
-        records, following = await service_of(request).past(lambda store: store.page(wanted, page))
+        records, following = await service_of(request).past(
+            lambda store: store.page(wanted, page, whole=False)
+        )
     except CursorError as error:
         raise Problem("invalid-option", "before: `next` of an earlier page", shown(query.before)) from error
     return json({"requests": [_summary(record) for record in records], "next": following})
@@ -89,9 +92,9 @@ async def recent_requests(request: Request, query: Annotated[RecentQuery, Query(
 )
 async def forget_requests(request: Request, query: Annotated[ForgetQuery, Query()]) -> Response:
     """Delete all records up to a time."""
-    until = _seconds(query.until)
+    until = _until(query.until)
     assert until is not None
-    return json({"deleted": await service_of(request).past(lambda store: store.delete_until(until))})
+    return json({"deleted": await service_of(request).past(lambda store: store.delete_until(until), True)})
 
 
 @router.get(
@@ -113,7 +116,7 @@ async def request_statistics(request: Request, query: Annotated[StatisticsQuery,
     """
     service = service_of(request)
     simulator = service.models.get(query.model or service.models.default)
-    wanted = Filter(model=simulator.card.name, since=_seconds(query.since), until=_seconds(query.until))
+    wanted = Filter(model=simulator.card.name, since=_since(query.since), until=_until(query.until))
     page = Page(limit=query.limit, before=None, order="newest")
     found, _ = await service.past(lambda store: store.page(wanted, page))
     records = [record for record in found if record.model_version == simulator.card.version]
@@ -122,8 +125,8 @@ async def request_statistics(request: Request, query: Annotated[StatisticsQuery,
         neurons = neurons_of(records[: query.replays], simulator.engine)
         return statistics(records, simulator.card, neurons)
 
-    async with turn(request):
-        return json(await service.work(work))
+    async with turn(request, service.insights):
+        return json(await service.look(work))
 
 
 async def _stored(request: Request, identifier: str) -> Record:
@@ -153,6 +156,7 @@ async def _stored(request: Request, identifier: str) -> Record:
             "not-ready",
         ],
         "The picture as the network saw it, its answer, and what a replay shows",
+        {NPZ: {"schema": {"type": "string", "format": "binary"}, "example": "(numpy's arrays)"}},
     ),
 )
 async def stored_request(
@@ -165,17 +169,17 @@ async def stored_request(
     parts = parts_of(query.include)
     record = await _stored(request, identifier)
     service = service_of(request)
-    as_npz = NPZ in request.headers.get("accept", "")
+    as_npz = prefers(request.headers.get("accept", ""), NPZ, JSON)
     if as_npz:
-        async with turn(request):
-            found = await service.work(lambda: replay(record, service.models).arrays(parts))
+        async with turn(request, service.insights):
+            found = await service.look(lambda: replay(record, service.models).arrays(parts))
         name = f'attachment; filename="{record.id}.npz"'
         return Response(found, media_type=NPZ, headers={"Content-Disposition": name})
     pixels = [list(record.image[start : start + 28]) for start in range(0, len(record.image), 28)]
     document: dict[str, Any] = {"time": _time(record.time), "pixels": pixels}
     if parts:
-        async with turn(request):
-            document |= await service.work(lambda: replay(record, service.models).document(parts))
+        async with turn(request, service.insights):
+            document |= await service.look(lambda: replay(record, service.models).document(parts))
     head = to_json(document)
     return Response(head[:-1] + b',"answer":' + record.answer[:-1] + b',"recorded":true}}', media_type=JSON)
 
@@ -191,7 +195,7 @@ async def stored_request(
 )
 async def forget_request(request: Request, identifier: Identifier) -> Response:
     """Delete its record."""
-    if not await service_of(request).past(lambda store: store.delete(identifier)):
+    if not await service_of(request).past(lambda store: store.delete(identifier), True):
         raise Problem("unknown-request", "the id of a recent request (see GET /spikes)", shown(identifier))
     return Response(status_code=204)
 
@@ -231,12 +235,13 @@ async def figure_of_request(
     request: Request, identifier: Identifier, query: Annotated[FigureQuery, Query()]
 ) -> Response:
     """A stage of the replayed run as a picture, drawn as `python -m training figures` does."""
+    service = service_of(request)
+    record = await _stored(request, identifier)
+    same_model(record, service.models)
     if find_spec("matplotlib") is None:
         raise Problem("no-figures", "matplotlib (pip install 'spikehead[figures]')", "it is not installed")
-    record = await _stored(request, identifier)
-    service = service_of(request)
-    async with turn(request):
-        found = await service.work(_drawer(query, record, service.models))
+    async with turn(request, service.insights):
+        found = await service.look(_drawer(query, record, service.models))
     media_type = "image/svg+xml" if query.format == "svg" else "image/png"
     return Response(found, media_type=media_type)
 

@@ -203,7 +203,19 @@ def test_policies(models_folder: Path, tmp_path: Path, policy: str, some: bool) 
     with TestClient(create_app(settings_for(models_folder, tmp_path, record=policy))) as client:
         assert classify(client, 1)["recorded"] is some
         assert len(listed(client)) == int(some)
-        assert classify(client, 1, "record=required")["recorded"] is True
+        response = client.post("/classify?record=required", content=band(1).tobytes(), headers=RAW)
+        assert response.status_code == (200 if some else 503)  # what is off is off
+        assert len(listed(client)) == 2 * int(some)
+
+
+def test_times_are_up_to_their_millisecond(own: TestClient) -> None:
+    """A request's own time, as it is shown, finds it from both sides."""
+    classify(own, 1)
+    (request,) = own.get("/spikes").json()["requests"]
+    time = request["time"]
+    for query in (f"since={time}", f"until={time}", f"since={time}&until={time}"):
+        assert [one["id"] for one in own.get(f"/spikes?{query}").json()["requests"]] == [request["id"]]
+    assert own.delete(f"/spikes?until={time}").json() == {"deleted": 1}
 
 
 def test_a_database_that_is_away(models_folder: Path, tmp_path: Path) -> None:

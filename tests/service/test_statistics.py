@@ -8,14 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.card import Card
+from service.card import Card, Normal, Spread
 from service.records import Record
 from service.simulation import Simulator
 from service.statistics import DRIFT, LEAST, Neurons, neurons_of, statistics
-from tests.service.conftest import band
+from tests.service.conftest import MAX_STEPS, band
 
 
-def answer(steps: int = 2, hidden: int = 4, prediction: int = 3, confidence: float = 0.9) -> dict[str, Any]:
+def answer(
+    steps: int = 2,
+    hidden: int = 4,
+    prediction: int = 3,
+    confidence: float = 0.9,
+    max_steps: int = MAX_STEPS,
+    encoder: str = "bernoulli",
+) -> dict[str, Any]:
     output = [0] * 10
     output[prediction] = steps
     return {
@@ -23,7 +30,9 @@ def answer(steps: int = 2, hidden: int = 4, prediction: int = 3, confidence: flo
         "confidence": confidence,
         "steps_used": steps,
         "stopped_by": "confidence",
-        "encoder": "bernoulli",
+        "encoder": encoder,
+        "max_steps": max_steps,
+        "confidence_threshold": 0.9,
         "spike_counts": {"input": 32 * steps, "layers": {"hidden": hidden}, "output": output},
         "synaptic_operations_by_kind": {"accumulates": 100, "multiply_accumulates": 10},
     }
@@ -86,8 +95,10 @@ def test_figures_by_hand(simulator: Simulator) -> None:
         "stopped_by_confidence": 2,
         "synaptic_operations": {"accumulates": 100.0, "multiply_accumulates": 10.0},
         "energy_nj": pytest.approx((100 * 0.03 + 10 * 0.23) / 1000),
+        "compared": 2,
         "drift": False,
         "drifting_layers": [],
+        "drift_reasons": [],
     }
     assert found["layers"][0]["firing_rate"] == pytest.approx(32 / 784)
     assert found["layers"][2]["firing_rate"] == pytest.approx(1 / 10)
@@ -103,6 +114,41 @@ def test_drift(simulator: Simulator, count: int, hidden: int, drift: bool) -> No
     found = statistics([record(i, hidden=hidden) for i in range(count)], card)
     assert abs((hidden / 20 - 0.1) / 0.1) != DRIFT
     assert (found["drift"], found["drifting_layers"]) == (drift, ["hidden"] if drift else [])
+
+
+@pytest.mark.parametrize("unusual", [{"max_steps": 3}, {"encoder": "regular"}])
+def test_requests_that_ask_for_other_than_usual_are_not_compared(
+    simulator: Simulator, unusual: dict[str, Any]
+) -> None:
+    """Other steps, or evenly spaced spikes, have other rates on the same pictures."""
+    card = with_normal(simulator.card, 0.1, 0.1)
+    drifting = [record(i, hidden=8) for i in range(LEAST - 1)]
+    found = statistics([*drifting, record(99, hidden=8, **unusual)], card)
+    assert (found["requests"], found["compared"], found["drift"]) == (LEAST, LEAST - 1, False)
+    assert found["layers"][1]["z"] == pytest.approx(3.0)
+    assert found["layers"][1]["firing_rate"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("image", "confidence", "reasons"),
+    [
+        (band(3), 0.9, []),
+        (255 - band(3), 0.9, ["brightness"]),
+        (band(3), 0.75, ["confidence"]),
+        (band(3), 1.0, []),  # surer than usual is no drift
+        (np.zeros((28, 28), np.uint8), 0.5, ["brightness", "confidence"]),
+    ],
+)
+def test_pictures_and_answers_as_a_whole(
+    simulator: Simulator, image: np.ndarray, confidence: float, reasons: list[str]
+) -> None:
+    grey = float(band(3).mean())
+    normal = Normal(brightness=Spread(mean=grey, std=grey / 2.5), confidence=Spread(mean=0.9, std=0.1))
+    card = simulator.card.model_copy(update={"normal": normal})
+    records = [record(i, image=image, confidence=confidence) for i in range(LEAST)]
+    found = statistics(records, card)
+    assert (found["drift"], found["drift_reasons"]) == (bool(reasons), reasons)
+    assert statistics(records[1:], card)["drift"] is False  # too few to say
 
 
 def test_an_empty_window(simulator: Simulator) -> None:

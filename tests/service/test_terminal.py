@@ -526,7 +526,7 @@ def test_columns_that_do_not_fit_are_left_out(
 def test_options_of_the_list(service: Service) -> None:
     service.says({"requests": [], "next": None})
     result = run("spikes", "--url", service.url, "--limit", "1000", "--model", "a b&c", "--low-confidence")
-    assert (result.exit_code, result.stdout) == (0, "no requests yet\n")
+    assert (result.exit_code, result.stdout) == (0, "no requests to a model named a b&c yet\n")
     assert service.asked == ["/spikes?limit=1000&model=a+b%26c&order=confidence"]
     assert {"limit", "model", "order"} <= set(schemas.RecentQuery.model_fields)
     assert run("spikes", "--limit", "1001").exit_code == EXIT_SETTINGS
