@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 START_LIMIT = 60.0  # seconds
+LOG_SHOWN = 2000  # characters
 
 
 def free_port() -> int:
@@ -72,3 +78,105 @@ def uvicorn(app: str) -> Iterator[int]:
     arguments = ["--port", str(port), "--log-level", "warning", "--no-access-log"]
     with started(["-m", "uvicorn", f"benchmarks.bare:{app}", *arguments], port):
         yield port
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A running `python -m service serve` that may be signalled, killed and looked into. Linux only."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def wait_until_ready(self) -> float:
+        """The time (of `time.monotonic`) of the first 200 of /health/ready. Raises RuntimeError without one."""
+        deadline = time.monotonic() + START_LIMIT
+        while self.process.poll() is None and time.monotonic() < deadline:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            with suppress(OSError, http.client.HTTPException):
+                connection.request("GET", "/health/ready")
+                if connection.getresponse().status == 200:
+                    return time.monotonic()
+            connection.close()
+            time.sleep(0.005)
+        raise RuntimeError(f"expected the service to be ready within {START_LIMIT:.0f} s, it is not")
+
+    def processes(self) -> list[int]:
+        """The process and all that descend from it."""
+        parents: dict[int, int] = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # it has ended meanwhile
+                parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        found = [self.process.pid]
+        for pid in found:
+            found.extend(child for child, parent in parents.items() if parent == pid)
+        return found
+
+    def resident(self) -> float:
+        """Megabytes resident, of all processes together."""
+        return sum(_resident(pid) for pid in self.processes()) / 1000
+
+    def seconds_of_processor(self) -> float:
+        """Processor time used so far, of all processes together."""
+        ticks = 0
+        for pid in self.processes():
+            with suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _resident(pid: int) -> float:
+    """Kilobytes (of 1000 bytes); 0 for a process that has ended."""
+    try:
+        found = re.search(r"^Rss:\s+(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    except OSError:
+        return 0.0
+    return int(found[1]) * 1.024 if found else 0.0
+
+
+@contextmanager
+def launched(**environment: str) -> Iterator[Serving]:
+    """The service in a process group of its own, just started, recording into a file that goes away.
+
+    It sees no SPIKEHEAD_* variable but these. The first error that it logs is shown afterwards.
+    """
+    port = free_port()
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        settings = {
+            "SPIKEHEAD_PORT": str(port),
+            "SPIKEHEAD_LOG_LEVEL": "warning",
+            "SPIKEHEAD_DATABASE_URL": f"sqlite:///{folder}/records.db",
+            **environment,
+        }
+        others = {name: value for name, value in os.environ.items() if not name.startswith("SPIKEHEAD_")}
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service", "serve"],
+                env={**others, **settings},
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield Serving(port, process, log)
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # workers, where the process has left some
+            process.wait()
+            text = log.read_text("utf-8", "replace")
+            found = re.search(r"ERROR|Traceback", text)
+            if found:
+                print(f"the service logged:\n{text[found.start() :][:LOG_SHOWN]}", file=sys.stderr)
+
+
+@contextmanager
+def ready(**environment: str) -> Iterator[Serving]:
+    """The service, ready."""
+    with launched(**environment) as serving:
+        serving.wait_until_ready()
+        yield serving

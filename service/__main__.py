@@ -77,11 +77,14 @@ def serve(
 def _serve_alone(settings: Settings) -> None:
     from service.card import ModelError
     from service.server.worker import Worker, app_of
+    from service.telemetry.traces import TracesError
 
     try:
         app = app_of(settings)
     except ModelError as error:
         raise _exit(EXIT_MODEL, error) from None
+    except TracesError as error:
+        raise _exit(EXIT_SETTINGS, error) from None
     Worker(settings, app).run()
 
 

@@ -30,6 +30,7 @@ from service.requests import GONE, REQUEST_ID, note_problem
 from service.routes import router
 from service.runtime import Service
 from service.settings import Settings, listed, load_settings
+from service.telemetry import traces
 from service.version import VERSION
 
 log = logging.getLogger("spikehead")
@@ -46,7 +47,8 @@ Every error is an `application/problem+json` document (RFC 9457) with a stable `
 def create_app(settings: Settings | None = None, models: Models | None = None) -> FastAPI:
     """The service with these settings (default: from the environment) and models (default: loaded at startup).
 
-    Startup fails with ModelError where a model cannot be used.
+    Startup fails with ModelError where a model cannot be used. Raises TracesError where traces are asked for and
+    OpenTelemetry is not installed.
     """
     service = Service(settings or load_settings())
 
@@ -79,6 +81,10 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
     page.add_routes(app)
     app.add_middleware(ExpressLane, service=service)
     _protect(app, service.settings)
+    if service.settings.traces:
+        spans = traces.provider()
+        app.add_middleware(traces.TracesMiddleware, spans=spans)
+        service.at_end(spans.shutdown)
     app.add_middleware(RequestMiddleware, service=service)  # the last one added is the outermost
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)

@@ -54,6 +54,7 @@ class Service:
         self.insights = Admission(LOOKING, settings.max_queue)
         self.ending = False  # it answers what comes, and says that it is not ready
         self.refused_models: str | None = None  # why the newest version of the models does not answer
+        self._last: list[Callable[[], None]] = []
         self._store: Store | None = None
         self._recorder: Recorder | None = None
         self._classifier: Classifier | None = None
@@ -86,6 +87,10 @@ class Service:
         self._classifier = Classifier(models, self.recorder, self.settings)
         self.metrics.show(models)
 
+    def at_end(self, last: Callable[[], None]) -> None:
+        """To be called when the service has stopped."""
+        self._last.append(last)
+
     def publish(self) -> None:
         """Brings the metrics up to date."""
         if self._classifier is not None and self._recorder is not None:
@@ -106,6 +111,8 @@ class Service:
         if self._store is not None:
             self._store.close()
             self._store = None
+        for last in self._last:
+            last()
 
     @property
     def classifier(self) -> Classifier:

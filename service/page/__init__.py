@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from service.errors import Problem
 from service.options import shown
+from service.requests import note_route
 
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -34,6 +35,7 @@ HEADERS = {
 INDEX_POLICY = f"{POLICY}; style-src 'self' 'unsafe-inline'"
 """plotly writes its own styles into the page; scripts stay strict."""
 
+PARTS = "/page/{name}"
 PLOTLY = "plotly.js"
 PLOTLY_SECONDS = 7 * 24 * 3600
 """plotly's script changes only where its package is updated: browsers keep it so long without asking."""
@@ -105,6 +107,7 @@ def _unchanged(request: Request, etag: str, headers: dict[str, str]) -> Response
 
 def _plotly_script(request: Request) -> Response:
     """In a worker thread, as it is no coroutine: reading and compressing would hold up others."""
+    note_route(request.scope, PARTS)
     script = plotly()
     headers = {
         **HEADERS,
@@ -136,12 +139,15 @@ def add_routes(app: FastAPI) -> None:
         return Response(file.content, media_type=file.media_type, headers=headers)
 
     async def index(request: Request) -> Response:
+        note_route(request.scope, "/")
         return answer(request, "index.html", INDEX_POLICY)
 
     async def documentation(request: Request) -> Response:
+        note_route(request.scope, "/docs")
         return answer(request, "docs.html")
 
     async def part(request: Request) -> Response:
+        note_route(request.scope, PARTS)
         return answer(request, request.path_params["name"])
 
     app.router.routes.extend(
@@ -149,6 +155,6 @@ def add_routes(app: FastAPI) -> None:
             Route("/", index, include_in_schema=False),
             Route("/docs", documentation, include_in_schema=False),
             Route(f"/page/{PLOTLY}", _plotly_script, include_in_schema=False),
-            Route("/page/{name}", part, include_in_schema=False),
+            Route(PARTS, part, include_in_schema=False),
         ]
     )

@@ -19,8 +19,6 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from service.app import create_app
-from service.registry import load_models
 from service.server.protocol import ProblemProtocol
 from service.settings import Settings
 
@@ -67,18 +65,22 @@ def protocol_of(settings: Settings, app: FastAPI | None) -> type[ProblemProtocol
 
 
 def app_of(settings: Settings) -> FastAPI:
-    """The application, with its models loaded and warmed up. Raises ModelError."""
+    """The application, with its models loaded and warmed up. Raises ModelError and TracesError."""
+    from service.app import (
+        create_app,
+    )  # only who serves needs all of it: the process above several workers does not
+    from service.registry import load_models
+
     return create_app(settings, load_models(settings))
 
 
 class Worker(uvicorn.Server):
-    """Serves until it is told to end. `commanded`: another process gives the signals, once each."""
+    """Serves until it is told to end. `above`: the process that gives the signals, once each, where there is one."""
 
-    def __init__(self, settings: Settings, app: FastAPI, commanded: bool = False) -> None:
+    def __init__(self, settings: Settings, app: FastAPI, above: int | None = None) -> None:
         super().__init__(config_of(settings, app))
         self._settings, self._app = settings, app
-        self._commanded = commanded
-        self._parent = os.getppid()
+        self._above = above
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @contextlib.contextmanager
@@ -86,7 +88,7 @@ class Worker(uvicorn.Server):
         """Unlike uvicorn's, which ends by the signal again: who ends as asked exits with 0."""
         self._loop = asyncio.get_running_loop()
         handlers = {sig: signal.signal(sig, self.handle_exit) for sig in ENDING}
-        if self._commanded:
+        if self._above is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the process above passes it on
         handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._handle_hangup)
         try:
@@ -99,7 +101,7 @@ class Worker(uvicorn.Server):
         """The first signal begins the end, a second one is the end."""
         if not self.should_exit:
             self.should_exit = True
-        elif not self._commanded:
+        elif self._above is None:
             os._exit(128 + sig)
 
     def _handle_hangup(self, sig: int, frame: FrameType | None) -> None:
@@ -109,7 +111,7 @@ class Worker(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """A tenth of a second is over."""
-        if self._commanded and os.getppid() != self._parent:  # nobody is above any more
+        if self._above not in (None, os.getppid()):  # it has died
             self.should_exit = True
         return await super().on_tick(counter)
 

@@ -14,37 +14,47 @@ import tempfile
 import threading
 from types import FrameType
 
-from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from service.card import ModelError
 from service.server.worker import ENDING, Worker, app_of, config_of
 from service.settings import Settings
 from service.telemetry import logs
-from service.telemetry.metrics import share_in
 
 log = logging.getLogger("spikehead")
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""Tells the Prometheus client of worker processes where they share their figures."""
 
 
 class WorkerProcess(Process):
     """One worker as the process above sees it; `target` runs in the worker itself."""
 
     def __init__(self, settings: Settings, sockets: list[socket.socket]) -> None:
-        self._settings = settings  # before the process: it takes this object along
+        self._settings, self._above = settings, os.getpid()  # before the process: it takes this object along
         super().__init__(config_of(settings), sockets)
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Serves on the sockets. Exits with STARTUP_FAILURE where a model cannot be used."""
+        from service.card import ModelError
+        from service.telemetry.traces import TracesError
+
         settings = self._settings
         logs.configure(settings.log_level, settings.log_format)
         try:
-            self._server = Worker(settings, app_of(settings), commanded=True)
-        except ModelError as error:
+            self._server = Worker(settings, app_of(settings), self._above)
+        except (ModelError, TracesError) as error:
             log.error("%s", error)
             raise SystemExit(STARTUP_FAILURE) from None
         threading.Thread(target=self.always_pong, daemon=True).start()
         self._server.run(sockets)
+
+
+def _forget_gauges(process: int) -> None:
+    """What a dead worker had in hand does not count any more; what it had done does."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(process)  # type: ignore[no-untyped-call]
 
 
 class Workers(Multiprocess):
@@ -61,7 +71,7 @@ class Workers(Multiprocess):
     def run(self) -> None:
         """Until a signal, or until a worker cannot start."""
         with tempfile.TemporaryDirectory(prefix="spikehead-metrics-") as folder:
-            share_in(folder)
+            os.environ[SHARED] = folder
             super().run()
         log.info("all workers have ended")
 
@@ -85,7 +95,7 @@ class Workers(Multiprocess):
                 return
             log.error("worker %d has died (%s), another one takes its place", process.pid, process.exitcode)
             if process.pid is not None:
-                mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+                _forget_gauges(process.pid)
             self.processes[index] = self._started()
 
     def terminate_all(self) -> None:

@@ -211,8 +211,3 @@ class Metrics:
             self._operations.labels(name, layer.name, kind).inc(caused)
         self._energy.labels(name, "fp32").inc(energy_nj(**cost, precision="fp32") * 1e-9)
         self._energy.labels(name, "int8").inc(energy_nj(**cost, precision="int8") * 1e-9)
-
-
-def share_in(folder: str) -> None:
-    """Worker processes started from here share their figures in a folder."""
-    os.environ[SHARED] = folder

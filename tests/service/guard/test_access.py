@@ -1,0 +1,154 @@
+"""API keys and rates, through the whole application."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.app import create_app
+from service.guard.access import Keys
+from service.settings import Settings
+from tests.service.conftest import band
+
+RAW = {"Content-Type": "application/octet-stream"}
+
+
+@contextmanager
+def asking(models: Path, folder: Path, **settings: Any) -> Iterator[TestClient]:
+    known = Settings(
+        database_url=f"sqlite:///{folder}/records.db", models=models, default_model="tiny", **settings
+    )
+    with TestClient(create_app(known)) as client:
+        yield client
+
+
+def basic(key: str, name: str = "anyone") -> str:
+    return "Basic " + base64.b64encode(f"{name}:{key}".encode()).decode()
+
+
+@pytest.fixture
+def locked(models_folder: Path, tmp_path: Path) -> Iterator[TestClient]:
+    with asking(models_folder, tmp_path, api_keys="first-key, second:key ,") as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer first-key"},
+        {"Authorization": "bearer  second:key "},
+        {"X-API-Key": "first-key"},
+        {"Authorization": basic("first-key")},
+        {"Authorization": basic("second:key", "")},
+    ],
+)
+def test_a_key_opens_everything(locked: TestClient, headers: dict[str, str]) -> None:
+    for path in ("/", "/docs", "/models", "/spikes", "/metrics", "/openapi.json", "/health/ready"):
+        assert locked.get(path, headers=headers).status_code == 200, path
+    answer = locked.post("/classify", content=band(4).tobytes(), headers=headers | RAW)
+    assert answer.json()["prediction"] == 4
+
+
+@pytest.mark.parametrize(
+    ("headers", "received"),
+    [
+        ({}, "none"),
+        ({"Authorization": "Bearer third"}, "one that is not known"),
+        ({"Authorization": "Bearer "}, "one that is not known"),
+        ({"Authorization": "Bearer first-key,second:key"}, "one that is not known"),
+        ({"Authorization": "Basic !!!"}, "one that is not known"),
+        ({"Authorization": basic("")}, "one that is not known"),
+        ({"Authorization": "Digest first-key"}, "none"),
+        ({"X-API-Key": ""}, "one that is not known"),
+        ({"X-API-Key": "first-keY"}, "one that is not known"),
+        ({"Cookie": "key=first-key"}, "none"),
+    ],
+)
+def test_without_one_only_health_is_open(locked: TestClient, headers: dict[str, str], received: str) -> None:
+    for path in ("/health/live", "/health/ready"):
+        assert locked.get(path, headers=headers).status_code == 200
+    for method, path in (
+        ("GET", "/"),
+        ("GET", "/metrics"),
+        ("GET", "/openapi.json"),
+        ("GET", "/nothing"),
+        ("GET", "/health"),
+        ("POST", "/classify"),
+        ("DELETE", "/spikes?until=2030-01-01"),
+    ):
+        response = locked.request(method, path, headers=headers | RAW, content=band(1).tobytes())
+        assert response.status_code == 401, path
+        assert response.json()["received"] == received
+        assert response.headers["www-authenticate"].startswith("Bearer ")
+        assert "Basic realm=" in response.headers["www-authenticate"]
+        assert response.headers["x-request-id"] == response.json()["request_id"]
+
+
+def test_refusals_are_counted(locked: TestClient) -> None:
+    locked.get("/models")
+    text = locked.get("/metrics", headers={"X-API-Key": "first-key"}).text
+    assert 'spikehead_refused_total{reason="unauthorized"} 1.0' in text
+    assert 'spikehead_requests_total{method="GET",route="other",status="401"} 1.0' in text
+
+
+def test_the_document_says_that_keys_are_needed(locked: TestClient) -> None:
+    document = locked.get("/openapi.json", headers={"X-API-Key": "first-key"}).json()
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "header", "basic"}
+    assert {name for one in document["security"] for name in one} == {"bearer", "header", "basic"}
+    assert document["paths"]["/health/live"]["get"]["security"] == []
+    assert "security" not in document["paths"]["/classify"]["post"]
+
+
+def test_every_key_is_compared() -> None:
+    keys = Keys(["a", "b", "c"])
+    assert [keys.knows(key) for key in (b"a", b"b", b"c", b"d", b"", b"ab")] == [True] * 3 + [False] * 3
+
+
+def test_a_rate_by_address(models_folder: Path, tmp_path: Path) -> None:
+    with asking(models_folder, tmp_path, rate_limit="3/minute") as client:
+        statuses = [client.get("/models", headers={"X-API-Key": str(i)}).status_code for i in range(5)]
+        assert statuses == [200, 200, 200, 429, 429]  # keys that nobody checks are no clients
+        refusal = client.get("/models")
+        assert refusal.json()["type"] == "/problems/rate-limited"
+        assert refusal.json()["expected"] == "at most 3 per 1 minute"
+        assert 1 <= int(refusal.headers["retry-after"]) <= 60
+        assert client.get("/health/ready").status_code == 200  # health is never refused
+
+
+def test_a_rate_by_key(models_folder: Path, tmp_path: Path) -> None:
+    with asking(models_folder, tmp_path, rate_limit="2/minute", api_keys="a,b") as client:
+
+        def statuses(key: str) -> list[int]:
+            return [client.get("/models", headers={"X-API-Key": key}).status_code for _ in range(3)]
+
+        assert statuses("a") == [200, 200, 429]
+        assert statuses("b") == [200, 200, 429]
+        assert statuses("c") == [401] * 3
+
+
+def test_other_pages_may_ask_only_where_they_were_named(models_folder: Path, tmp_path: Path) -> None:
+    wish = {
+        "Origin": "https://lab.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "x-api-key",
+    }
+    with asking(models_folder, tmp_path) as client:
+        assert client.options("/classify", headers=wish).status_code == 405
+        assert "access-control-allow-origin" not in client.get("/models", headers=wish).headers
+    with asking(
+        models_folder, tmp_path, cors_origins="https://lab.example, https://b.example", api_keys="k"
+    ) as client:
+        allowed = client.options("/classify", headers=wish)  # a browser asks without a key
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-origin"] == "https://lab.example"
+        answer = client.get("/models", headers={"X-API-Key": "k", "Origin": "https://b.example"})
+        assert answer.headers["access-control-allow-origin"] == "https://b.example"
+        assert (
+            client.options("/classify", headers=wish | {"Origin": "https://evil.example"}).status_code == 400
+        )

@@ -1,0 +1,214 @@
+"""The end: nothing that was begun is lost, and it comes in time."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sqlite3
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.service.conftest import band
+from tests.service.serving import ask, serving, until
+
+RAW = {"Content-Type": "application/octet-stream"}
+BODY = band(4).tobytes()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_ends_with_0(models_folder: Path, tmp_path: Path, workers: str, end: signal.Signals) -> None:
+    url = f"sqlite:///{tmp_path}/records.db"
+    with serving(models_folder, WORKERS=workers, DATABASE_URL=url) as (port, process):
+        until(port, "/health/ready")
+        assert ask(port, "POST", "/classify", BODY, RAW)[0] == 200
+        began = time.monotonic()
+        process.send_signal(end)
+        assert process.wait(timeout=20) == 0
+        assert time.monotonic() - began < 8  # SPIKEHEAD_SHUTDOWN_GRACE
+    with sqlite3.connect(tmp_path / "records.db") as database:
+        assert database.execute("SELECT count(*) FROM records").fetchone() == (1,)
+
+
+def test_it_says_that_it_is_not_ready_and_still_answers(models_folder: Path) -> None:
+    with serving(models_folder, DRAIN="2") as (port, process):
+        process.send_signal(signal.SIGTERM)
+        until(port, "/health/ready", 503)
+        status, headers, body = ask(port, "GET", "/health/ready")
+        assert (status, json.loads(body)["type"]) == (503, "/problems/shutting-down")
+        status, headers, body = ask(port, "POST", "/classify", BODY, RAW)
+        assert (status, json.loads(body)["prediction"]) == (200, 4)
+        assert headers["connection"] == "close"  # whoever comes again goes elsewhere
+        assert ask(port, "GET", "/health/live")[0] == 200
+        assert process.wait(timeout=20) == 0
+        with pytest.raises(OSError, match=r"refused|reset"):
+            ask(port, "GET", "/health/live")
+
+
+def test_a_request_that_is_being_sent_is_answered(models_folder: Path) -> None:
+    """Its body comes after the signal, and after the drain."""
+    with serving(models_folder, DRAIN="0.2") as (port, process):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.putrequest("POST", "/classify")
+        connection.putheader("Content-Type", "application/octet-stream")
+        connection.putheader("Content-Length", "784")
+        connection.endheaders(BODY[:400])
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1.0)
+        connection.send(BODY[400:])
+        response = connection.getresponse()
+        assert response.status == 200 and json.load(response)["prediction"] == 4
+        assert process.wait(timeout=20) == 0
+
+
+def test_under_load_every_request_is_answered(models_folder: Path) -> None:
+    """Clients on connections that stay: what was sent before the signal gets its answer."""
+    with serving(models_folder) as (port, process):
+        lost: list[str] = []
+        signalled = threading.Event()
+
+        def ask_on() -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            while True:
+                before = not signalled.is_set()
+                try:
+                    connection.request("POST", "/classify?record=no", BODY, RAW)
+                    response = connection.getresponse()
+                    response.read()
+                    if response.status != 200:
+                        lost.append(f"{response.status}")
+                    if response.getheader("connection") == "close":
+                        return
+                except OSError as error:
+                    if before:
+                        lost.append(repr(error))
+                    return
+
+        threads = [threading.Thread(target=ask_on) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        signalled.set()
+        for thread in threads:
+            thread.join(timeout=20)
+        assert process.wait(timeout=20) == 0
+        assert lost == []
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_signal_ends_at_once(models_folder: Path, workers: str) -> None:
+    with serving(models_folder, WORKERS=workers, DRAIN="5", SHUTDOWN_GRACE="10") as (port, process):
+        until(port, "/health/ready")
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 128 + signal.SIGTERM
+        assert time.monotonic() - began < 4
+        time.sleep(0.2)
+        with pytest.raises(OSError, match=r"refused|reset"):
+            ask(port, "GET", "/health/live")
+
+
+def test_a_client_that_never_ends_does_not_keep_it(models_folder: Path) -> None:
+    with (
+        serving(models_folder, SHUTDOWN_GRACE="3", CLIENT_TIMEOUT="60") as (port, process),
+        socket.create_connection(("127.0.0.1", port)) as client,
+    ):
+        client.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\nabc")
+        time.sleep(0.3)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        assert time.monotonic() - began < 3.5
+
+
+def workers_of(process: int) -> set[int]:
+    """Ids of the worker processes: those children that serve."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return {
+        int(child)
+        for child in children
+        if "resource_tracker" not in Path(f"/proc/{child}/cmdline").read_text()
+    }
+
+
+def test_a_worker_that_is_killed_is_replaced(models_folder: Path) -> None:
+    """Its figures stay in the sum."""
+    with serving(models_folder, WORKERS="2") as (port, process):
+        until(port, "/health/ready")
+        while len(before := workers_of(process.pid)) < 2:
+            time.sleep(0.05)
+        for _ in range(20):
+            assert ask(port, "POST", "/classify", BODY, RAW)[0] == 200
+        time.sleep(1.5)  # until all has been published
+        victim = next(iter(before))
+        os.kill(victim, signal.SIGKILL)
+        give_up = time.monotonic() + 10
+        while len(now := workers_of(process.pid) - {victim}) < 2:
+            assert time.monotonic() < give_up
+            with suppress(ConnectionResetError):  # of one that the victim had taken
+                assert ask(port, "GET", "/health/live")[0] == 200  # the other one goes on
+            time.sleep(0.05)
+        assert len(now & before) == 1
+        for _ in range(20):
+            assert ask(port, "POST", "/classify", BODY, RAW)[0] == 200
+        time.sleep(1.5)
+        text = ask(port, "GET", "/metrics")[2].decode()
+        assert 'spikehead_images_total{model="tiny"} 40.0' in text
+        assert 'spikehead_requests_total{method="POST",route="/classify",status="200"} 40.0' in text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+
+
+def test_workers_end_when_nobody_is_above_them(models_folder: Path) -> None:
+    with serving(models_folder, WORKERS="2") as (port, process):
+        until(port, "/health/ready")
+        process.kill()
+        process.wait()
+        give_up = time.monotonic() + 15
+        while True:
+            try:
+                ask(port, "GET", "/health/live")
+            except OSError:
+                break
+            assert time.monotonic() < give_up, "the workers still serve"
+            time.sleep(0.1)
+
+
+def test_a_hangup_reloads_in_every_worker(tmp_path: Path) -> None:
+    from tests.service.conftest import write_model
+
+    models = tmp_path / "models"
+    write_model(models)
+    with serving(models, WORKERS="2", RELOAD_SECONDS="0") as (port, process):
+        until(port, "/health/ready")
+        while len(workers_of(process.pid)) < 2:
+            time.sleep(0.05)
+        time.sleep(1.0)  # until both have their handlers
+        card = models / "tiny" / "card.json"
+        card.write_text(json.dumps(json.loads(card.read_text()) | {"version": "9.9.9"}))
+        process.send_signal(signal.SIGHUP)
+        give_up, streak = time.monotonic() + 15, 0
+        while streak < 20:  # whichever worker answers
+            answer = json.loads(ask(port, "POST", "/classify", BODY, RAW)[2])
+            streak = streak + 1 if answer["model_version"] == "9.9.9" else 0
+            assert time.monotonic() < give_up
+
+
+def test_a_worker_that_cannot_start_ends_all(tmp_path: Path) -> None:
+    from tests.service.test_main import refused
+
+    code, message = refused(MODELS=str(tmp_path), WORKERS="2")
+    assert code == 4
+    assert "expected a model named spiking-mha" in message and "a worker could not start" in message
