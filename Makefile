@@ -15,15 +15,16 @@ print("native engine: built" if native.available() else "native engine: not buil
 endef
 export SAY_ENGINE
 
-.PHONY: help serve setup test check check-code format train bench sanitize clean
+.PHONY: help serve setup test check check-code audit format train bench stress sanitize clean
 
 help:
 	@echo "make serve   set up and serve on http://127.0.0.1:8000"
 	@echo "make setup   set up all: service, training, tests"
 	@echo "make test    set up and run all tests"
-	@echo "make check   format, lint, types and tests"
+	@echo "make check   format, lint, types, known vulnerabilities, and tests"
 	@echo "make train   train and export the shipped model (hours on two cores; replaces models/spiking-mha)"
 	@echo "make bench   the engine against others, and the latency of each phase of a request"
+	@echo "make stress  what the service withstands: overload, slow clients, kills, a soak (12 minutes, nothing else running)"
 	@echo "make sanitize  the native engine's tests with sanitizers"
 	@echo "make format  format the code"
 	@echo "make clean   remove the virtual environment and caches"
@@ -36,12 +37,16 @@ setup: $(VENV)/.check
 test: $(VENV)/.check
 	$(BIN)/python -m pytest
 
-check: check-code test
+check: check-code audit test
 
 check-code: $(VENV)/.check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Packages with known vulnerabilities. Needs the network; where the index does not know a package, that is said.
+audit: $(VENV)/.check
+	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
 
 format: $(VENV)/.check
 	$(BIN)/ruff format .
@@ -57,6 +62,9 @@ bench: $(VENV)/.check
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.load
+
+stress: $(VENV)/.check
+	$(BIN)/python -m benchmarks.stress
 
 # The native engine with the address and undefined-behaviour sanitizers, and its tests on it.
 sanitize: $(VENV)/.check
@@ -82,7 +90,7 @@ COMPILE := $(BIN)/python -m compileall -q service training
 
 $(VENV)/.serve: $(VENV)/.python pyproject.toml $(NATIVE) $(FOLDERS)
 	@echo "setting up the service (once, about a minute)"
-	$(PIP) --editable .
+	$(PIP) --editable '.[figures]'
 	@$(COMPILE)
 	@$(BIN)/python -c "$$SAY_ENGINE"
 	touch $@

@@ -2,7 +2,8 @@
 
     latency      one client, 28x28 PNG files one after the other: median and 95th percentile
     throughput   16 clients at once: requests a second
-    batches      1,000 images a request, two requests at a time, against the engine called on both cores
+    batches      1,000 images a request, two requests at a time, against the engine called on both cores; with a
+                 record of each image, and without
 
 Clients and servers share the machine. All servers run at the same time and take turns.
 """
@@ -109,13 +110,15 @@ def throughput(name: str, port: int, files: list[bytes], seconds: float) -> floa
     return asyncio.run(run())
 
 
-def batches(port: int, images: np.ndarray, count: int) -> float:
+def batches(port: int, images: np.ndarray, count: int, record: str) -> float:
     """Images a second through `/classify/batch`, two requests at a time."""
     body = images.tobytes()
 
     def post(_: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        connection.request("POST", "/classify/batch", body, {"Content-Type": "application/octet-stream"})
+        connection.request(
+            "POST", f"/classify/batch?record={record}", body, {"Content-Type": "application/octet-stream"}
+        )
         response = connection.getresponse()
         response.read()
         connection.close()
@@ -167,10 +170,13 @@ def measure(images: int, seconds: float) -> dict[str, Any]:
         for _ in range(3):
             for name, port in ports.items():
                 rounds[name].append(throughput(name, port, files[:200], seconds))
-        through: dict[str, list[float]] = {"engine on both cores": [], "/classify/batch": []}
+        through: dict[str, list[float]] = {
+            name: [] for name in ("engine on both cores", "/classify/batch", "/classify/batch?record=no")
+        }
         for _ in range(3):
             through["engine on both cores"].append(direct(block, 5))
-            through["/classify/batch"].append(batches(ports["spikehead"], block, 10))
+            through["/classify/batch"].append(batches(ports["spikehead"], block, 10, "yes"))
+            through["/classify/batch?record=no"].append(batches(ports["spikehead"], block, 10, "no"))
     return {
         "machine": processor(),
         "date": today(),

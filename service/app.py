@@ -21,7 +21,7 @@ from service.errors import Problem
 from service.express import ExpressLane
 from service.guard.access import AccessMiddleware, Keys
 from service.guard.rates import Rates
-from service.middleware import RequestMiddleware
+from service.middleware import DeadlineMiddleware, RequestMiddleware
 from service.options import shown
 from service.problems import problem_response
 from service.registry import Models, load_models
@@ -73,12 +73,14 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
         docs_url=None,  # FastAPI's pages load scripts from another host; ours is in `page`
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours: `service.telemetry`
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
     app.state.service = service
     app.include_router(router)
     page.add_routes(app)
+    app.add_middleware(DeadlineMiddleware, seconds=service.settings.timeout)
     app.add_middleware(ExpressLane, service=service)
     _protect(app, service.settings)
     if service.settings.traces:

@@ -32,6 +32,7 @@ from PIL import (  # the plugins register themselves; the first picture need not
     WebPImagePlugin,  # noqa: F401
 )
 
+from service import png
 from service.encoding import PIXELS, SIDE
 from service.mnist_form import is_mnist_form
 
@@ -128,6 +129,9 @@ def _with_ink(pixels: Pixels) -> Pixels:
 
 def prepare(data: bytes, *, max_pixels: int) -> Pixels:
     """An encoded picture (PNG, JPEG, WebP, BMP or GIF) in MNIST's form. -> uint8 [28, 28]. Raises ImageError."""
+    plain = png.plain_grey(data)
+    if plain is not None and plain.size <= max_pixels and is_mnist_form(plain):
+        return plain
     picture, turn = _opened(data, max_pixels)
     if picture.size == (SIDE, SIDE):
         grey = picture if picture.mode == "L" and turn is None and not picture.info else None
@@ -327,7 +331,7 @@ def _look(picture: Image.Image) -> tuple[Grey, Mask]:
     try:
         ink = find_ink(np.asarray(_reduced(picture, _WORKING_SIDE), np.float32))
     except ImageError:  # a tiny digit on a large sheet is averaged away
-        if factor == 1:
+        if factor == 1 or min(picture.size) < factor:  # the latter: a line of pixels
             raise
         ink = _find_tiny_ink(np.asarray(picture, np.float32), factor)
     mask = strokes(ink)

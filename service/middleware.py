@@ -1,5 +1,5 @@
-"""What happens to every request: an id, a deadline, HEAD where there is GET, headers of security, an answer even
-where the code is wrong; and that it is counted and logged."""
+"""What happens to every request: an id, HEAD where there is GET, headers of security, an answer even where the code is
+wrong, and that it is counted and logged. A deadline for those that wait for something."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app = app
         self._service = service
-        self._seconds = service.settings.timeout
+        self._logged = service.settings.log_level in ("debug", "info")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,7 +59,6 @@ class RequestMiddleware:
             scope = {**scope, "method": "GET"}
         status = 0
         service = self._service
-        metrics = service.metrics
 
         async def send_more(message: Message) -> None:
             nonlocal status
@@ -75,22 +74,18 @@ class RequestMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
-        metrics.in_flight.inc()
+        service.in_flight += 1
         try:
-            async with asyncio.timeout(self._seconds) as deadline:
-                await self.app(scope, receive, send_more)
-        except Exception as error:
-            if isinstance(error, TimeoutError) and deadline.expired():
-                problem = Problem("timed-out", f"an answer within {self._seconds:g} seconds", "none yet")
-            else:
-                log.exception("failed", id=identifier, method=method, path=scope["path"])
-                received = "an unexpected error, logged under the request's id"
-                problem = Problem("internal-error", "an answer", received)
+            await self.app(scope, receive, send_more)
+        except Exception:
+            log.exception("failed", id=identifier, method=method, path=scope["path"])
             if status:  # too late to say so
                 raise
+            received = "an unexpected error, logged under the request's id"
+            problem = Problem("internal-error", "an answer", received)
             await problem_response(problem, scope)(scope, receive, send_more)
         finally:
-            metrics.in_flight.dec()
+            service.in_flight -= 1
             self._tell(scope, method, status, time.perf_counter() - began)
 
     def _tell(self, scope: Scope, method: str, status: int, seconds: float) -> None:
@@ -101,17 +96,19 @@ class RequestMiddleware:
         if problem == GONE:
             status = CLIENT_CLOSED
         metrics.answered(route, method, status, seconds)
-        words: dict[str, Any] = {}
         found = noted(scope)
         if found is not None:
+            metrics.classified(*found)
+        if problem in REFUSALS:
+            metrics.refused(REFUSALS[problem])
+        if not self._logged:
+            return
+        words: dict[str, Any] = {}
+        if found is not None:
             account, queue_ms = found
-            metrics.classified(account, queue_ms)
             words = account.words() | {"queue_ms": round(queue_ms, 3)}
         if problem is not None:
             words["problem"] = problem
-            reason = REFUSALS.get(problem)
-            if reason is not None:
-                metrics.refused(reason)
         log.info(
             "request",
             id=request_id(scope),
@@ -122,3 +119,31 @@ class RequestMiddleware:
             ms=round(seconds * 1000, 3),
             **words,
         )
+
+
+class DeadlineMiddleware:
+    """A request that takes too long is answered with a problem. Inside `ExpressLane`, where nothing waits."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self.app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def note_start(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self._seconds) as deadline:
+                await self.app(scope, receive, note_start)
+        except TimeoutError:
+            if started or not deadline.expired():
+                raise
+            problem = Problem("timed-out", f"an answer within {self._seconds:g} seconds", "none yet")
+            await problem_response(problem, scope)(scope, receive, send)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
 import re
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -150,5 +150,5 @@ def parse(given: Given, card: Card) -> Options:
         if name in given:
             values[name] = _agreed(name, given[name], [parser(value, card) for value in given[name]])
     if "seed" not in values:
-        values["seed"] = secrets.randbits(DRAWN_SEED_BITS)
+        values["seed"] = random.getrandbits(DRAWN_SEED_BITS)
     return Options(**values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import re
 from urllib.parse import parse_qsl
 
@@ -48,7 +48,7 @@ def request_id(scope: Scope) -> str:
     state = scope.setdefault("state", {})
     if _ID not in state:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        state[_ID] = given.decode() if _ACCEPTABLE_ID.fullmatch(given) else os.urandom(8).hex()
+        state[_ID] = given.decode() if _ACCEPTABLE_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
     return str(state[_ID])
 
 

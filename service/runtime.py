@@ -52,6 +52,7 @@ class Service:
         self.metrics = Metrics(VERSION)
         self.admission = Admission(self.workers, settings.max_queue)
         self.insights = Admission(LOOKING, settings.max_queue)
+        self.in_flight = 0  # requests that are being answered
         self.ending = False  # it answers what comes, and says that it is not ready
         self.refused_models: str | None = None  # why the newest version of the models does not answer
         self._last: list[Callable[[], None]] = []
@@ -96,6 +97,7 @@ class Service:
         if self._classifier is not None and self._recorder is not None:
             self.metrics.publish(self._classifier.models, self._recorder.state)
             self.metrics.waiting.set(self.admission.waiting)
+            self.metrics.in_flight.set(self.in_flight)
 
     def stop(self, flush_seconds: float = FLUSH_SECONDS) -> None:
         """Waits for the jobs in progress, and writes what waits to be written."""

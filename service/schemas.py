@@ -186,6 +186,9 @@ class StoredRequest(Part):
     )
 
 
+_PART = r" *(all|raster|filtered|potentials|probabilities|feedback|attention|) *"
+
+
 class ReplayQuery(Part):
     """What to replay."""
 
@@ -193,6 +196,7 @@ class ReplayQuery(Part):
         "",
         description="parts, separated by commas: raster, filtered, potentials, probabilities, feedback, attention; "
         "or `all`",
+        pattern=rf"^({_PART}(,{_PART})*)?$",
         examples=["potentials,attention"],
     )
 
@@ -231,7 +235,7 @@ class RecentQuery(Part):
 
     limit: int = Field(50, ge=1, le=1000, description="most requests to return")
     before: str | None = Field(
-        None, pattern="^[0-9A-Za-z_=-]{1,200}$", description="the `next` of a page: go on after it"
+        None, pattern="^([0-9a-f]{16})?[0-9a-f]{24}$", description="the `next` of a page: go on after it"
     )
     model: str | None = Field(None, description="only requests that this model answered")
     prediction: int | None = Field(None, ge=0, le=9, description="only those read as this digit")

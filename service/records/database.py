@@ -106,7 +106,9 @@ class Database:
                 self._keep_journal(cursor)
                 cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
                 cursor.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
-                cursor.execute("PRAGMA cache_size = -16000")  # KiB
+                # KiB: enough to write; pages that are read often are in the system's cache anyway, and there
+                # they are no memory of this process that grows for as long as it runs
+                cursor.execute("PRAGMA cache_size = -2000")
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import re
 import threading
 import time
@@ -39,15 +39,15 @@ class Ids:
     def new(self) -> str:
         with self._lock:
             self._last = max(self._last + 1, time.time_ns())
-            return f"{self._last:016x}{os.urandom(4).hex()}"
+            return f"{self._last:016x}{random.getrandbits(32):08x}"
 
     def some(self, count: int) -> list[str]:
         """So many new ones, in order."""
-        random = os.urandom(4 * count).hex()
+        digits = f"{random.getrandbits(32 * count):0{8 * count}x}"
         with self._lock:
             first = max(self._last + 1, time.time_ns())
             self._last = first + count - 1
-        return [f"{first + i:016x}{random[8 * i : 8 * i + 8]}" for i in range(count)]
+        return [f"{first + i:016x}{digits[8 * i : 8 * i + 8]}" for i in range(count)]
 
 
 def is_id(text: str) -> bool:

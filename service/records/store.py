@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from alembic.util import CommandError
 from sqlalchemy import ColumnElement, Connection, delete, select
@@ -51,7 +52,10 @@ class Store:
         self._failed: tuple[float, str] | None = None  # when it last could not be opened, and why
         dialect = sqlite if self._database.dialect == "sqlite" else postgresql
         # a commit whose answer was lost is tried again: the second time finds its records there
-        self._insert = dialect.insert(schema.records).on_conflict_do_nothing(index_elements=["id"])
+        insert = dialect.insert(schema.records).on_conflict_do_nothing(index_elements=["id"])
+        # to the driver as it is: SQLAlchemy would look at every value of every row
+        self._insert = str(insert.compile(dialect=self._database.reading.dialect))
+        self._rows = schema.row if self._database.dialect == "postgresql" else schema.values
 
     def open(self) -> None:
         """Connects, and brings the schema up to date; nothing is done twice. Raises StoreError."""
@@ -66,13 +70,13 @@ class Store:
         if not records:
             return
         try:
-            rows = [schema.row(record) for record in records]
+            rows: Any = [self._rows(record) for record in records]
         except (TypeError, ValueError) as error:
             raise RecordError(f"expected records, got one that cannot be stored: {error}") from error
         with self._errors():
             written_to = self._ready()
             with self._database.writing.begin() as connection:
-                connection.execute(self._insert, rows)
+                connection.exec_driver_sql(self._insert, rows)
             if self._database.identity() != written_to:
                 raise OSError("the file was removed or replaced while it was written to")
 

@@ -181,6 +181,8 @@ class Recorder:
         self._give_up()
 
     def _take(self, records: Sequence[Record]) -> bool:
+        if not records:
+            return True  # nothing to wake the thread for
         if self._deadline is not None or len(self._waiting) + len(records) > self._most_waiting:
             self._dropped += len(records)
             self._full = self._deadline is None

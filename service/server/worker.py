@@ -24,6 +24,9 @@ from service.settings import Settings
 
 log = logging.getLogger("spikehead")
 
+KEEP_ALIVE = 30
+"""Seconds that a connection may be idle between two requests."""
+
 FLUSH_SHARE = 0.3
 """Of the grace: kept for writing records, after requests are finished."""
 
@@ -45,6 +48,7 @@ def config_of(settings: Settings, app: FastAPI | None = None) -> uvicorn.Config:
         log_config=None,  # `service.telemetry.logs` has done it
         access_log=False,  # the application says more of each request
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(grace)),
         ws="none",
         lifespan="on",

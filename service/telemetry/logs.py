@@ -11,8 +11,13 @@ from pydantic_core import to_json
 
 Format = Literal["console", "json"]
 
-QUIET = ("alembic", "PIL", "matplotlib", "multipart", "python_multipart")
-"""Libraries that tell more than anyone asked for: from warnings on."""
+QUIET = {
+    "alembic": logging.WARNING,
+    "PIL": logging.WARNING,
+    "matplotlib": logging.WARNING,
+    "python_multipart": logging.ERROR,  # a warning for each form that is none: clients could fill the log
+}
+"""Libraries that tell more than anyone asked for, and from which level on they are heard."""
 
 
 def _json(event: dict[str, Any], **_: Any) -> str:
@@ -52,5 +57,5 @@ def configure(level: str, form: Format) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    for name in QUIET:
-        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    for name, least in QUIET.items():
+        logging.getLogger(name).setLevel(max(number, least))

@@ -54,6 +54,15 @@ def in_form(image: NDArray[np.uint8], centred: float, smallest: int, largest: in
     return bool(_core.in_form(np.ascontiguousarray(image), centred, smallest, largest))
 
 
+def unfiltered(rows: bytes, height: int, width: int) -> NDArray[np.uint8] | None:
+    """Rows of a PNG, a byte a pixel, with their filters undone: uint8 [height, width]; None where one is unknown.
+
+    Source: the PNG specification, 9 Filtering.
+    """
+    picture: NDArray[np.uint8] | None = _core.unfiltered(rows, height, width)
+    return picture
+
+
 class NativeEngine:
     """A model folder on the native engine. Safe to call from several threads; releases the GIL.
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -490,6 +491,36 @@ nb::object contrast(In<std::uint8_t> images) {
 }
 
 // Whether 28 x 28 pixels are in MNIST's form.
+// Rows of a PNG with their filters undone (`service.png`): bytes [height * (1 + width)] -> uint8 [height, width], one
+// byte a pixel. None where a row has a filter that there is not.
+nb::object unfiltered(const nb::bytes& rows, int height, int width) {
+  check(height >= 1 && width >= 1 && rows.size() == static_cast<std::size_t>(height) * (static_cast<std::size_t>(width) + 1),
+        "a filter and as many bytes as the picture is wide for each row");
+  Out<std::uint8_t> picture({static_cast<std::size_t>(height), static_cast<std::size_t>(width)});
+  const auto* from = reinterpret_cast<const std::uint8_t*>(rows.c_str());
+  const std::vector<std::uint8_t> nothing(static_cast<std::size_t>(width), 0);
+  const std::uint8_t* above = nothing.data();
+  for (int y = 0; y < height; ++y, from += width + 1) {
+    std::uint8_t* row = picture.data + static_cast<std::ptrdiff_t>(y) * width;
+    const int filter = from[0];
+    if (filter > 4) return nb::none();
+    for (int x = 0; x < width; ++x) {
+      const int left = x ? row[x - 1] : 0, up = above[x], corner = x ? above[x - 1] : 0;
+      int guess = 0;
+      if (filter == 1) guess = left;
+      else if (filter == 2) guess = up;
+      else if (filter == 3) guess = (left + up) / 2;
+      else if (filter == 4) {
+        const int to_left = std::abs(up - corner), to_up = std::abs(left - corner), to_corner = std::abs(left + up - 2 * corner);
+        guess = to_left <= to_up && to_left <= to_corner ? left : to_up <= to_corner ? up : corner;
+      }
+      row[x] = static_cast<std::uint8_t>(from[x + 1] + guess);
+    }
+    above = row;
+  }
+  return picture.array();
+}
+
 bool in_form(In<std::uint8_t> image, double centred, int smallest, int largest) {
   if (image.size() != kPixels) throw std::invalid_argument("expected 784 pixels");
   return has_form(image.data(), {centred, smallest, largest});
@@ -537,6 +568,8 @@ NB_MODULE(_core, module) {
            nb::arg("engine"), nb::arg("image"), nb::arg("seed"), nb::arg("regular") = false)
       .def("step", &spikehead::Course::step);
   module.def("contrast", &spikehead::contrast, nb::arg("images"));
+  module.def("unfiltered", &spikehead::unfiltered, nb::arg("rows"), nb::arg("height"), nb::arg("width"),
+             "Rows of a PNG with their filters undone.");
   module.def("in_form", &spikehead::in_form, nb::arg("image"), nb::arg("centred"), nb::arg("smallest"),
              nb::arg("largest"));
   module.def("encode", &spikehead::encode, nb::arg("contrast"), nb::arg("seed"), nb::arg("steps"),
