@@ -187,10 +187,11 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request, said: str) -> list[str]:
     """What a path takes: the framework says it of one of its routes, the document of all."""
+    path, paths = request.scope["path"], request.app.openapi()["paths"]
     found = {method.strip() for method in said.split(",") if method.strip()}
-    for template, operations in request.app.openapi()["paths"].items():
-        if compile_path(template)[0].match(request.scope["path"]):
-            found |= {method.upper() for method in operations}
+    for template in [path] if path in paths else paths:  # `/spikes/statistics` is no id
+        if compile_path(template)[0].match(path):
+            found |= {method.upper() for method in paths[template]}
     if "GET" in found:
         found.add("HEAD")  # answered by `RequestMiddleware`
     return sorted(found)

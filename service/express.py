@@ -2,7 +2,7 @@
 
 Routing, parsing of parameters and responses cost several times what the network costs on a small picture. Such a
 request is one whose whole body has arrived and that the classifier calls light; its answer is the same bytes that
-the route gives. Every other request goes on to the application, untouched.
+the route gives. Every other request goes on to the application, untouched, or is refused where too many wait.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from service.requests import note, note_route, query_of
 from service.runtime import Service
 
 _PATH, _JSON = "/classify", b"application/json"
+_PATHS = (_PATH, "/classify/batch")
 _DIGITS = 4  # of the length that a light body announces
 _UNUSUAL = (b"content-encoding", b"transfer-encoding", b"expect")
 
@@ -27,8 +28,12 @@ class ExpressLane:
         self.service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != _PATH or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in _PATHS:
             await self.app(scope, receive, send)
+            return
+        note_route(scope, scope["path"])
+        if scope["path"] != _PATH:
+            await self._go_on(scope, receive, send)
             return
         content_type, announced = "", b""
         for name, value in scope["headers"]:
@@ -40,14 +45,13 @@ class ExpressLane:
                 announced = b""
                 break
         if not (announced.isdigit() and len(announced) <= _DIGITS):
-            await self.app(scope, receive, send)  # it may have to be refused before its body comes
+            await self._go_on(scope, receive, send)  # it may have to be refused before its body comes
             return
-        note_route(scope, _PATH)
         message = await receive()
         body: bytes = message.get("body", b"")
         query = query_of(scope)
         if message.get("more_body", False) or not self.service.is_light(content_type, query, body):
-            await self.app(scope, _replaying(message, receive), send)
+            await self._go_on(scope, _replaying(message, receive), send)
             return
         try:
             self.service.admission.take_light()
@@ -59,6 +63,14 @@ class ExpressLane:
         headers = [(b"content-length", b"%d" % len(answer)), (b"content-type", _JSON)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
+
+    async def _go_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """To the application, unless it would only find that there is no room: to say so must cost next to nothing."""
+        admission = self.service.admission
+        if admission.full:
+            await problem_response(admission.refusal(), scope)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
 
 def _replaying(first: Message, receive: Receive) -> Receive:

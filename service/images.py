@@ -36,6 +36,9 @@ from service import png
 from service.encoding import PIXELS, SIDE
 from service.mnist_form import is_mnist_form
 
+TINY = 2048
+"""Bytes of a file that may be a tiny picture: 28 x 28 grey pixels take 784 and some 70 more, if nothing compresses."""
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 
 Pixels = NDArray[np.uint8]
@@ -168,8 +171,8 @@ def looks_encoded(data: bytes) -> bool:
 
 
 def is_tiny_png(data: bytes) -> bool:
-    """Whether the bytes begin like a PNG of at most 64 x 64 pixels, and are no more than such a one needs."""
-    if len(data) > 8192 or not data.startswith(b"\x89PNG\r\n\x1a\n"):
+    """Whether the bytes begin like a PNG of at most 64 x 64 pixels, and are no more than a small one needs."""
+    if len(data) > TINY or not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return False
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     return width <= 64 and height <= 64

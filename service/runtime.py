@@ -31,6 +31,9 @@ SETTLE_SECONDS = 1.0
 """Who asks for past requests waits so long for the newest ones to be written."""
 
 
+AT_HAND = 4
+"""Requests that are taken up for each core: while one computes, the next is at hand."""
+
 LOOKING = 1
 """Threads that look at past requests: replays, figures, statistics."""
 
@@ -48,9 +51,10 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.workers = settings.max_concurrency or _cores()
+        at_a_time = settings.max_concurrency or AT_HAND * _cores()
+        self.workers = min(at_a_time, _cores())
         self.metrics = Metrics(VERSION)
-        self.admission = Admission(self.workers, settings.max_queue)
+        self.admission = Admission(at_a_time, settings.max_queue)
         self.insights = Admission(LOOKING, settings.max_queue)
         self.in_flight = 0  # requests that are being answered
         self.ending = False  # it answers what comes, and says that it is not ready

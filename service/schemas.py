@@ -235,7 +235,7 @@ class RecentQuery(Part):
 
     limit: int = Field(50, ge=1, le=1000, description="most requests to return")
     before: str | None = Field(
-        None, pattern="^([0-9a-f]{16})?[0-9a-f]{24}$", description="the `next` of a page: go on after it"
+        None, pattern="^[0-3][0-9a-f]{39}$", description="the `next` of a page: go on after it"
     )
     model: str | None = Field(None, description="only requests that this model answered")
     prediction: int | None = Field(None, ge=0, le=9, description="only those read as this digit")

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default=1, ge=1, le=256, description="worker processes")
     max_concurrency: int = Field(
-        default=0, ge=0, le=1024, description="requests that a worker works on at a time; 0: one a core"
+        default=0, ge=0, le=1024, description="requests that a worker takes up at a time; 0: four a core"
     )
     max_queue: int = Field(
         default=64,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from service.app import create_app
@@ -35,7 +36,12 @@ def table(header: str) -> list[list[str]]:
 def test_settings() -> None:
     expected = []
     for name, field in Settings.model_fields.items():
-        default = "" if field.default_factory else f"`{field.default}`"
+        value = "" if field.default_factory else field.default
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        elif isinstance(value, bool):
+            value = str(value).lower()
+        default = "" if value == "" else f"`{value}`"
         expected.append([f"`{PREFIX}{name.upper()}`", default, field.description])
     assert table("variable") == expected
 

@@ -26,10 +26,15 @@ class Admission:
         """Requests that wait for their turn."""
         return len(self._queue)
 
+    @property
+    def full(self) -> bool:
+        """Whether a request that comes now would be refused."""
+        return self.working >= self.most_working and self.waiting >= self.most_waiting
+
     def check(self) -> None:
         """Raises Problem where a request that comes now would be refused. Before its body is read, if possible."""
-        if self.working >= self.most_working and self.waiting >= self.most_waiting:
-            raise self._refusal()
+        if self.full:
+            raise self.refusal()
 
     def enter(self) -> asyncio.Future[None] | None:
         """Takes a turn, for which `leave` must be called; None where it begins at once, else what to wait for.
@@ -65,7 +70,7 @@ class Admission:
         other in one turn of the event loop: they are the queue.
         """
         if self._light >= self.most_working + self.most_waiting:
-            raise self._refusal()
+            raise self.refusal()
         self._light += 1
         if not self._counting:
             self._counting = True
@@ -74,6 +79,7 @@ class Admission:
     def _forget_light(self) -> None:
         self._light, self._counting = 0, False
 
-    def _refusal(self) -> Problem:
+    def refusal(self) -> Problem:
+        """What a request gets that is too many."""
         limit = f"at most {self.most_working} requests at a time and {self.most_waiting} that wait"
         return Problem("overloaded", limit, "more", retry_after=RETRY_SECONDS)

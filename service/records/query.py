@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from service.records.record import ID_DIGITS, is_id
+from service.records.record import ID_DIGITS
 
 Order = Literal["newest", "confidence"]
 """Newest first, or least sure first (and of two that are as sure, the older one)."""
 
 _CONFIDENCE_DIGITS = 16
+_DIGITS = _CONFIDENCE_DIGITS + ID_DIGITS
+CURSOR = re.compile(rf"[0-3][0-9a-f]{{{_DIGITS - 1}}}")
+"""Numbers from 0 to 2 begin so: anything that matches is a position, if not of a record."""
 
 
 class CursorError(ValueError):
-    """A cursor that no page of that order gave."""
+    """A cursor that no page can have given."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,11 @@ class Position(NamedTuple):
     """The record that a page ended with. The confidence only counts where the order is by confidence."""
 
     id: str
-    confidence: float = 0.0
+    confidence: float
 
 
-def cursor(order: Order, position: Position) -> str:
-    """Text for `Page.before`: the id; by confidence, its eight bytes in hexadecimal digits come first."""
-    if order == "newest":
-        return position.id
+def cursor(position: Position) -> str:
+    """Text for `Page.before`: the eight bytes of the confidence in hexadecimal digits, and the id. For any order."""
     return struct.pack(">d", position.confidence).hex() + position.id
 
 
@@ -60,14 +60,9 @@ def position(page: Page) -> Position | None:
     text = page.before
     if text is None:
         return None
-    digits = 0 if page.order == "newest" else _CONFIDENCE_DIGITS
-    number, identifier = text[:digits], text[digits:]
-    if not is_id(identifier) or not re.fullmatch(rf"[0-9a-f]{{{digits}}}", number):
-        expected = f"{digits + ID_DIGITS} hexadecimal digits"
-        raise CursorError(f"expected a cursor of {expected} for order {page.order}, got {text[:60]!r}")
-    if page.order == "newest":
-        return Position(identifier)
-    (confidence,) = struct.unpack(">d", bytes.fromhex(number))
-    if not math.isfinite(confidence):
-        raise CursorError(f"expected a cursor with a finite confidence, got {text!r}")
-    return Position(identifier, confidence)
+    if not CURSOR.fullmatch(text):
+        raise CursorError(
+            f"expected a cursor, {_DIGITS} hexadecimal digits from 0 to 3 on, got {text[:60]!r}"
+        )
+    (confidence,) = struct.unpack(">d", bytes.fromhex(text[:_CONFIDENCE_DIGITS]))
+    return Position(text[_CONFIDENCE_DIGITS:], confidence)

@@ -103,7 +103,7 @@ class Store:
         # a record may have been deleted since its id was found
         return (
             [records[one.id] for one in shown if one.id in records],
-            cursor(page.order, shown[-1]) if more else None,
+            cursor(shown[-1]) if more else None,
         )
 
     def get(self, identifier: str) -> Record:

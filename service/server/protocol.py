@@ -11,10 +11,21 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import MEDIA_TYPE, Problem
+from service.guard.door import Door
 from service.problems import problem_document
 from service.requests import REQUEST_ID
 
 _PHRASES = {400: "Bad Request", 408: "Request Timeout"}
+
+
+class _Refused:
+    """In the place of uvicorn's cycle of a request: its answer is complete, so that its body is read and forgotten."""
+
+    response_started = response_complete = True
+    message_event = asyncio.Event()
+
+
+_REFUSED: Any = _Refused()
 
 
 class ProblemProtocol(HttpToolsProtocol):
@@ -25,6 +36,7 @@ class ProblemProtocol(HttpToolsProtocol):
     """
 
     client_timeout = 10.0
+    door: Door | None = None
     on_too_slow: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -59,12 +71,31 @@ class ProblemProtocol(HttpToolsProtocol):
         self._awaited = object()
 
     def on_headers_complete(self) -> None:
-        super().on_headers_complete()
+        if not self._is_refused():
+            super().on_headers_complete()
         self._awaited = object()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._awaited = None
+        if self.cycle is _REFUSED:  # it has its answer, and has been read to its end
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _is_refused(self) -> bool:
+        """Answers at once where there is no room, on connections where nothing else is under way and that stay."""
+        if self.door is None or not (self.cycle is None or self.cycle.response_complete):
+            return False
+        if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
+            return False
+        defaults = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
+        answer = self.door.refusal(self.parser.get_method(), self.url, self.headers, defaults)
+        if answer is None:
+            return False
+        self.transport.write(answer)
+        self.cycle = _REFUSED
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()

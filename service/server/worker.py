@@ -19,6 +19,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from service.guard.door import Door
 from service.server.protocol import ProblemProtocol
 from service.settings import Settings
 
@@ -59,9 +60,11 @@ def protocol_of(settings: Settings, app: FastAPI | None) -> type[ProblemProtocol
     """The protocol with a service's settings."""
     if app is None:
         return ProblemProtocol
-    metrics = app.state.service.metrics
+    service = app.state.service
+    metrics = service.metrics
 
     class Configured(ProblemProtocol):
+        door = Door(service)
         client_timeout = settings.client_timeout
         on_too_slow = staticmethod(lambda: metrics.refused("too_slow"))
 

@@ -33,6 +33,7 @@ from service.records import (
 )
 from service.records import search as searching
 from service.records import store as module
+from service.records.query import Position, cursor
 from service.records.search import Search
 from service.simulation import Simulator
 from tests.service.records.making import BEGIN, identifier, numbers, record
@@ -93,16 +94,21 @@ def test_unknown_ids(store: Store) -> None:
     assert store.delete(identifier(42)) is False
 
 
+def after(number: int) -> str:
+    """The cursor of a page that ends with a record of `making`."""
+    return cursor(Position(identifier(number), record(number).confidence))
+
+
 def test_newest_first_in_pages(store: Store) -> None:
     store.insert([record(2), record(1)])
     store.insert([record(number) for number in range(3, 6)])
     first, following = store.page(ALL, Page(2))
-    assert (numbers(first), following) == ([5, 4], identifier(4))
+    assert (numbers(first), following) == ([5, 4], after(4))
     second, following = store.page(ALL, Page(2, following))
-    assert (numbers(second), following) == ([3, 2], identifier(2))
+    assert (numbers(second), following) == ([3, 2], after(2))
     assert store.page(ALL, Page(2, following)) == ([record(1)], None)
     assert store.page(ALL, Page(5))[1] is None
-    assert store.page(ALL, Page(2, identifier(1))) == ([], None)
+    assert store.page(ALL, Page(2, after(1))) == ([], None)
 
 
 def test_pages_stay_where_they_are(store: Store) -> None:
@@ -110,7 +116,7 @@ def test_pages_stay_where_they_are(store: Store) -> None:
     store.insert([record(number) for number in range(1, 7)])
     _, newest = store.page(ALL, Page(2))
     _, unsure = store.page(ALL, Page(2, order="confidence"))
-    assert newest == identifier(5) and unsure is not None
+    assert newest == after(5) and unsure is not None
     store.insert([record(7)])
     store.delete(identifier(5))
     store.delete(identifier(2))

@@ -1,0 +1,138 @@
+"""The door: what there is no room for is refused on the wire, and the connection goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from service.app import create_app
+from service.guard.admission import Admission
+from service.registry import load_models
+from service.server.worker import Worker
+from service.settings import Settings
+from tests.service.conftest import band
+
+HEAVY = b"\x00" * 300_000
+RAW = {"Content-Type": "application/octet-stream"}
+
+
+@dataclass
+class Running:
+    """A worker in a thread."""
+
+    port: int
+    admission: Admission
+    worker: Worker
+
+
+@pytest.fixture
+def running(models_folder: Path, tmp_path: Path) -> Iterator[Running]:
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path}/records.db",
+        models=models_folder,
+        default_model="tiny",
+        port=0,
+        max_concurrency=1,
+        max_queue=0,
+        drain=0,
+    )
+    app = create_app(settings, load_models(settings))
+    worker = Worker(settings, app)
+    # signals are for the main thread alone
+    thread = threading.Thread(target=lambda: asyncio.run(worker._serve()), daemon=True)
+    thread.start()
+    give_up = time.monotonic() + 20
+    while not worker.started:
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    port = worker.servers[0].sockets[0].getsockname()[1]
+    yield Running(port, app.state.service.admission, worker)
+    worker.should_exit = True
+    thread.join(timeout=20)
+
+
+@contextmanager
+def connected(running: Running) -> Iterator[http.client.HTTPConnection]:
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def post(
+    connection: http.client.HTTPConnection, path: str, body: bytes, headers: dict[str, str] = RAW
+) -> tuple[int, dict[str, str], bytes]:
+    connection.request("POST", path, body, headers)
+    response = connection.getresponse()
+    return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+
+
+def test_refused_and_served_on_one_connection(running: Running) -> None:
+    with connected(running) as connection:
+        connection.connect()
+        sock = connection.sock
+        for _ in range(3):
+            running.admission.working = 1  # somebody works, nobody may wait
+            for path in ("/classify?seed=7", "/classify/batch"):
+                status, headers, body = post(connection, path, HEAVY, RAW | {"X-Request-ID": "mine"})
+                document = json.loads(body)
+                assert (status, document["type"], document["request_id"]) == (
+                    429,
+                    "/problems/overloaded",
+                    "mine",
+                )
+                assert (headers["retry-after"], headers["x-request-id"]) == ("1", "mine")
+                assert headers["content-type"] == "application/problem+json"
+                assert headers["x-content-type-options"] == "nosniff" and "date" in headers
+            running.admission.working = 0
+            status, _, body = post(connection, "/classify?model=other", band(4).tobytes())
+            assert status == 200 and json.loads(body)["prediction"] == 4
+        assert connection.sock is sock  # the same one all the time
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    assert 'spikehead_refused_total{reason="overloaded"} 6.0' in text
+    assert 'spikehead_requests_total{method="POST",route="/classify",status="429"} 3.0' in text
+
+
+def test_the_same_document_as_the_application_gives(running: Running) -> None:
+    """HTTP/1.0 and `Connection: close` go through the application: what it says must be the same."""
+    running.admission.working = 1
+    answers = []
+    for headers in (RAW, RAW | {"Connection": "close"}):
+        with connected(running) as connection:
+            named = headers | {"X-Request-ID": "same"}
+            status, found, body = post(connection, "/classify", HEAVY, named)
+        found.pop("date")
+        found.pop("connection", None)
+        answers.append((status, found, json.loads(body)))
+    running.admission.working = 0
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/models", b""),
+        ("GET", "/health/ready", b""),
+        ("POST", "/nothing", HEAVY),
+        ("GET", "/classify", b""),
+    ],
+)
+def test_who_needs_no_room_is_let_in(running: Running, method: str, path: str, body: bytes) -> None:
+    running.admission.working = 1
+    with connected(running) as connection:
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        response.read()
+        assert response.status != 429
+    running.admission.working = 0
