@@ -1,1 +1,1 @@
-"""The process: HTTP on the wire (`protocol`), a worker that ends gracefully (`worker`), several (`workers`)."""
+"""The process: HTTP on the wire (`protocol`), who is not let in (`door`), a worker (`worker`), several (`workers`)."""

@@ -11,9 +11,9 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import MEDIA_TYPE, Problem
-from service.guard.door import Door
 from service.problems import problem_document
 from service.requests import REQUEST_ID
+from service.server.door import Door
 
 _PHRASES = {400: "Bad Request", 408: "Request Timeout"}
 

@@ -19,7 +19,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from service.guard.door import Door
+from service.server.door import Door
 from service.server.protocol import ProblemProtocol
 from service.settings import Settings
 
