@@ -23,9 +23,9 @@ from pydantic_core import to_json
 from sqlalchemy import insert
 
 from benchmarks.machine import processor, today
-from service.records import Filter, Ids, Page, Record, Recorder, Store, schema, time_of
+from service.records import Filter, Ids, Page, Record, Recorder, Store, first_id, schema, time_of
 from service.records.database import Database
-from service.records.record import ID_DIGITS
+from service.records.query import Position, cursor
 
 DAYS = 30
 TIMES = 21
@@ -126,7 +126,7 @@ def fill(url: str, count: int, now: float) -> None:
             whole = schema.row(record)
             for name, known in packed.items():
                 known[getattr(record, name)] = whole[name]
-        small = schema.row(record._replace(image=b"", answer=b""))
+        small = schema.row(record._replace(answer=b""))
         return small | {name: known[getattr(record, name)] for name, known in packed.items()}
 
     rows = map(row, made_up(count, now))
@@ -163,7 +163,7 @@ def questions(now: float) -> dict[str, tuple[Filter, Page]]:
         "prediction=3, until 29 days ago": Filter(prediction=3, until=now - 29 * day),
     }
     found = {f"newest: {name}": (wanted, newest) for name, wanted in asked.items()}
-    middle = f"{round((now - 15 * day) * 1e9):016x}".ljust(ID_DIGITS, "0")
+    middle = cursor(Position(first_id(now - 15 * day), 0.5))
     found["newest: all, from the middle"] = (Filter(), Page(PAGE, before=middle))
     found["newest: confidence_below=0.2, from the middle"] = (
         Filter(confidence_below=0.2),
