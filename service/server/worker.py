@@ -31,6 +31,9 @@ KEEP_ALIVE = 30
 FLUSH_SHARE = 0.3
 """Of the grace: kept for writing records, after requests are finished."""
 
+LAST_WORDS = 0.2
+"""Seconds for the log when the grace is over."""
+
 EXIT_UNFINISHED = 1
 """The grace was over before everything was done."""
 
@@ -135,5 +138,9 @@ class Worker(uvicorn.Server):
         limit.cancel()
 
     def _give_up(self) -> None:
-        log.error("ended before everything was done: %g seconds were over", self._settings.shutdown_grace)
+        # who reads the log may be what is stuck: that must not keep it either
+        words = "ended before everything was done: %g seconds were over", self._settings.shutdown_grace
+        telling = threading.Thread(target=log.error, args=words, daemon=True)
+        telling.start()
+        telling.join(LAST_WORDS)
         os._exit(EXIT_UNFINISHED)

@@ -71,7 +71,8 @@ def test_a_request_that_is_being_sent_is_answered(models_folder: Path) -> None:
 
 def test_under_load_every_request_is_answered(models_folder: Path) -> None:
     """Clients on connections that stay: what was sent before the signal gets its answer."""
-    with serving(models_folder) as (port, process):
+    # nobody reads its log meanwhile: a line for each request would fill the pipe
+    with serving(models_folder, LOG_LEVEL="warning") as (port, process):
         lost: list[str] = []
         signalled = threading.Event()
 
@@ -131,6 +132,32 @@ def test_a_client_that_never_ends_does_not_keep_it(models_folder: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
         assert time.monotonic() - began < 3.5
+
+
+def test_a_log_that_nobody_reads_does_not_keep_it(models_folder: Path) -> None:
+    """The pipe is full, so the service stands still at its next line: a second signal ends it all the same."""
+    with serving(models_folder, SHUTDOWN_GRACE="1.5", DRAIN="0.1") as (port, process):
+        stuck = threading.Event()
+
+        def fill() -> None:
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+                for _ in range(5_000):
+                    connection.request("GET", "/health/live")
+                    connection.getresponse().read()
+            except OSError:
+                stuck.set()
+            finally:
+                connection.close()
+
+        thread = threading.Thread(target=fill)
+        thread.start()
+        thread.join()
+        assert stuck.is_set()
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) != 0
 
 
 def workers_of(process: int) -> set[int]:
