@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
+from structlog.testing import LogCapture
 
 from service.app import create_app
 from service.card import load_card
@@ -168,6 +170,17 @@ def simulator(models_folder: Path) -> Simulator:
 def client(settings: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings)) as client:
         yield client
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What requests leave in the log, as it comes."""
+    capture = LogCapture()
+    every = structlog.make_filtering_bound_logger(0)
+    monkeypatch.setattr(
+        "service.middleware.log", structlog.wrap_logger(None, processors=[capture], wrapper_class=every)
+    )
+    return capture.entries
 
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "spiking-mha"

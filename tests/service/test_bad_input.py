@@ -10,7 +10,6 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from structlog.testing import capture_logs
 
 from service.errors import KINDS, MEDIA_TYPE
 from service.schemas import ProblemDocument
@@ -248,14 +247,13 @@ def test_routes_and_methods(client: TestClient, method: str, path: str, status: 
 
 
 def test_an_error_of_ours_is_a_problem_document_too(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("a secret")
 
     monkeypatch.setattr("service.classification.Classifier.classify", fail)
-    with capture_logs() as logged:
-        response = client.post("/classify", content=GOOD, headers={"Content-Type": RAW})
+    response = client.post("/classify", content=GOOD, headers={"Content-Type": RAW})
     document = problem(response, 500, "internal-error")
     assert "secret" not in response.text
     (failure,) = [line for line in logged if line["event"] == "failed"]

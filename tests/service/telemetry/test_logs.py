@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from structlog.testing import capture_logs
 
 from tests.service.conftest import band
 from tests.service.serving import ask, serving
@@ -16,14 +16,13 @@ from tests.service.serving import ask, serving
 RAW = {"Content-Type": "application/octet-stream"}
 
 
-def test_a_line_a_request(client: TestClient) -> None:
-    with capture_logs() as lines:
-        answer = client.post(
-            "/classify?seed=1", content=band(4).tobytes(), headers=RAW | {"X-Request-ID": "mine-7"}
-        )
-        batch = client.post("/classify/batch", content=band(4).tobytes() * 3, headers=RAW)
-        client.get("/spikes/unknown")
-    single, many, unknown = [line for line in lines if line["event"] == "request"]
+def test_a_line_a_request(client: TestClient, logged: list[Any]) -> None:
+    answer = client.post(
+        "/classify?seed=1", content=band(4).tobytes(), headers=RAW | {"X-Request-ID": "mine-7"}
+    )
+    batch = client.post("/classify/batch", content=band(4).tobytes() * 3, headers=RAW)
+    client.get("/spikes/unknown")
+    single, many, unknown = [line for line in logged if line["event"] == "request"]
     assert answer.headers["x-request-id"] == single["id"] == "mine-7"
     said = {name: single[name] for name in ("method", "route", "path", "status", "model", "images")}
     assert said == {
