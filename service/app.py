@@ -92,14 +92,9 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    generate = app.openapi
-    secured = openapi.secured if service.settings.api_keys.get_secret_value() else _as_it_is
-    app.openapi = lambda: app.openapi_schema or secured(openapi.complete(generate()))  # type: ignore[method-assign]
+    generate, locked = app.openapi, bool(listed(service.settings.api_keys.get_secret_value()))
+    app.openapi = lambda: app.openapi_schema or openapi.complete(generate(), locked)  # type: ignore[method-assign]
     return app
-
-
-def _as_it_is(document: dict[str, Any]) -> dict[str, Any]:
-    return document
 
 
 def _protect(app: FastAPI, settings: Settings) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Problem
+from service.ledger import Ledger
 from service.problems import problem_response
 from service.requests import GONE, REQUEST_ID, noted, problem_of, request_id, route_of
 from service.runtime import Service
@@ -24,15 +24,6 @@ SECURITY = (
 )
 """On every answer that says nothing else of it; the page has a policy of its own."""
 
-REFUSALS = {
-    "overloaded": "overloaded",
-    "rate-limited": "rate_limited",
-    "unauthorized": "unauthorized",
-    "timed-out": "timed_out",
-    GONE: "gone",
-}
-"""Problems that are counted as refusals, by what the metric calls them."""
-
 CLIENT_CLOSED = 499
 """Status of requests whose client has gone, in logs and metrics: nobody else ever sees it."""
 
@@ -45,7 +36,7 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app = app
         self._service = service
-        self._logged = service.settings.log_level in ("debug", "info")
+        self._ledger = Ledger(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,39 +77,17 @@ class RequestMiddleware:
             await problem_response(problem, scope)(scope, receive, send_more)
         finally:
             service.in_flight -= 1
-            self._tell(scope, method, status, time.perf_counter() - began)
-
-    def _tell(self, scope: Scope, method: str, status: int, seconds: float) -> None:
-        """A line of the log; figures of the request, of what was classified, and of why it was refused."""
-        metrics = self._service.metrics
-        route = route_of(scope)
-        problem = problem_of(scope)
-        if problem == GONE:
-            status = CLIENT_CLOSED
-        metrics.answered(route, method, status, seconds)
-        found = noted(scope)
-        if found is not None:
-            metrics.classified(*found)
-        if problem in REFUSALS:
-            metrics.refused(REFUSALS[problem])
-        if not self._logged:
-            return
-        words: dict[str, Any] = {}
-        if found is not None:
-            account, queue_ms = found
-            words = account.words() | {"queue_ms": round(queue_ms, 3)}
-        if problem is not None:
-            words["problem"] = problem
-        log.info(
-            "request",
-            id=request_id(scope),
-            method=method,
-            route=route,
-            path=scope["path"],
-            status=status,
-            ms=round(seconds * 1000, 3),
-            **words,
-        )
+            kind = problem_of(scope)
+            self._ledger.enter(
+                identifier=identifier,
+                method=method,
+                route=route_of(scope),
+                path=scope["path"],
+                status=CLIENT_CLOSED if kind == GONE else status,
+                seconds=time.perf_counter() - began,
+                problem=kind,
+                classified=noted(scope),
+            )
 
 
 class DeadlineMiddleware:

@@ -202,8 +202,11 @@ def batch_body() -> dict[str, Any]:
     return {"required": True, "content": content}
 
 
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """The generated document with the problem's schema, and without FastAPI's own kind of error."""
+def complete(document: dict[str, Any], locked: bool = False) -> dict[str, Any]:
+    """The generated document with the problem's schema, and without FastAPI's own kind of error.
+
+    `locked`: the service asks for keys.
+    """
     components = document.setdefault("components", {}).setdefault("schemas", {})
     components["ProblemDocument"] = schemas.ProblemDocument.model_json_schema()
     for name in ("HTTPValidationError", "ValidationError"):
@@ -215,6 +218,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
                 del operation["responses"]["422"]
             if not path.startswith(OPEN):
                 _add(operation["responses"], ANY_REQUEST)
+    if locked:
+        _secure(document)
     return document
 
 
@@ -232,8 +237,8 @@ def _titles(examples: dict[str, Any]) -> str:
     return ". ".join(one["summary"] for one in examples.values()) + "."
 
 
-def secured(document: dict[str, Any]) -> dict[str, Any]:
-    """The document of a service that asks for keys."""
+def _secure(document: dict[str, Any]) -> None:
+    """Every operation asks for a key, but those of health."""
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -244,4 +249,3 @@ def secured(document: dict[str, Any]) -> dict[str, Any]:
         if path.startswith(OPEN):
             for operation in operations.values():
                 operation["security"] = []
-    return document

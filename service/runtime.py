@@ -21,9 +21,6 @@ from service.version import VERSION
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FLUSH_SECONDS = 5.0
-"""What waits to be written when the service stops has so long."""
-
 REQUIRED_SECONDS = 5.0
 """`record=required` waits for so long, then it is a problem."""
 
@@ -103,14 +100,14 @@ class Service:
             self.metrics.waiting.set(self.admission.waiting)
             self.metrics.in_flight.set(self.in_flight)
 
-    def stop(self, flush_seconds: float = FLUSH_SECONDS) -> None:
+    def stop(self) -> None:
         """Waits for the jobs in progress, and writes what waits to be written."""
         for pool in (self._pool, self._looking, self._reading, self._forgetting):
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
         self._pool = self._looking = self._reading = self._forgetting = None
         if self._recorder is not None:
-            self._recorder.close(flush_seconds)
+            self._recorder.close(self.settings.flush_seconds)
             self.publish()
             self._recorder = None
         self._classifier = None

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SPIKEHEAD_"
+FLUSH_SHARE = 0.3
 
 
 def default_models() -> Path:
@@ -130,6 +131,11 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field(
         default="console", description="`console` for people, `json` for machines: a line an event"
     )
+
+    @property
+    def flush_seconds(self) -> float:
+        """Of the grace: kept for writing records, after requests are finished."""
+        return FLUSH_SHARE * self.shutdown_grace
 
     @field_validator("record")
     @classmethod

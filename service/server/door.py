@@ -9,16 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import structlog
-
-from service.errors import MEDIA_TYPE
 from service.images import TINY
-from service.middleware import REFUSALS, SECURITY
-from service.problems import problem_document
-from service.requests import REQUEST_ID, request_id
+from service.ledger import Ledger
+from service.middleware import SECURITY
+from service.problems import problem_on_the_wire
+from service.requests import request_id
 from service.runtime import Service
-
-log = structlog.get_logger("spikehead")
 
 PATHS = {b"/classify": "/classify", b"/classify/batch": "/classify/batch"}
 _DIGITS = len(str(TINY))
@@ -30,15 +26,14 @@ class Door:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._logged = service.settings.log_level in ("debug", "info")
-        fixed = b"".join(b"%b: %b\r\n" % pair for pair in SECURITY)
-        self._head = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: %b\r\n%b" % (
-            MEDIA_TYPE.encode(),
-            fixed,
-        )
+        self._ledger = Ledger(service)
 
     def refusal(
-        self, method: bytes, url: bytes, headers: Sequence[tuple[bytes, bytes]], defaults: bytes
+        self,
+        method: bytes,
+        url: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        defaults: Sequence[tuple[bytes, bytes]],
     ) -> bytes | None:
         """The whole answer, `defaults` among its headers; None where the request is let in, or is not a usual one."""
         admission = self._service.admission
@@ -53,23 +48,15 @@ class Door:
         began = time.perf_counter()
         problem = admission.refusal()
         identifier = request_id({"headers": headers})
-        body = problem_document(problem, identifier)
-        answer = b"%b%bretry-after: %d\r\ncontent-length: %d\r\n%b: %b\r\n\r\n%b" % (
-            self._head,
-            defaults,
-            problem.retry_after or 0,
-            len(body),
-            REQUEST_ID.lower().encode(),
-            identifier.encode(),
-            body,
+        own = (*SECURITY, (b"retry-after", b"%d" % (problem.retry_after or 0)), *defaults)
+        answer = problem_on_the_wire(problem, identifier, own)
+        self._ledger.enter(
+            identifier=identifier,
+            method="POST",
+            route=route,
+            path=route,
+            status=problem.status,
+            seconds=time.perf_counter() - began,
+            problem=problem.kind,
         )
-        seconds = time.perf_counter() - began
-        metrics = self._service.metrics
-        metrics.answered(route, "POST", problem.status, seconds)
-        metrics.refused(REFUSALS[problem.kind])
-        if self._logged:
-            log.info(
-                "request", id=identifier, method="POST", route=route, path=route, status=problem.status,
-                ms=round(seconds * 1000, 3), problem=problem.kind,
-            )  # fmt: skip
         return answer

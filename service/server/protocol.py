@@ -10,12 +10,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.errors import MEDIA_TYPE, Problem
-from service.problems import problem_document
-from service.requests import REQUEST_ID
+from service.errors import Problem
+from service.problems import problem_on_the_wire
 from service.server.door import Door
-
-_PHRASES = {400: "Bad Request", 408: "Request Timeout"}
 
 
 class _Refused:
@@ -89,7 +86,7 @@ class ProblemProtocol(HttpToolsProtocol):
             return False
         if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
             return False
-        defaults = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
+        defaults = self.server_state.default_headers
         answer = self.door.refusal(self.parser.get_method(), self.url, self.headers, defaults)
         if answer is None:
             return False
@@ -151,11 +148,5 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def _refuse(self, problem: Problem) -> None:
         """Answers past the application, and closes the connection."""
-        identifier = secrets.token_hex(8)
-        body = problem_document(problem, identifier)
-        head = (
-            f"HTTP/1.1 {problem.status} {_PHRASES[problem.status]}\r\ncontent-type: {MEDIA_TYPE}\r\n"
-            f"content-length: {len(body)}\r\n{REQUEST_ID}: {identifier}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode("ascii") + body)
+        self.transport.write(problem_on_the_wire(problem, secrets.token_hex(8), [(b"connection", b"close")]))
         self.transport.close()

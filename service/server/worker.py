@@ -28,9 +28,6 @@ log = logging.getLogger("spikehead")
 KEEP_ALIVE = 30
 """Seconds that a connection may be idle between two requests."""
 
-FLUSH_SHARE = 0.3
-"""Of the grace: kept for writing records, after requests are finished."""
-
 LAST_WORDS = 0.2
 """Seconds for the log when the grace is over."""
 
@@ -42,7 +39,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 def config_of(settings: Settings, app: FastAPI | None = None) -> uvicorn.Config:
     """How uvicorn serves. Without an app it can only listen: for the process above several workers."""
-    grace = settings.shutdown_grace * (1 - FLUSH_SHARE) - settings.drain
+    grace = settings.shutdown_grace - settings.flush_seconds - settings.drain
     return uvicorn.Config(
         app or "service.app:create_app",
         host=settings.host,
@@ -76,9 +73,8 @@ def protocol_of(settings: Settings, app: FastAPI | None) -> type[ProblemProtocol
 
 def app_of(settings: Settings) -> FastAPI:
     """The application, with its models loaded and warmed up. Raises ModelError and TracesError."""
-    from service.app import (
-        create_app,
-    )  # only who serves needs all of it: the process above several workers does not
+    # only who serves needs all of it: the process above several workers does not
+    from service.app import create_app
     from service.registry import load_models
 
     return create_app(settings, load_models(settings))

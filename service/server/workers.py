@@ -19,12 +19,9 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from service.server.worker import ENDING, Worker, app_of, config_of
 from service.settings import Settings
-from service.telemetry import logs
+from service.telemetry import SHARED, logs
 
 log = logging.getLogger("spikehead")
-
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Tells the Prometheus client of worker processes where they share their figures."""
 
 
 class WorkerProcess(Process):

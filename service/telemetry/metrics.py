@@ -25,11 +25,9 @@ from service.account import Account
 from service.operations import energy_nj
 from service.records import RecorderState
 from service.simulation import Simulator
+from service.telemetry import SHARED
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Where worker processes share their figures. Set before this is imported, or not at all."""
-
 REASONS = ("overloaded", "rate_limited", "timed_out", "too_slow", "gone", "unauthorized")
 RESULTS = ("switched", "refused")
 

@@ -177,9 +177,9 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What requests leave in the log, as it comes."""
     capture = LogCapture()
     every = structlog.make_filtering_bound_logger(0)
-    monkeypatch.setattr(
-        "service.middleware.log", structlog.wrap_logger(None, processors=[capture], wrapper_class=every)
-    )
+    for module in ("service.middleware", "service.ledger"):
+        log = structlog.wrap_logger(None, processors=[capture], wrapper_class=every)
+        monkeypatch.setattr(f"{module}.log", log)
     return capture.entries
 
 

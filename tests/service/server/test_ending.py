@@ -160,6 +160,23 @@ def test_a_log_that_nobody_reads_does_not_keep_it(models_folder: Path) -> None:
         assert process.wait(timeout=20) != 0
 
 
+def test_a_database_that_is_locked_does_not_keep_it(models_folder: Path, tmp_path: Path) -> None:
+    """What cannot be written is given up within the grace, and that is an end as it was asked for."""
+    file = tmp_path / "records.db"
+    with serving(models_folder, SHUTDOWN_GRACE="3", DATABASE_URL=f"sqlite:///{file}") as (port, process):
+        assert ask(port, "POST", "/classify?record=required", BODY, RAW)[0] == 200
+        other = sqlite3.connect(file)
+        other.execute("BEGIN EXCLUSIVE")
+        try:
+            assert ask(port, "POST", "/classify", BODY, RAW)[0] == 200
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 0
+            assert time.monotonic() - began < 3.5
+        finally:
+            other.close()
+
+
 def workers_of(process: int) -> set[int]:
     """Ids of the worker processes: those children that serve."""
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import band
-from tests.service.serving import ask, serving
+from tests.service.serving import ROOT, ask, serving
 
 RAW = {"Content-Type": "application/octet-stream"}
 
@@ -74,17 +75,19 @@ def test_levels(models_folder: Path) -> None:
     assert all("[warning" in line for line in lines)  # tiny is no network for the native engine
 
 
-def test_what_is_logged_at_an_error_has_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    from service.telemetry import logs
+FAILS = """
+import logging
+from service.telemetry import logs
+logs.configure("info", "json")
+try:
+    raise RuntimeError("why")
+except RuntimeError:
+    logging.getLogger("spikehead").exception("what")
+"""
 
-    try:
-        logs.configure("info", "json")
-        try:
-            raise RuntimeError("why")
-        except RuntimeError:
-            logging.getLogger("spikehead").exception("what")
-        line = json.loads(capsys.readouterr().err.splitlines()[-1])
-        assert line["event"] == "what" and "RuntimeError: why" in line["exception"]
-    finally:
-        capsys.readouterr()
-        logs.configure("info", "json")
+
+def test_what_is_logged_at_an_error_has_its_traceback() -> None:
+    """In a process of its own: logging is set up once in each."""
+    said = subprocess.run([sys.executable, "-c", FAILS], cwd=ROOT, capture_output=True, check=True).stderr
+    line = json.loads(said)
+    assert line["event"] == "what" and "RuntimeError: why" in line["exception"]
