@@ -66,6 +66,8 @@ def random_network(config: NetworkConfig, seed: int, liveliness: float = 1.0) ->
                 parameter.mul_(torch.rand_like(parameter) * liveliness * 2)
             elif name.endswith("norm.bias"):
                 parameter.copy_(torch.randn_like(parameter) * 0.3 * liveliness)
+            elif name == "position":
+                parameter.copy_(torch.randn_like(parameter) * 0.5)
     network.integer = True
     return network.eval()
 
@@ -152,6 +154,7 @@ configs = st.builds(
     heads=st.sampled_from([1, 2, 4]),
     mlp_ratio=st.integers(1, 3),
     attention=st.booleans(),
+    position=st.booleans(),
     bits=st.sampled_from([3, 4, 8]),
     shift_input=st.integers(1, 3),
     shift_membrane=st.integers(1, 3),

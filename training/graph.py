@@ -171,6 +171,10 @@ def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, lar
     flat = graph.constant("shape.map", np.array([0, channels, tokens], np.int64))
     current = graph.node("Reshape", [current, flat], "stem3.flat")
     stream = graph.node("Transpose", [current], "stem3.tokens", perm=[0, 2, 1])  # [N, L, C]
+    if config.position:
+        position = as_numpy(network.place(residual))
+        stream = graph.node("Add", [stream, graph.constant("position", position)], "stem3.placed")
+        stream_bound += float(np.abs(position).max())
 
     def residual_lif(layer: str) -> str:
         return graph.lif(layer, stream, stream_bound, residual_threshold, membrane, [tokens, channels])

@@ -53,6 +53,7 @@ class NetworkConfig:
     heads: int = 4
     mlp_ratio: int = 2
     attention: bool = True
+    position: bool = True
     bits: int = 8
     shift_input: int = 1
     shift_membrane: int = 1
@@ -262,6 +263,8 @@ class SpikingTransformer(ProbabilisticReadout):
         self.stem1 = Synapses((first, 1, 5, 5), stride=2, input_unit=config.trace_unit)
         self.stem2 = Synapses((second, first, 3, 3))
         self.stem3 = Synapses((config.channels, second, 3, 3), stride=2)
+        if config.position:
+            self.position = nn.Parameter(torch.zeros(config.tokens, config.channels))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
 
     def forward(self, spikes: Tensor, uniforms: Tensor) -> Run:
@@ -277,6 +280,8 @@ class SpikingTransformer(ProbabilisticReadout):
         x = layers["stem2"] = self._spikes(self._current(self.stem2, x, stem2), stem2)  # [T, N, C2, 14, 14]
         x = self._current(self.stem3, x, residual)  # [T, N, C, 7, 7]
         potential = x.flatten(3).transpose(2, 3)  # [T, N, L, C]: the residual stream, a current
+        if config.position:
+            potential = potential + self.place(residual[1])
 
         for number, block in enumerate(self.blocks, 1):
             assert isinstance(block, Block)
@@ -301,6 +306,10 @@ class SpikingTransformer(ProbabilisticReadout):
 
         x = layers["tokens"] = self._spikes(potential, residual)  # [T, N, L, C]
         return self._read_out(x.flatten(2), uniforms, layers, filtered=True)
+
+    def place(self, residual: Membrane | None) -> Tensor:
+        """Current that tells a token where it is, [L, C], every step the same, in the residual's units."""
+        return self.position if residual is None else round_nearest(self.position / residual.unit)
 
     def residual_writers(self) -> list[Synapses]:
         """Everything that adds to the residual potential, and so shares its units."""

@@ -60,4 +60,5 @@ def load_teacher(path: Path, device: torch.device) -> tuple[Teacher, dict[str, A
     """A trained teacher, ready to be asked, and what its checkpoint says of it. Raises FileNotFoundError."""
     network = Teacher()
     contents = load_fitted(network, path)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
     return network.to(device), contents

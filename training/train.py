@@ -74,7 +74,9 @@ class TrainingSettings:
         """Settings as they were stored. What this version does not know any more is left out."""
         known = {one.name for one in fields(cls)}
         values = {name: value for name, value in values.items() if name in known}
-        network = NetworkConfig(**{**values["network"], "stem": tuple(values["network"]["stem"])})
+        # Runs from before `position` was there had none.
+        stored = {"position": False, **values["network"], "stem": tuple(values["network"]["stem"])}
+        network = NetworkConfig(**stored)
         return cls(**{**values, "network": network, "variation": data.Variation(**values["variation"])})
 
 

@@ -126,6 +126,18 @@ def test_lone_specks_do_not_spike() -> None:
     assert (contrast(picture) == digit()).all()
 
 
+@pytest.mark.parametrize(("last_speck", "noisy"), [(63, False), (64, True)])
+def test_ends_of_fine_lines_stay_unless_the_picture_is_noisy(last_speck: int, noisy: bool) -> None:
+    """Both ends of the line stand out of all neighbours but one; with six specks more they are noise."""
+    picture = digit()
+    picture[3:6, 4] = 255
+    picture[25, 2:27:5] = 255
+    picture[2, 24] = last_speck
+    seen = contrast(picture)
+    assert not seen[25].any() and not seen[2].any()
+    assert seen[3:6, 4].tolist() == ([0, 255, 0] if noisy else [255, 255, 255])
+
+
 def test_retina_of_a_batch_is_that_of_its_images() -> None:
     generator = np.random.default_rng(0)
     batch = generator.integers(0, 256, (6, 28, 28), dtype=np.uint8)

@@ -45,6 +45,8 @@ def make_network(config: NetworkConfig = SMALL, seed: int = 0) -> SpikingTransfo
     with torch.no_grad():
         for _ in range(20):
             network((torch.rand(2, 16, 1, 28, 28) < 0.3).float(), torch.rand(2, 16, 10))
+        if config.position:
+            network.position.copy_(torch.randn_like(network.position) * 0.5)
     network.integer = True
     return network.eval()
 

@@ -16,6 +16,7 @@ from training.network import NetworkConfig, SpikingNetwork
 CONFIGS = {
     "small": SMALL,
     "no attention": NetworkConfig(stem=(4, 8), channels=8, blocks=2, heads=2, attention=False),
+    "no position": NetworkConfig(stem=(4, 4), channels=8, blocks=1, heads=2, position=False),
     "4 bits": NetworkConfig(stem=(4, 4), channels=16, blocks=1, heads=4, bits=4, mlp_ratio=1),
     "other time constants": NetworkConfig(
         stem=(4, 4), channels=8, blocks=1, heads=1, shift_membrane=2, shift_readout=3

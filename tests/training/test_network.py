@@ -60,6 +60,19 @@ def test_an_image_does_not_depend_on_its_batch(small_network: SpikingTransformer
     assert torch.equal(whole.potentials[:, 3:4], alone.potentials)
 
 
+@pytest.mark.parametrize("integer", [False, True])
+def test_a_position_drives_its_own_token_alone(small_network: SpikingTransformer, integer: bool) -> None:
+    """Silence it before attention, and only that token's first layer changes."""
+    small_network.integer = integer
+    before = small_network(SPIKES, UNIFORMS).layers["block1.attention_in"]
+    with torch.no_grad():
+        small_network.position[13] = -1000.0
+    after = small_network(SPIKES, UNIFORMS).layers["block1.attention_in"]
+    assert before[:, :, 13].any() and not after[:, :, 13].any()
+    others = torch.arange(SMALL.tokens) != 13
+    assert torch.equal(before[:, :, others], after[:, :, others])
+
+
 def test_self_attention_counts_coincidences_by_hand() -> None:
     """One head, two tokens, two channels. K^T V = [[1, 1], [0, 1]]; Q = [[1, 0], [1, 1]] -> [[1, 1], [1, 2]]."""
     key = torch.tensor([[1.0, 0.0], [0.0, 1.0]])

@@ -89,6 +89,12 @@ def test_settings_that_are_not_known_any_more_are_left_out() -> None:
     assert TrainingSettings.from_dict(stored) == settings
 
 
+def test_networks_from_before_positions_have_none() -> None:
+    stored = TrainingSettings(epochs=3).as_dict()
+    del stored["network"]["position"]
+    assert TrainingSettings.from_dict(stored).network == NetworkConfig(position=False)
+
+
 def test_activity_target_falls_in_a_line_over_the_first_half() -> None:
     settings = TrainingSettings(epochs=8, activity_start=0.12, activity_target=0.04)
     targets = [activity_target(epoch, settings) for epoch in range(8)]

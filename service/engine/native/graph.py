@@ -211,6 +211,10 @@ class _Reader:
         channels, tokens = result["stem3"]["outputs"], (SIDE // 4) ** 2
         flat = self._node("Reshape", [current, self._shape("shape.map", 0, channels, tokens)], "stem3.flat")
         stream = self._node("Transpose", [flat], "stem3.tokens", perm=(0, 2, 1))
+        result["position"] = np.empty((0, channels), np.int32)
+        if self._next_output() == "stem3.placed":
+            result["position"] = self._whole("position", (tokens, channels))
+            stream = self._node("Add", [stream, "position"], "stem3.placed")
 
         thresholds: list[NDArray[np.int32]] = []
 

@@ -140,6 +140,33 @@ class Builder {
 
 namespace {
 
+// What a step can add to the residual potential includes what tells a token where it is.
+void widen_by_position(Network& network, const std::vector<std::int32_t>& position) {
+  const std::size_t channels = network.channels;
+  expect(position.empty() || position.size() == network.tokens * channels, "a position for each token and channel");
+  if (position.empty()) return;
+  for (std::size_t channel = 0; channel < channels; ++channel) {
+    Interval added{position[channel], position[channel]};
+    for (std::size_t i = channel; i < position.size(); i += channels) added.include({position[i], position[i]});
+    network.stem3.current[channel] = bounded(network.stem3.current[channel] + added, "stem3");
+  }
+}
+
+// Where the residual potential of each token starts.
+void lay_out_places(Network& network, const std::vector<std::int32_t>& position) {
+  const Synapses& stem3 = network.stem3;
+  const std::size_t padded = stem3.padded, channels = network.channels;
+  auto fill = [&](auto& place) {
+    place.assign(network.tokens * padded, 0);
+    for (std::size_t i = 0; i < network.tokens * channels; ++i) {
+      const std::int32_t start = stem3.bias[i % channels] + (position.empty() ? 0 : position[i]);
+      place[i / channels * padded + i % channels] = static_cast<std::decay_t<decltype(place[0])>>(start);
+    }
+  };
+  if (network.wide_stream) fill(network.place.wide);
+  else fill(network.place.narrow);
+}
+
 // Stem, blocks and tokens.
 void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64_t largest_trace) {
   Builder builder(arrays, network);
@@ -162,6 +189,7 @@ void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64
   builder.driven(network.stem2, half * half, arrays.stem2_threshold);
 
   // The residual potential: everything that is added to it has one type. Any part of the sum has to fit as well.
+  widen_by_position(network, arrays.position);
   std::vector<Interval> stream(network.channels);
   auto add = [&](const Synapses& synapses) {
     expect(synapses.outputs == network.channels, "residual synapses onto every channel");
@@ -220,6 +248,7 @@ void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64
   }
   for (const int index : residual_layers) builder.fix(index, network.wide_stream);
   lay_out(network.stem3, network.wide_stream);
+  lay_out_places(network, arrays.position);
   for (Block& block : network.blocks) {
     if (arrays.heads) lay_out(block.projection, network.wide_stream);
     lay_out(block.contract, network.wide_stream);

@@ -9,6 +9,8 @@ namespace spikehead {
 namespace {
 
 constexpr int kMargin = 3;
+constexpr int kSpeck = 64;
+constexpr int kSpecks = 8;
 constexpr int kEven = 24;
 constexpr int kMinPeak = 32;
 constexpr int kFloorDivisor = 8;
@@ -35,7 +37,8 @@ void philox(std::uint64_t counter, std::uint64_t seed, std::uint64_t* out) {
   out[3] = c3;
 }
 
-// Clamps each pixel between the second darkest and the second brightest of its eight neighbours.
+// Clamps each pixel between the darkest and the brightest of its eight neighbours; in a noisy picture, between the
+// second darkest and the second brightest.
 void despeckle(const std::uint8_t* image, std::uint8_t* clean) {
   typedef std::uint8_t Lanes __attribute__((vector_size(16)));
   constexpr int kPadded = 2 * sizeof(Lanes) + 2;  // rows are worked on in two whole vectors
@@ -54,9 +57,11 @@ void despeckle(const std::uint8_t* image, std::uint8_t* clean) {
     std::memcpy(to + 1, from, kSide);
     to[kSide + 1] = from[kSide - 1];
   }
+  std::uint8_t strict[kPixels];
+  int specks = 0;
   const int neighbours[] = {0, 1, 2, kPadded, kPadded + 2, 2 * kPadded, 2 * kPadded + 1, 2 * kPadded + 2};
   for (int y = 0; y < kSide; ++y) {
-    std::uint8_t row[2 * sizeof(Lanes)];
+    std::uint8_t row[2 * sizeof(Lanes)], strict_row[sizeof row], specks_row[sizeof row];
     for (std::size_t x = 0; x < sizeof row; x += sizeof(Lanes)) {
       const std::uint8_t* above = padded + y * kPadded + x;
       Lanes high1 = {}, high2 = {}, low1 = ~Lanes{}, low2 = ~Lanes{};
@@ -68,11 +73,18 @@ void despeckle(const std::uint8_t* image, std::uint8_t* clean) {
         low2 = least(low2, most(low1, n));
         low1 = least(low1, n);
       }
-      const Lanes result = least(most(at(above + kPadded + 1), low2), high2);
+      const Lanes pixel = at(above + kPadded + 1);
+      const Lanes result = least(most(pixel, low1), high1), second = least(most(pixel, low2), high2);
+      const Lanes speck = (most(pixel, second) - least(pixel, second) >= Lanes{} + kSpeck) & (Lanes{} + 1);
       std::memcpy(row + x, &result, sizeof result);
+      std::memcpy(strict_row + x, &second, sizeof second);
+      std::memcpy(specks_row + x, &speck, sizeof speck);
     }
     std::memcpy(clean + y * kSide, row, kSide);
+    std::memcpy(strict + y * kSide, strict_row, kSide);
+    for (int x = 0; x < kSide; ++x) specks += specks_row[x];
   }
+  if (specks >= kSpecks) std::memcpy(clean, strict, sizeof strict);
 }
 
 // Median of the frame, and whether it is uneven.

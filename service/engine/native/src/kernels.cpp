@@ -234,7 +234,7 @@ void take_stream(const Network& network, Workspace& space, int side) {
     T* stream = space.stream<T>() + static_cast<std::ptrdiff_t>(token) * synapses.padded;
     for (int at = 0; at < synapses.padded; at += kLanes<T>) {
       store<T>(stream + at, load(map + at));
-      store<T>(map + at, load(synapses.start.as<T>() + at));
+      store<T>(map + at, load(network.place.as<T>() + static_cast<std::ptrdiff_t>(token) * synapses.padded + at));
     }
   }
 }

@@ -123,6 +123,7 @@ struct Network {
   int shift_input = 0, unit_input = 0;
   int shift_membrane = 0, shift_readout = 0, shift_feedback = 0, unit_feedback = 0;
   Synapses stem1, stem2, stem3;
+  Values place;                              // [token][padded] where the residual potential starts: bias and position
   bool wide_stream = false;
   std::vector<Block> blocks;
   std::vector<Neurons> layers;  // hidden ones, in the order in which a spike travels; none: the GLM network

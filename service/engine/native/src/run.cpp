@@ -1,5 +1,6 @@
 #include "run.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace spikehead {
@@ -35,6 +36,15 @@ Workspace::Workspace(const Network& network) : layers(network.layers.size()), co
     fill_with_bias(layers[i].currents, i == 0 ? network.stem1 : network.stem2, half, network.layers[i].wide);
   }
   fill_with_bias(stream_map, network.stem3, quarter, network.wide_stream);
+  auto put_in_place = [&](auto& map, const auto& place) {
+    const int padded = network.stem3.padded;
+    for (int token = 0; token < network.tokens; ++token) {
+      const int at = (token / quarter + kBorder) * (quarter + 2 * kBorder) + token % quarter + kBorder;
+      std::copy_n(place.data() + token * padded, padded, map.data() + at * padded);
+    }
+  };
+  if (network.wide_stream) put_in_place(stream_map.wide, network.place.wide);
+  else put_in_place(stream_map.narrow, network.place.narrow);
   const std::size_t stream = static_cast<std::size_t>(network.tokens) * round_up(network.channels, kLanePadding);
   if (network.wide_stream) stream32.assign(stream, 0);
   else stream16.assign(stream, 0);
