@@ -25,6 +25,31 @@ class _Refused:
 _REFUSED: Any = _Refused()
 
 
+class _Patience:
+    """A time limit that starts anew each time it is started, and calls `late` when it is over."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, late: Callable[[], None]) -> None:
+        self._loop, self._late = loop, late
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._timer is not None
+
+    def start(self, seconds: float) -> None:
+        self.stop()
+        self._timer = self._loop.call_later(seconds, self._end)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self) -> None:
+        self._timer = None
+        self._late()
+
+
 class ProblemProtocol(HttpToolsProtocol):
     """One connection. What is no HTTP at all gets a problem too, and an id.
 
@@ -42,15 +67,18 @@ class ProblemProtocol(HttpToolsProtocol):
             None  # what has to come from the client: a head, a body, or nothing now
         )
         self._has_sent = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._incoming = _Patience(self.loop, self._too_slow)
+        self._outgoing = _Patience(self.loop, self._not_taken)
+        self._answers = self._answers_before = 0  # complete now, and when patience with the outgoing ones began
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._awaited = object()
-        self._restart(self._too_slow)
+        self._incoming.start(self.client_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop()
+        self._incoming.stop()
+        self._outgoing.stop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -59,9 +87,9 @@ class ProblemProtocol(HttpToolsProtocol):
         if self._awaited is before:
             return
         if self._awaited is None:
-            self._stop()
+            self._incoming.stop()
         else:
-            self._restart(self._too_slow)
+            self._incoming.start(self.client_timeout)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -96,31 +124,38 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._restart(self._abort)
+        self._wait_for_reader()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop()
+        self._outgoing.stop()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.transport.get_write_buffer_size():  # uvicorn would wait for ever until it has been read
-            self._restart(self._abort_unread)
+        self._answers += 1
+        # uvicorn would wait for ever until it has been read
+        if self.transport.get_write_buffer_size() and not self._outgoing.started:
+            self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        self._answers_before = self._answers
+        self._outgoing.start(self.client_timeout)
+
+    def _not_taken(self) -> None:
+        """There was no room for more of an answer, or a complete one was not read to its end."""
+        if not self.transport.get_write_buffer_size():
+            return
+        if self._answers > self._answers_before:
+            self._wait_for_reader()  # what is unread now may be a later answer
+            return
+        self.on_too_slow()
+        self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         """Answer 400 and close the connection: nothing that follows can be understood."""
         self._refuse(
             Problem("malformed-body", "a request in HTTP/1.1", "something that cannot be parsed as one")
         )
-
-    def _restart(self, late: Callable[[], None]) -> None:
-        self._stop()
-        self._timer = self.loop.call_later(self.client_timeout, late)
-
-    def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _too_slow(self) -> None:
         """The head or the body has not come in time."""
@@ -136,15 +171,6 @@ class ProblemProtocol(HttpToolsProtocol):
             return
         limit = f"a whole request within {self.client_timeout:g} seconds each for its head and its body"
         self._refuse(Problem("too-slow", limit, "a part of it"))
-
-    def _abort(self) -> None:
-        """The answer is not taken."""
-        self.on_too_slow()
-        self.transport.abort()
-
-    def _abort_unread(self) -> None:
-        if self.transport.get_write_buffer_size():
-            self._abort()
 
     def _refuse(self, problem: Problem) -> None:
         """Answers past the application, and closes the connection."""

@@ -116,6 +116,18 @@ def test_an_answer_that_is_not_read(server: int) -> None:
         assert size < 4_000_000  # of nearly 5: what the kernel holds
 
 
+def test_reading_an_answer_does_not_buy_time_for_a_body(server: int) -> None:
+    """The head of a second request comes with the first, and the rest of it never."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(LIMIT + SLACK)
+        client.connect(("127.0.0.1", server))
+        client.sendall(b"GET /page/plotly.js HTTP/1.1\r\nHost: a\r\n\r\n" + HEAD)
+        with suppress(ConnectionResetError):
+            answers = everything(client)
+    assert answers.startswith(b"HTTP/1.1 200 ")
+
+
 def test_others_are_answered_meanwhile_and_it_is_counted(server: int) -> None:
     slow = [connect(server) for _ in range(30)]
     for client in slow:
