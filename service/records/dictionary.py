@@ -1,7 +1,7 @@
-"""What answers have in common: zlib's preset dictionary for them. It halves what a record needs, and the time for it.
+"""What answers have in common: a dictionary for packing them. It halves what a record needs, and the time for it.
 
 Answers that were stored with it can only be read with it, so it must never change. An answer that looks otherwise is
-only stored less well. Source: RFC 1950, 2.2, FDICT.
+only stored less well. Sources: RFC 8878, 5 (a raw content dictionary); RFC 1950, 2.2, FDICT.
 """
 
 from __future__ import annotations

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import chain
 
 from alembic.util import CommandError
 from sqlalchemy import ColumnElement, Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from service.records import schema
@@ -26,6 +25,7 @@ __all__ = ["DatabaseURLError", "RecordError", "Store", "StoreError"]
 log = logging.getLogger("spikehead")
 
 _CHUNK = 1_000  # records deleted in one transaction: others get to write in between
+_TOGETHER = 50  # rows of one statement: each gives up the interpreter's lock, and gets it back late
 _BREATH = 0.01  # seconds between two such transactions
 
 
@@ -50,12 +50,7 @@ class Store:
         self._opened: tuple[int, ...] | None = None  # identity of the database whose schema is up to date
         self._opening = threading.Lock()
         self._failed: tuple[float, str] | None = None  # when it last could not be opened, and why
-        dialect = sqlite if self._database.dialect == "sqlite" else postgresql
-        # a commit whose answer was lost is tried again: the second time finds its records there
-        insert = dialect.insert(schema.records).on_conflict_do_nothing(index_elements=["id"])
-        # to the driver as it is: SQLAlchemy would look at every value of every row
-        self._insert = str(insert.compile(dialect=self._database.reading.dialect))
-        self._rows = schema.row if self._database.dialect == "postgresql" else schema.values
+        self._insert = _inserts(self._database)
 
     def open(self) -> None:
         """Connects, and brings the schema up to date; nothing is done twice. Raises StoreError."""
@@ -70,13 +65,13 @@ class Store:
         if not records:
             return
         try:
-            rows: Any = [self._rows(record) for record in records]
+            rows = schema.rows(records)
         except (TypeError, ValueError) as error:
             raise RecordError(f"expected records, got one that cannot be stored: {error}") from error
         with self._errors():
             written_to = self._ready()
             with self._database.writing.begin() as connection:
-                connection.exec_driver_sql(self._insert, rows)
+                self._insert(connection, rows)
             if self._database.identity() != written_to:
                 raise OSError("the file was removed or replaced while it was written to")
 
@@ -205,9 +200,40 @@ class Store:
             yield
         except (DataError, IntegrityError) as error:
             raise RecordError(_reason(error)) from error
-        except (SQLAlchemyError, SchemaError, CommandError, OSError, zlib.error) as error:
+        except (SQLAlchemyError, SchemaError, CommandError, OSError) as error:
             self._opened = None  # the next use looks whether all is there
             raise StoreError(_reason(error)) from error
+
+
+def _inserts(database: Database) -> Callable[[Connection, list[schema.Row]], None]:
+    """How that database takes rows. To its driver as they are: SQLAlchemy would look at every value of every row.
+
+    A commit whose answer was lost is tried again: the second time finds its records there.
+    """
+    columns = [column.name for column in schema.records.columns]
+    if database.dialect == "postgresql":
+        insert = postgresql.insert(schema.records).on_conflict_do_nothing(index_elements=["id"])
+        statement = str(insert.compile(dialect=database.reading.dialect))
+
+        def named(connection: Connection, rows: list[schema.Row]) -> None:
+            connection.exec_driver_sql(statement, [dict(zip(columns, row, strict=True)) for row in rows])
+
+        return named
+
+    one = f"({', '.join('?' * len(columns))})"
+    begin = f"INSERT INTO {schema.records.name} ({', '.join(columns)}) VALUES "
+    end = " ON CONFLICT (id) DO NOTHING"
+    statements = {count: begin + ", ".join([one] * count) + end for count in (_TOGETHER, 1)}
+
+    def placed(connection: Connection, rows: list[schema.Row]) -> None:
+        whole = len(rows) - len(rows) % _TOGETHER
+        for start in range(0, whole, _TOGETHER):
+            values = tuple(chain.from_iterable(rows[start : start + _TOGETHER]))
+            connection.exec_driver_sql(statements[_TOGETHER], values)
+        if rows[whole:]:
+            connection.exec_driver_sql(statements[1], rows[whole:])
+
+    return placed
 
 
 def _reason(error: Exception) -> str:

@@ -69,7 +69,9 @@ class ProblemProtocol(HttpToolsProtocol):
         self._has_sent = False
         self._incoming = _Patience(self.loop, self._too_slow)
         self._outgoing = _Patience(self.loop, self._not_taken)
-        self._answers = self._answers_before = 0  # complete now, and when patience with the outgoing ones began
+        self._answers = self._answers_before = (
+            0  # complete now, and when patience with the outgoing ones began
+        )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import sqlite3
 import zlib
@@ -27,7 +26,6 @@ from service.records import (
     RecordError,
     Store,
     StoreError,
-    dictionary,
     schema,
     time_of,
 )
@@ -334,26 +332,13 @@ def test_a_typical_record_takes_about_a_kilobyte(shipped: Simulator, tmp_path: P
     assert 500 < (tmp_path / "records.db").stat().st_size / len(records) < 1500
 
 
-def test_answers_are_packed() -> None:
-    row = schema.row(record(1, answer=b"spike" * 1000))
-    assert schema._decompressed(row["answer"]) == b"spike" * 1000 and len(row["answer"]) < 60
-
-
-@pytest.mark.parametrize("lit", [0, 1, 150, 684, 685, 686, 784])
-def test_images_are_packed(lit: int) -> None:
-    """784 bytes at the most; with a fifth of them lit, as in MNIST, a third."""
-    values = np.zeros(784, np.uint8)
-    values[np.random.default_rng(lit).permutation(784)[:lit]] = np.arange(lit) % 255 + 1
-    packed = schema._packed(values.tobytes())
-    assert len(packed) == min(1 + 98 + lit, 784)
-    assert schema._pixels(packed) == values.tobytes()
-
-
-def test_the_dictionary_halves_an_answer_and_never_changes() -> None:
-    answer = b'{"id":"18eb2aee6caf7b06868322f6",' + dictionary.ANSWER[34:].replace(b"1", b"5")
-    assert 2 * len(schema.row(record(1, answer=answer))["answer"]) < len(zlib.compress(answer))
-    digest = hashlib.sha256(dictionary.ANSWER).hexdigest()
-    assert digest == "9439a1493c5c5a83136913037dd2ede5651d979a897985906b31f506f1552811"
+@pytest.mark.parametrize("count", [1, 49, 50, 51, 120])
+def test_groups_of_any_size(store: Store, count: int) -> None:
+    """Rows go to SQLite by fifties; those that are there already stay as they are."""
+    some = [record(number) for number in range(count)]
+    store.insert(some[:1])
+    store.insert([some[0]._replace(prediction=9), *some[1:]])
+    assert [store.get(one.id) for one in some] == some
 
 
 def test_rows_as_they_used_to_be_can_be_read(store: Store) -> None:
