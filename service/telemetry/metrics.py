@@ -1,7 +1,7 @@
 """Figures for Prometheus. Correct with several worker processes: then they share files (`PROMETHEUS_MULTIPROC_DIR`).
 
-Requests are counted as they are answered. What models and the recorder have done is added up elsewhere, without a
-figure a spike; `publish` fetches it, once a second and whenever somebody asks.
+Requests are counted as they are answered. How long they took, and what models and the recorder have done, is added up
+elsewhere, without a figure a spike; `publish` fetches it, once a second and whenever somebody asks.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -26,6 +25,7 @@ from service.operations import energy_nj
 from service.records import RecorderState
 from service.simulation import Simulator
 from service.telemetry import SHARED
+from service.telemetry.tally import BulkHistogram, Tally
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 REASONS = ("overloaded", "rate_limited", "timed_out", "too_slow", "gone", "unauthorized")
@@ -50,6 +50,7 @@ _PHASES = (
     0.5,
     1,
 )
+_STEPS = (1, 2, 3, 4, 6, 8, 16, 32, 64)
 
 
 class Metrics:
@@ -65,8 +66,10 @@ class Metrics:
             # mode: how the figures of several processes become one
             return Gauge(f"spikehead_{name}", about, labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]
 
-        def histogram(name: str, about: str, buckets: Iterable[float], *labels: str) -> Histogram:
-            return Histogram(f"spikehead_{name}", about, labels, registry=registry, buckets=tuple(buckets))
+        def histogram(name: str, about: str, buckets: Iterable[float], *labels: str) -> BulkHistogram:
+            return BulkHistogram(
+                f"spikehead_{name}", about, labels, registry=registry, buckets=tuple(buckets)
+            )
 
         self._requests = counter(
             "requests", "requests answered, by route, method and status", "route", "method", "status"
@@ -80,9 +83,7 @@ class Metrics:
         refused = counter("refused", "requests that were refused or given up, by reason", "reason")
         self._refused = {reason: refused.labels(reason) for reason in REASONS}
         self._images = counter("images", "images classified", "model")
-        self._steps = histogram(
-            "steps", "time steps that an image took", (1, 2, 3, 4, 6, 8, 16, 32, 64), "model"
-        )
+        self._steps = histogram("steps", "time steps that an image took", _STEPS, "model")
         self._predictions = counter("predictions", "images read as a digit", "model", "digit")
         self._spikes = counter("spikes", "spikes of a layer", "model", "layer")
         self._neuron_steps = counter(
@@ -114,11 +115,17 @@ class Metrics:
         self._shown: set[tuple[str, str, str]] = set()  # of models
         self._records_seen = (0, 0)
         self._publishing = threading.Lock()
+        self._tallies: list[Tally] = []
         self._queue, self._decode, self._encode, self._simulate = (
-            self._phases.labels(phase).observe for phase in ("queue", "decode", "encode", "simulate")
+            self._tally(self._phases.labels(phase), _PHASES)
+            for phase in ("queue", "decode", "encode", "simulate")
         )
         self._answered: dict[tuple[str, str, int], Callable[[], None]] = {}
-        self._took: dict[str, Callable[[float], None]] = {}
+        self._took: dict[str, Tally] = {}
+
+    def _tally(self, histogram: BulkHistogram, bounds: Sequence[float]) -> Tally:
+        self._tallies.append(Tally(histogram, bounds))
+        return self._tallies[-1]
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
@@ -129,16 +136,16 @@ class Metrics:
         count()
         took = self._took.get(route)
         if took is None:
-            took = self._took[route] = self._seconds.labels(route).observe
-        took(seconds)
+            took = self._took[route] = self._tally(self._seconds.labels(route), _LATENCIES)
+        took.add(seconds)
 
     def classified(self, account: Account, queue_ms: float) -> None:
         """Images were classified. Phases are means over the images of a request."""
         share = 1000.0 * account.images
-        self._queue(queue_ms / 1000.0)
-        self._decode(account.decode_ms / share)
-        self._encode(account.encode_ms / share)
-        self._simulate(account.simulate_ms / share)
+        self._queue.add(queue_ms / 1000.0)
+        self._decode.add(account.decode_ms / share)
+        self._encode.add(account.encode_ms / share)
+        self._simulate.add(account.simulate_ms / share)
 
     def refused(self, reason: str) -> None:
         """A request was refused: one of REASONS."""
@@ -155,6 +162,8 @@ class Metrics:
     def publish(self, models: Iterable[Simulator], records: RecorderState) -> None:
         """Takes over what models and recorder have added up."""
         with self._publishing:
+            for tally in list(self._tallies):
+                tally.empty()
             for simulator in models:
                 self._publish_model(simulator)
             self._records_waiting.set(records.queued)
@@ -192,10 +201,10 @@ class Metrics:
             return
         name = card.name
         self._images.labels(name).inc(images)
-        observe = self._steps.labels(name).observe
+        took = Tally(self._steps.labels(name), _STEPS)
         for steps, count in enumerate(sums.steps.tolist()):
-            for _ in range(count):
-                observe(steps)
+            took.add(steps, count)
+        took.empty()
         for digit, count in enumerate(sums.predictions.tolist()):
             self._predictions.labels(name, str(digit)).inc(count)
         steps = sum(steps * count for steps, count in enumerate(sums.steps.tolist()))
