@@ -19,9 +19,10 @@ from pydantic_core import to_json
 from service import bodies, images
 from service.account import Account
 from service.bodies import Parsed, Source
+from service.card import Card
 from service.diagnostics import step_document
 from service.encoding import PIXELS
-from service.engine.base import Rule
+from service.engine.base import Answer, Rule
 from service.errors import Problem
 from service.images import ImageError
 from service.options import Options, collect, model_name, parse
@@ -205,44 +206,23 @@ class Classifier:
         ids: Sequence[str],
     ) -> Answered:
         """Answers as JSON, with commas between. They are remembered."""
-        pixels = pictures.pixels
-        answers = list(simulator.answers(pixels, seeds, options, pictures.decode_ms, ids))
-        name, version = simulator.card.name, simulator.card.version
-        data = pixels.tobytes()
-        starts = range(0, len(data), PIXELS)
-        worded: list[bytes] = []
-        records: list[Record] = []
-        for identifier, start, seed, answer in zip(ids, starts, seeds, answers, strict=True):
-            worded.append(answer.json)
-            records.append(
-                Record(
-                    identifier,
-                    time_of(identifier),
-                    name,
-                    version,
-                    data[start : start + PIXELS],
-                    seed,
-                    answer.prediction,
-                    answer.confidence,
-                    answer.steps,
-                    answer.stopped_by,
-                    answer.stored or answer.json,
-                )
-            )
-        recorded, promise = self._remember(records, options)
-        whole = [words[:-1] + _RECORDED[known] for words, known in zip(worded, recorded, strict=True)]
-        return Answered(b",".join(whole), Account.of(name, answers, pictures.decode_ms), promise)
+        answers = list(simulator.answers(pictures.pixels, seeds, options, pictures.decode_ms, ids))
+        account = Account.of(simulator.card.name, answers, pictures.decode_ms)
+        recorded, promise = [False] * len(answers), None
+        if options.record == "required" and self._share == 0.0:
+            raise not_recorded("recording is switched off (SPIKEHEAD_RECORD)")
+        if options.record != "no" and self._share > 0.0:
+            records = _records(simulator.card, pictures.pixels, seeds, answers, ids)
+            recorded, promise = self._remember(records, options)
+        whole = [answer.json[:-1] + _RECORDED[known] for answer, known in zip(answers, recorded, strict=True)]
+        return Answered(b",".join(whole), account, promise)
 
     def _remember(self, records: list[Record], options: Options) -> tuple[list[bool], Promise | None]:
         """Which of them are remembered, or will be soon; and a promise where it is required.
 
         Raises Problem where it is required and not possible.
         """
-        if options.record == "no":
-            return [False] * len(records), None
         if options.record == "required":
-            if self._share == 0.0:
-                raise not_recorded("recording is switched off (SPIKEHEAD_RECORD)")
             promise = self._recorder.add_promised(records)
             if promise is None:
                 raise not_recorded(self._recorder.state.reason)
@@ -252,6 +232,31 @@ class Classifier:
         chosen = [random.random() < self._share for _ in records]
         kept = self._recorder.add([record for record, mine in zip(records, chosen, strict=True) if mine])
         return [mine and kept for mine in chosen], None
+
+
+def _records(
+    card: Card, pixels: NDArray[np.uint8], seeds: Sequence[int], answers: Sequence[Answer], ids: Sequence[str]
+) -> list[Record]:
+    """What is remembered of answers to images uint8 [N, 28, 28]."""
+    data = pixels.tobytes()
+    return [
+        Record(
+            identifier,
+            time_of(identifier),
+            card.name,
+            card.version,
+            data[start : start + PIXELS],
+            seed,
+            answer.prediction,
+            answer.confidence,
+            answer.steps,
+            answer.stopped_by,
+            answer.stored or answer.json,
+        )
+        for identifier, start, seed, answer in zip(
+            ids, range(0, len(data), PIXELS), seeds, answers, strict=True
+        )
+    ]
 
 
 def not_recorded(reason: str | None) -> Problem:

@@ -20,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.server.door import Door
+from service.server.memory import keep_freed_memory
 from service.server.protocol import ProblemProtocol
 from service.settings import Settings
 
@@ -88,6 +89,11 @@ class Worker(uvicorn.Server):
         self._settings, self._app = settings, app
         self._above = above
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serves on these sockets, or on its own."""
+        keep_freed_memory()
+        super().run(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
