@@ -47,6 +47,9 @@ KINDS: dict[str, Kind] = {
     "image-too-large": Kind(
         413, "The picture has too many pixels", "at most 16000000 pixels", "20000 x 20000 pixels"
     ),
+    "head-too-large": Kind(
+        431, "The request's head is too large", "at most 65536 bytes of target and headers", "more"
+    ),
     "unsupported-media-type": Kind(
         415,
         "The media type is not supported",

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import Problem
@@ -23,6 +25,11 @@ class _Refused:
 
 
 _REFUSED: Any = _Refused()
+
+MOST_HEAD = 65_536
+"""Bytes of a request's target and headers."""
+
+_OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 
 
 class _Patience:
@@ -67,6 +74,12 @@ class ProblemProtocol(HttpToolsProtocol):
             None  # what has to come from the client: a head, a body, or nothing now
         )
         self._has_sent = False
+        self._head: int | None = None  # bytes of the head that is coming, as far as it is read; None: none is
+        self._unread = 0  # bytes that came since that head began, in reads of which it took all
+        self._latest = b""  # what is being read
+        self._offered: bytes | None = (
+            None  # a request that offers another protocol, to be read again without that
+        )
         self._incoming = _Patience(self.loop, self._too_slow)
         self._outgoing = _Patience(self.loop, self._not_taken)
         self._answers = self._answers_before = (
@@ -85,7 +98,19 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         before, self._has_sent = self._awaited, True
+        self._latest = data
         super().data_received(data)
+        self._latest = b""
+        if self._offered is not None:
+            again, self._offered = self._offered, None
+            self.parser = httptools.HttpRequestParser(self)
+            self.data_received(again)
+            return
+        if self._awaited is before:
+            self._unread += len(data)
+        if self._is_head_too_large():
+            self._refuse_head()
+            return
         if self._awaited is before:
             return
         if self._awaited is None:
@@ -95,20 +120,72 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._awaited = object()
+        self._awaited, self._head, self._unread = object(), 0, 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._grow(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._grow(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
+        if self._is_head_too_large():
+            return
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return  # the parser stops here: see `_unsupported_upgrade_warning`
         if not self._is_refused():
             super().on_headers_complete()
-        self._awaited = object()
+        self._awaited, self._head = object(), None
+
+    def on_body(self, body: bytes) -> None:
+        if self._head is None:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._head is not None:
+            return
         super().on_message_complete()
         self._awaited = None
         if self.cycle is _REFUSED:  # it has its answer, and has been read to its end
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def _grow(self, size: int) -> None:
+        if self._head is not None:
+            self._head += size
+
+    def _is_head_too_large(self) -> bool:
+        """A single header counts once it is complete; until then it may take the whole limit once more."""
+        return self._head is not None and (self._head > MOST_HEAD or self._unread > 2 * MOST_HEAD)
+
+    def _refuse_head(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()  # it would be taken for the answer to the request before
+            return
+        self._refuse(Problem("head-too-large", f"at most {MOST_HEAD} bytes of target and headers", "more"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """The client offers HTTP/2 or WebSocket, which it may: it gets HTTP/1.1, as if it had not.
+
+        Java's clients do so with every request. The parser would leave out the body (uvicorn's issue 2722), so the
+        request is read again without the offer. Source: RFC 9110, 7.8.
+        """
+        stopped = sys.exc_info()[1]
+        if (
+            not isinstance(stopped, httptools.HttpParserUpgrade)
+            or self._head is None
+            or self._is_head_too_large()
+        ):
+            return
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] not in _OF_UPGRADES]
+        if not self.parser.should_keep_alive():
+            lines.append(b"connection: close")
+        self._offered = b"\r\n".join(lines) + b"\r\n\r\n" + self._latest[stopped.args[0] :]
 
     def _is_refused(self) -> bool:
         """Answers at once where there is no room, on connections where nothing else is under way and that stay."""

@@ -128,6 +128,89 @@ def test_reading_an_answer_does_not_buy_time_for_a_body(server: int) -> None:
     assert answers.startswith(b"HTTP/1.1 200 ")
 
 
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+
+
+def chunked(body: bytes) -> bytes:
+    return b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+@pytest.mark.parametrize("piece", [1, 50, 300, 10_000])
+@pytest.mark.parametrize("how", ["length", "chunked"])
+def test_an_offer_of_another_protocol_is_passed_over(server: int, how: str, piece: int) -> None:
+    """As Java's clients and `curl --http2` make it. The body arrives, and the connection stays."""
+    body = band(4).tobytes()
+    head = b"POST /classify?seed=1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n" + OFFER
+    sized = b"Content-Length: 784\r\n\r\n" + body
+    request = head + (sized if how == "length" else chunked(body))
+    with connect(server) as client:
+        for _ in range(2):
+            for start in range(0, len(request), piece):
+                client.sendall(request[start : start + piece])
+            answer = answer_of(client)
+            assert answer.startswith(b"HTTP/1.1 200 ") and b'"prediction":4' in answer
+        client.sendall(request + b"GET /health/live HTTP/1.1\r\nHost: a\r\n" + OFFER + b"\r\n")
+        assert answer_of(client).startswith(b"HTTP/1.1 200 ")
+        assert answer_of(client).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (
+            b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n",
+            b"200",
+        ),
+        (b"GET /health/live HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", b"200"),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + OFFER + b"Content-Length: x\r\n\r\n", b"400"),
+    ],
+)
+def test_offers_that_end_with_the_answer(server: int, request_: bytes, status: bytes) -> None:
+    with connect(server) as client:
+        client.sendall(request_)
+        assert everything(client).startswith(b"HTTP/1.1 %b " % status)
+
+
+def get(headers: bytes, path: bytes = b"/health/live") -> bytes:
+    return b"GET %b HTTP/1.1\r\nHost: a\r\n%b\r\n" % (path, headers)
+
+
+LARGE = {
+    "one header": b"X-A: " + b"a" * 70_000 + b"\r\n",
+    "many": b"".join(b"X-%d: a\r\n" % i for i in range(20_000)),
+    "with an offer": OFFER + b"X-A: " + b"a" * 70_000 + b"\r\n",
+    "without an end": b"X-A: " + b"a" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("piece", [1_000, 10_000_000])
+def test_a_head_that_is_too_large(server: int, name: str, piece: int) -> None:
+    request = get(LARGE[name])
+    with connect(server) as client:
+        client.sendall(get(b""))
+        assert answer_of(client).startswith(b"HTTP/1.1 200 ")
+        with suppress(ConnectionError):  # it may have closed while more is being sent
+            for start in range(0, len(request), piece):
+                client.sendall(request[start : start + piece])
+        answer = b""
+        with suppress(ConnectionResetError):
+            answer = everything(client)
+    if answer:
+        assert answer.startswith(b"HTTP/1.1 431 ") and b"/problems/head-too-large" in answer
+
+
+def test_a_large_head_is_told_so_and_one_at_the_limit_is_read(server: int) -> None:
+    for size, status in ((65_000, b"200"), (66_000, b"431")):
+        for piece in (500, 100_000):
+            with connect(server) as client:
+                request = get(b"X-A: " + b"a" * size + b"\r\nConnection: close\r\n")
+                for start in range(0, len(request), piece):
+                    client.sendall(request[start : start + piece])
+                assert everything(client).startswith(b"HTTP/1.1 %b " % status), (size, piece)
+
+
 def test_others_are_answered_meanwhile_and_it_is_counted(server: int) -> None:
     slow = [connect(server) for _ in range(30)]
     for client in slow:
