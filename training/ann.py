@@ -124,6 +124,8 @@ class AnnTwin(nn.Module):
         self.stem1 = Normalised(nn.Conv2d(1, first, 5, 2, 2, bias=False))
         self.stem2 = Normalised(nn.Conv2d(first, second, 3, 1, 1, bias=False))
         self.stem3 = Normalised(nn.Conv2d(second, config.channels, 3, 2, 1, bias=False))
+        if config.position:
+            self.position = nn.Parameter(torch.zeros(config.tokens, config.channels))
         self.blocks = nn.ModuleList(TwinBlock(config) for _ in range(config.blocks))
         self.readout = nn.Linear(config.tokens * config.channels, CLASSES)
 
@@ -131,6 +133,8 @@ class AnnTwin(nn.Module):
         x = F.relu(self.stem1(intensities))  # [N, C1, 14, 14]
         x = F.relu(self.stem2(x))  # [N, C2, 14, 14]
         stream = self.stem3(x).flatten(2).transpose(1, 2)  # [N, L, C]
+        if self.config.position:
+            stream = stream + self.position
         for block in self.blocks:
             stream = block(stream)
         logits: Tensor = self.readout(F.relu(stream).flatten(1))

@@ -170,6 +170,9 @@ def _twin(graph: AnnBuilder, network: AnnTwin) -> None:
     stream = graph.node(
         "Transpose", [graph.node("Reshape", [graph.x, flat], "stem3.flat")], "stem3.tokens", perm=[0, 2, 1]
     )
+    if config.position:
+        place = graph.constant("position", as_numpy(network.position))
+        stream = graph.node("Add", [stream, place], "stem3.placed")
 
     def activate(layer: str, x: str, width: int) -> str:
         graph.x, graph.shape = x, [tokens, width]
