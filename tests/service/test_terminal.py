@@ -386,6 +386,7 @@ def test_models_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     result = run("classify", "four.raw", "--model", "broken")
     assert result.exit_code == EXIT_MODEL
     assert result.stderr.startswith(f"spikehead: expected a valid model card at {models / 'broken'}")
+    assert result.stderr.count("\n") == 1
     assert run("classify", "four.raw").exit_code == 0  # what is wrong with another model does not matter
     (models / "twin").mkdir()
     for file in (models / "tiny").iterdir():
