@@ -109,7 +109,7 @@ Frame frame_of(const std::uint8_t* clean) {
 }
 
 using Line = std::array<int, kSide>;
-using Surface = std::array<int, kPixels>;
+using Surface = std::array<std::uint8_t, kPixels>;
 
 // Median over three lines and five pixels along them; `at(depth, place)` reads a pixel.
 template <class At>
@@ -161,7 +161,8 @@ Surface continued_margin(const std::uint8_t* clean) {
       const int corners = (kLast - y) * ((kLast - x) * corner[0] + x * corner[1]) +
                           y * ((kLast - x) * corner[2] + x * corner[3]);
       // Rounded towards 0 where Python rounds down: alike, since what is negative becomes 0.
-      result[y * kSide + x] = std::clamp((kLast * (rows + columns) - corners) / (kLast * kLast), 0, 255);
+      const int level = std::clamp((kLast * (rows + columns) - corners) / (kLast * kLast), 0, 255);
+      result[y * kSide + x] = static_cast<std::uint8_t>(level);
     }
   }
   return result;
@@ -180,7 +181,7 @@ Surface local_median(const std::uint8_t* clean) {
                   (clean[i * kSide + kSide - 1] >= level);
     }
     if (!lit_edge && 2 * lit_pixels <= kArea) break;
-    Surface along{};  // lit pixels of each row's window
+    std::array<int, kPixels> along{};  // lit pixels of each row's window
     for (int y = 0; y < kSide; ++y) {
       const std::uint8_t* row = clean + y * kSide;
       auto lit = [&](int x) { return row[std::clamp(x, 0, kSide - 1)] >= level; };
@@ -198,14 +199,14 @@ Surface local_median(const std::uint8_t* clean) {
       for (int y = -kRadius; y <= kRadius; ++y) sum += row(y);
       for (int y = 0; y < kSide; ++y) {
         const bool majority = 2 * sum > kArea;
-        result[y * kSide + x] += kStep * majority;
+        std::uint8_t& level_here = result[y * kSide + x];
+        level_here = static_cast<std::uint8_t>(std::min(level_here + kStep * majority, 255));
         any |= majority;
         sum += row(y + kRadius + 1) - row(y - kRadius);
       }
     }
     if (!any) break;
   }
-  for (int& value : result) value = std::min(value, 255);
   return result;
 }
 
@@ -213,7 +214,7 @@ Surface local_median(const std::uint8_t* clean) {
 Surface background(const std::uint8_t* clean) {
   const Frame frame = frame_of(clean);
   Surface best;
-  best.fill(frame.median);
+  best.fill(static_cast<std::uint8_t>(frame.median));
   if (!frame.uneven) return best;
   auto ink = [&](const Surface& guess) {
     int total = 0;
@@ -237,16 +238,25 @@ void see_contrast(const std::uint8_t* image, std::uint8_t* contrast) {
   std::uint8_t clean[kPixels], distance[kPixels];
   despeckle(image, clean);
   const Surface paper = background(clean);
-  int peak = 0;
+  std::uint8_t peak = 0;
   for (int i = 0; i < kPixels; ++i) {
-    distance[i] = static_cast<std::uint8_t>(clean[i] > paper[i] ? clean[i] - paper[i] : paper[i] - clean[i]);
-    peak = std::max<int>(peak, distance[i]);
+    distance[i] = static_cast<std::uint8_t>(std::max(clean[i], paper[i]) - std::min(clean[i], paper[i]));
+    peak = std::max(peak, distance[i]);
   }
   // floor(distance * 255 / peak): half a unit more keeps the rounded quotient on the right side of every integer
-  const float inverse = 1.0f / static_cast<float>(std::max(peak, kMinPeak));
-  for (int i = 0; i < kPixels; ++i) {
-    const int kept = distance[i] * kFloorDivisor >= peak ? distance[i] : 0;
-    contrast[i] = static_cast<std::uint8_t>((static_cast<float>(kept * 255) + 0.5f) * inverse);
+  typedef std::uint8_t Levels __attribute__((vector_size(16)));
+  typedef std::int32_t Numbers __attribute__((vector_size(64)));
+  typedef float Quotients __attribute__((vector_size(64)));
+  const float inverse = 1.0f / static_cast<float>(std::max<int>(peak, kMinPeak));
+  const int least = (peak + kFloorDivisor - 1) / kFloorDivisor;
+  for (int i = 0; i < kPixels; i += static_cast<int>(sizeof(Levels))) {
+    Levels levels;
+    std::memcpy(&levels, distance + i, sizeof levels);
+    const Numbers numbers = __builtin_convertvector(levels, Numbers);
+    const Numbers kept = numbers >= least ? numbers * 255 : Numbers{};
+    const Quotients gained = (__builtin_convertvector(kept, Quotients) + 0.5f) * inverse;
+    levels = __builtin_convertvector(__builtin_convertvector(gained, Numbers), Levels);
+    std::memcpy(contrast + i, &levels, sizeof levels);
   }
 }
 
