@@ -94,18 +94,23 @@ struct Frame {
 };
 
 Frame frame_of(const std::uint8_t* clean) {
-  constexpr int kInner = kSide - 2 * kMargin, total = kPixels - kInner * kInner;
-  int counts[256] = {};
-  for (int i = 0; i < kMargin * kSide; ++i) ++counts[clean[i]], ++counts[clean[kPixels - 1 - i]];
+  constexpr int kInner = kSide - 2 * kMargin, kTotal = kPixels - kInner * kInner, kEdge = kMargin * kSide;
+  std::uint8_t margin[kTotal];
+  std::uint8_t* next = std::copy_n(clean, kEdge, margin);
+  next = std::copy_n(clean + kPixels - kEdge, kEdge, next);
   for (int y = kMargin; y < kSide - kMargin; ++y) {
     const std::uint8_t* row = clean + y * kSide;
-    for (int x = 0; x < kMargin; ++x) ++counts[row[x]], ++counts[row[kSide - 1 - x]];
+    next = std::copy_n(row, kMargin, next);
+    next = std::copy_n(row + kSide - kMargin, kMargin, next);
   }
-  int low = 0, high = 255, level = 0;
-  while (!counts[low]) ++low;
-  while (!counts[high]) --high;
-  for (int seen = 0; seen + counts[level] <= total / 2; ++level) seen += counts[level];  // the value at total / 2
-  return {level, high - low > kEven};
+  std::uint8_t low = 255, high = 0;
+  for (const std::uint8_t level : margin) low = std::min(low, level), high = std::max(high, level);
+  int lowest = 0;
+  for (const std::uint8_t level : margin) lowest += level == low;
+  const bool uneven = high - low > kEven;
+  if (lowest > kTotal / 2) return {low, uneven};  // as on plain paper
+  std::nth_element(margin, margin + kTotal / 2, margin + kTotal);
+  return {margin[kTotal / 2], uneven};
 }
 
 using Line = std::array<int, kSide>;
