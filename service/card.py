@@ -192,7 +192,8 @@ def load_card(folder: Path) -> Card:
         raise ModelError(f"expected a model card at {path}, got: {error.strerror}") from error
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(str(part) for part in one['loc']) or 'the file'}: {one['msg']}" for one in error.errors()
+            f"{'.'.join(str(part) for part in one['loc']) or 'the file'}: {one['msg']}"
+            for one in error.errors()
         )
         raise ModelError(f"expected a valid model card at {path}, got: {wrong}") from error
     graph = folder / card.graph.file

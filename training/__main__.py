@@ -127,6 +127,9 @@ def train(
         float, typer.Option(help="share of synaptic operations that costs nothing")
     ] = 0.05,
     activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
+    final_variation: Annotated[
+        float, typer.Option(min=0.0, help="how far handwriting varies in the integer epochs, relatively")
+    ] = 1.0,
     bits: Annotated[int, typer.Option(min=2, max=8, help="bits of a synapse")] = 8,
     attention: Annotated[bool, typer.Option(help="with multi-head attention, or the same without")] = True,
     teacher: Annotated[
@@ -159,6 +162,7 @@ def train(
         learning_rate=learning_rate,
         activity_target=activity_target,
         activity_price=activity_price,
+        final_variation=final_variation,
         teacher=str(teacher) if teacher else None,
         precision=choose_precision(precision, where),
         seed=seed,

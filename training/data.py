@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -99,6 +99,17 @@ class Variation:
     elastic_pixels: float = 0.5
     wide_share: float = 0.2  # so many images vary `wide` times as much
     wide: float = 2.0
+
+    def times(self, factor: float) -> Variation:
+        """All of it so many times as far."""
+        return replace(
+            self,
+            rotation_degrees=self.rotation_degrees * factor,
+            scale=self.scale * factor,
+            shear=self.shear * factor,
+            max_shift=self.max_shift * factor,
+            elastic_pixels=self.elastic_pixels * factor,
+        )
 
 
 def vary(images: Tensor, variation: Variation, generator: torch.Generator) -> Tensor:

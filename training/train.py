@@ -65,6 +65,7 @@ class TrainingSettings:
     all_data: bool = False  # also train on the validation images: no choice can be made after that
     network: NetworkConfig = field(default_factory=NetworkConfig)
     variation: data.Variation = field(default_factory=data.Variation)
+    final_variation: float = 1.0  # so many times as far handwriting varies in the integer epochs
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -237,6 +238,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.epoch)
         integer = self.epoch >= settings.epochs - settings.integer_epochs
         steps = settings.final_time_steps if integer else settings.time_steps
+        variation = settings.variation.times(settings.final_variation) if integer else settings.variation
         self.network.integer = self.exported.integer = integer
         self.network.train()
         if integer:
@@ -248,7 +250,7 @@ class Trainer:
             if len(batch) < self.processes.count:
                 continue  # somebody's share would be empty
             self._set_learning_rate(self.epoch + number / self.batches)
-            images = data.vary(self.images[batch], settings.variation, generator)
+            images = data.vary(self.images[batch], variation, generator)
             labels = self.labels[batch]
             probability = data.firing_probabilities(images.numpy())
             spikes = (torch.rand(steps, *probability.shape, generator=generator) < probability).float()

@@ -101,6 +101,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
     options = {
         "run": tmp_path, "epochs": 9, "integer-epochs": 3, "time-steps": 5, "final-time-steps": 7,
         "batch-size": 11, "learning-rate": 0.5, "activity-target": 0.25, "activity-price": 4.5, "bits": 4,
+        "final-variation": 0.25,
         "teacher": teacher, "seed": 13, "limit": 17, "device": "cpu", "precision": "bfloat16",
         "data": tmp_path / "data",
     }  # fmt: skip
@@ -115,6 +116,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         learning_rate=0.5,
         activity_target=0.25,
         activity_price=4.5,
+        final_variation=0.25,
         teacher=str(teacher),
         precision="bfloat16",
         seed=13,

@@ -146,6 +146,9 @@ def test_variation_follows_from_the_generator() -> None:
 def test_no_variation_changes_nothing() -> None:
     noise = torch.randint(0, 256, (5, 28, 28), generator=generator(), dtype=torch.uint8)
     assert torch.equal(vary(noise, STILL, generator()), noise)
+    assert Variation().times(0.0) == STILL
+    assert Variation().times(1.0) == Variation()
+    assert Variation(max_shift=3.0).times(0.5).max_shift == 1.5
 
 
 def test_blank_stays_blank() -> None:

@@ -350,17 +350,21 @@ def test_every_epoch_shows_all_images_in_an_order_and_a_variation_of_its_own(
 ) -> None:
     shown: list[torch.Tensor] = []
     varied: list[torch.Tensor] = []
+    asked: list[data.Variation] = []
 
     def vary(images: torch.Tensor, variation: data.Variation, generator: torch.Generator) -> torch.Tensor:
         shown.append(images)
+        asked.append(variation)
         varied.append(original(images, variation, generator))
         return varied[-1]
 
     original = data.vary
     monkeypatch.setattr("training.data.vary", vary)
-    trainer = Trainer(dataclasses.replace(QUICK, network=TINY), tmp_path, CPU, tiny_mnist.folder)
+    settings = dataclasses.replace(QUICK, network=TINY, final_variation=0.5)
+    trainer = Trainer(settings, tmp_path, CPU, tiny_mnist.folder)
     train(trainer)
     assert [len(images) for images in shown] == [32] * 4
+    assert asked == [settings.variation] * 2 + [settings.variation.times(0.5)] * 2
     orders = [torch.cat(shown[:2]), torch.cat(shown[2:])]
     assert not torch.equal(*orders)
     for order in orders:
