@@ -26,7 +26,7 @@ from service.options import shown
 from service.problems import problem_response
 from service.registry import Models, load_models
 from service.reload import Reloader
-from service.requests import GONE, REQUEST_ID, note_problem
+from service.requests import GONE, REQUEST_ID, note_problem, problem_of
 from service.routes import router
 from service.runtime import Service
 from service.settings import Settings, listed, load_settings
@@ -108,7 +108,14 @@ def _protect(app: FastAPI, settings: Settings) -> None:
             CORSMiddleware,
             allow_origins=listed(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", REQUEST_ID],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "X-API-Key",
+                REQUEST_ID,
+                "traceparent",
+                "tracestate",
+            ],
             expose_headers=[REQUEST_ID, "Retry-After"],
         )
 
@@ -209,7 +216,8 @@ def _described(request: Request, name: str) -> str:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
-    """The client has gone: nobody reads this."""
+    """The client has gone, or was cut off: nobody reads this."""
+    noted = problem_of(request.scope)
     response = problem_response(Problem("malformed-body", "a whole body", "a part of it"), request.scope)
-    note_problem(request.scope, GONE)
+    note_problem(request.scope, noted or GONE)
     return response

@@ -24,6 +24,12 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "empty-body": Kind(400, "The body is empty", "an image in the body", "0 bytes"),
+    "malformed-request": Kind(
+        400,
+        "The request cannot be parsed",
+        "a request in HTTP/1.1",
+        "something that cannot be parsed as one",
+    ),
     "malformed-body": Kind(400, "The body cannot be parsed", "JSON", "expected value at line 1 column 2"),
     "unauthorized": Kind(
         401,

@@ -9,7 +9,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Problem
+from service.errors import KINDS, Problem
 from service.ledger import Ledger
 from service.problems import problem_response
 from service.requests import GONE, REQUEST_ID, noted, problem_of, request_id, route_of
@@ -26,6 +26,9 @@ SECURITY = (
 
 CLIENT_CLOSED = 499
 """Status of requests whose client has gone, in logs and metrics: nobody else ever sees it."""
+
+_CUT_OFF = {GONE: CLIENT_CLOSED, "too-slow": KINDS["too-slow"].status}
+"""Status of requests that the application has not answered, by what is noted of them."""
 
 _ID = REQUEST_ID.lower().encode()
 
@@ -68,6 +71,14 @@ class RequestMiddleware:
         service.in_flight += 1
         try:
             await self.app(scope, receive, send_more)
+        except asyncio.CancelledError:
+            if not service.ending:
+                raise
+            log.warning("given up at the end", id=identifier, method=method, path=scope["path"])
+            if not status:
+                about = KINDS["shutting-down"]
+                problem = Problem("shutting-down", about.expected, about.received)
+                await problem_response(problem, scope)(scope, receive, send_more)
         except Exception:
             log.exception("failed", id=identifier, method=method, path=scope["path"])
             if status:  # too late to say so
@@ -83,7 +94,7 @@ class RequestMiddleware:
                 method=method,
                 route=route_of(scope),
                 path=scope["path"],
-                status=CLIENT_CLOSED if kind == GONE else status,
+                status=_CUT_OFF.get(kind, status) if kind else status,
                 seconds=time.perf_counter() - began,
                 problem=kind,
                 classified=noted(scope),

@@ -151,9 +151,29 @@ class Settings(BaseSettings):
             from limits import parse_many  # only who limits needs it
 
             try:
-                parse_many(value)
+                limits = parse_many(value)
             except ValueError as error:
                 raise ValueError("expected a limit such as 100/second or 5000/minute") from error
+            if any(limit.amount < 1 for limit in limits):
+                raise ValueError("expected at least 1 request, as in 1/second")
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_some(cls, value: SecretStr) -> SecretStr:
+        given = value.get_secret_value()
+        if given and not listed(given):  # a template that has lost its keys must not open the service
+            raise ValueError("expected keys with commas between, got none of them")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, value: str) -> str:
+        for origin in listed(value):
+            if origin != "*" and not re.fullmatch(r"https?://[^/?#@\s]+", origin):
+                raise ValueError(
+                    "expected origins such as https://app.example or http://localhost:3000, without a path"
+                )
         return value
 
     @model_validator(mode="after")

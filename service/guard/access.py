@@ -6,7 +6,8 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -14,6 +15,12 @@ from service.errors import KINDS, Problem
 from service.guard.rates import Rates
 from service.openapi import OPEN
 from service.problems import problem_response
+
+UNLIMITED = "/metrics"
+"""Who watches must not be refused when it matters."""
+
+MOST_KEYS = 4
+"""Credentials of a request that are looked at."""
 
 
 class Keys:
@@ -35,22 +42,21 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def key_of(scope: Scope) -> bytes | None:
-    """The key that a request brings, if it brings one."""
+def keys_of(scope: Scope) -> Iterator[bytes]:
+    """The keys that a request brings: a proxy may have credentials of its own in one of the places."""
     for name, value in scope["headers"]:
         if name == b"x-api-key":
-            return bytes(value.strip())
-        if name == b"authorization":
+            yield bytes(value.strip())
+        elif name == b"authorization":
             scheme, _, rest = value.strip().partition(b" ")
             kind, rest = scheme.lower(), rest.strip()
             if kind == b"bearer":
-                return bytes(rest)
-            if kind == b"basic":
+                yield bytes(rest)
+            elif kind == b"basic":
                 try:
-                    return base64.b64decode(rest, validate=True).partition(b":")[2]
+                    yield base64.b64decode(rest, validate=True).partition(b":")[2]
                 except binascii.Error:
-                    return b""
-    return None
+                    yield b""
 
 
 class AccessMiddleware:
@@ -71,13 +77,16 @@ class AccessMiddleware:
 
     def _check(self, scope: Scope) -> None:
         """Raises Problem."""
-        key = key_of(scope)
-        if self._keys is not None and (key is None or not self._keys.knows(key)):
-            received = "none" if key is None else "one that is not known"
-            raise Problem("unauthorized", KINDS["unauthorized"].expected, received)
-        if self._rates is not None:
-            client = scope["client"]
-            # a key that nobody checks would be as many clients as its sender likes
-            known = self._keys is not None and key is not None
-            address = client[0] if client else ""
-            self._rates.take(_digest(key).hex() if known and key is not None else address)
+        who = scope["client"][0] if scope["client"] else ""
+        if self._keys is not None:
+            offered = list(islice(keys_of(scope), MOST_KEYS))
+            known = next((key for key in offered if self._keys.knows(key)), None)
+            if known is None:
+                if self._rates is not None:
+                    self._rates.take(who)  # who guesses
+                received = "one that is not known" if offered else "none"
+                raise Problem("unauthorized", KINDS["unauthorized"].expected, received)
+            who = _digest(known).hex()
+        # A key that nobody checks would be as many clients as its sender likes, so then the address counts.
+        if self._rates is not None and scope["path"] != UNLIMITED:
+            self._rates.take(who)

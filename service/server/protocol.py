@@ -7,13 +7,16 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httptools
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import Problem
+from service.middleware import SECURITY
 from service.problems import problem_on_the_wire
+from service.requests import note_problem, request_id
 from service.server.door import Door
 
 
@@ -67,6 +70,7 @@ class ProblemProtocol(HttpToolsProtocol):
     client_timeout = 10.0
     door: Door | None = None
     on_too_slow: Callable[[], None] = staticmethod(lambda: None)
+    on_refused: Callable[[Problem, str], None] = staticmethod(lambda problem, identifier: None)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -233,7 +237,7 @@ class ProblemProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer 400 and close the connection: nothing that follows can be understood."""
         self._refuse(
-            Problem("malformed-body", "a request in HTTP/1.1", "something that cannot be parsed as one")
+            Problem("malformed-request", "a request in HTTP/1.1", "something that cannot be parsed as one")
         )
 
     def _too_slow(self) -> None:
@@ -244,14 +248,27 @@ class ProblemProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.on_too_slow()
-        cycle = self.cycle
-        if cycle is not None and cycle.response_started and not cycle.response_complete:
-            self.transport.abort()  # an answer is on its way: nothing else can be said
-            return
         limit = f"a whole request within {self.client_timeout:g} seconds each for its head and its body"
-        self._refuse(Problem("too-slow", limit, "a part of it"))
+        problem = Problem("too-slow", limit, "a part of it")
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            self._refuse(problem)
+        elif not cycle.more_body:
+            cycle.keep_alive = False  # what is slow comes after it: it is answered, and nothing else
+        elif cycle.response_started:
+            self.transport.abort()  # an answer is on its way: nothing else can be said
+        else:  # the application will find that its client has gone, and log what is noted here
+            scope = cast(Scope, cycle.scope)
+            note_problem(scope, problem.kind)
+            self._close_with(problem, request_id(scope))
 
     def _refuse(self, problem: Problem) -> None:
-        """Answers past the application, and closes the connection."""
-        self.transport.write(problem_on_the_wire(problem, secrets.token_hex(8), [(b"connection", b"close")]))
+        """Answers what never reached the application, and closes the connection."""
+        identifier = secrets.token_hex(8)
+        self.on_refused(problem, identifier)
+        self._close_with(problem, identifier)
+
+    def _close_with(self, problem: Problem, identifier: str) -> None:
+        headers = (*SECURITY, *self.server_state.default_headers, (b"connection", b"close"))
+        self.transport.write(problem_on_the_wire(problem, identifier, headers))
         self.transport.close()

@@ -19,6 +19,9 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from service.errors import Problem
+from service.ledger import Ledger
+from service.requests import OTHER
 from service.server.door import Door
 from service.server.memory import keep_freed_memory
 from service.server.protocol import ProblemProtocol
@@ -62,12 +65,24 @@ def protocol_of(settings: Settings, app: FastAPI | None) -> type[ProblemProtocol
     if app is None:
         return ProblemProtocol
     service = app.state.service
-    metrics = service.metrics
+    metrics, ledger = service.metrics, Ledger(service)
+
+    def refused(problem: Problem, identifier: str) -> None:
+        ledger.enter(
+            identifier=identifier,
+            method=OTHER,
+            route=OTHER,
+            path="",
+            status=problem.status,
+            seconds=0.0,
+            problem=problem.kind,
+        )
 
     class Configured(ProblemProtocol):
         door = Door(service)
         client_timeout = settings.client_timeout
         on_too_slow = staticmethod(lambda: metrics.refused("too_slow"))
+        on_refused = staticmethod(refused)
 
     return Configured
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from types import FrameType
 
 from uvicorn.config import STARTUP_FAILURE
@@ -22,6 +23,11 @@ from service.settings import Settings
 from service.telemetry import SHARED, logs
 
 log = logging.getLogger("spikehead")
+
+RETRY_SECONDS = 2.0
+"""After which a worker is tried again that could not take the place of another, doubled each time."""
+
+LONGEST_RETRY_SECONDS = 60.0
 
 
 class WorkerProcess(Process):
@@ -55,18 +61,20 @@ def _forget_gauges(process: int) -> None:
 
 
 class Workers(Multiprocess):
-    """`run` returns at the end; then `failed` says whether a worker could not start."""
+    """`run` returns at the end; then `failed` says whether none could start."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.failed = False
+        self._empty: dict[int, float] = {}  # place whose worker could not start -> when to try again
+        self._waits: dict[int, float] = {}  # place -> how long it waited for that
         config = config_of(settings)
         super().__init__(config, [config.bind_socket()])
         for sig in ENDING:
             signal.signal(sig, self._end)
 
     def run(self) -> None:
-        """Until a signal, or until a worker cannot start."""
+        """Until a signal, or until no worker can start."""
         with tempfile.TemporaryDirectory(prefix="spikehead-metrics-") as folder:
             os.environ[SHARED] = folder
             super().run()
@@ -76,18 +84,33 @@ class Workers(Multiprocess):
         self.processes = [self._started() for _ in range(self.processes_num)]
 
     def keep_subprocess_alive(self) -> None:
-        """Replaces workers that have died or do not answer any more."""
+        """Replaces workers that have died or do not answer any more.
+
+        One that cannot start, because a model on disk cannot be used, is tried again: the others go on with what
+        they have. Where there are no others, that is the end.
+        """
         for index, process in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
+            if index in self._empty:
+                if time.monotonic() >= self._empty[index]:
+                    del self._empty[index]
+                    self.processes[index] = self._started()
+                continue
             if process.is_alive(timeout=self.config.timeout_worker_healthcheck):
+                self._waits.pop(index, None)
                 continue
             process.kill()
             process.join()
             if process.exitcode == STARTUP_FAILURE:
-                self.failed = True
-                self.should_exit.set()
-                return
+                wait = min(2 * self._waits.get(index, RETRY_SECONDS / 2), LONGEST_RETRY_SECONDS)
+                self._waits[index], self._empty[index] = wait, time.monotonic() + wait
+                if len(self._empty) == len(self.processes):
+                    self.failed = True
+                    self.should_exit.set()
+                    return
+                log.error("a worker could not start: another one is tried in %g seconds", wait)
+                continue
             if self.should_exit.is_set():
                 return
             log.error("worker %d has died (%s), another one takes its place", process.pid, process.exitcode)

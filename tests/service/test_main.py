@@ -144,7 +144,7 @@ def test_what_is_no_http_gets_a_problem_too(server: int, request_bytes: bytes) -
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ") and b"application/problem+json" in head
     document = json.loads(body)
-    assert document["type"] == "/problems/malformed-body"
+    assert document["type"] == "/problems/malformed-request"
     assert f"X-Request-ID: {document['request_id']}".encode() in head
 
 

@@ -27,7 +27,18 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "abc"), ("PORT", "70000"), ("ENGINE", "quantum"), ("MAX_BODY", "0"), ("LOG_LEVEL", "")],
+    [
+        ("PORT", "abc"),
+        ("PORT", "70000"),
+        ("ENGINE", "quantum"),
+        ("MAX_BODY", "0"),
+        ("LOG_LEVEL", ""),
+        ("API_KEYS", " , "),
+        ("RATE_LIMIT", "0/second"),
+        ("RATE_LIMIT", "often"),
+        ("CORS_ORIGINS", "app.example"),
+        ("CORS_ORIGINS", "https://a.example,https://b.example/"),
+    ],
 )
 def test_wrong_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(PREFIX + name, value)

@@ -132,6 +132,11 @@ def test_a_client_that_never_ends_does_not_keep_it(models_folder: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
         assert time.monotonic() - began < 3.5
+        client.settimeout(5)
+        answer = client.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"/problems/shutting-down" in answer
+        said = process.stderr.read() if process.stderr else b""
+        assert b"given up at the end" in said and b"Traceback" not in said
 
 
 def test_a_log_that_nobody_reads_does_not_keep_it(models_folder: Path) -> None:
@@ -211,6 +216,39 @@ def test_a_worker_that_is_killed_is_replaced(models_folder: Path) -> None:
         text = ask(port, "GET", "/metrics")[2].decode()
         assert 'spikehead_images_total{model="tiny"} 40.0' in text
         assert 'spikehead_requests_total{method="POST",route="/classify",status="200"} 40.0' in text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+
+
+def test_a_worker_that_finds_a_bad_model_does_not_end_the_others(tmp_path: Path) -> None:
+    """A bad model is refused by those that run; who takes the place of one that dies waits until it is mended."""
+    from tests.service.conftest import write_model
+
+    models = tmp_path / "models"
+    write_model(models)
+    card = models / "tiny" / "card.json"
+    good = card.read_text()
+    with serving(models, WORKERS="2", RELOAD_SECONDS="0") as (port, process):
+        until(port, "/health/ready")
+        while len(before := workers_of(process.pid)) < 2:
+            time.sleep(0.05)
+        time.sleep(1.0)
+        card.write_text("{")
+        os.kill(next(iter(before)), signal.SIGKILL)
+        give_up = time.monotonic() + 6  # so long that a second one is tried too
+        while time.monotonic() < give_up:
+            with suppress(ConnectionResetError):
+                assert ask(port, "POST", "/classify", BODY, RAW)[0] == 200
+            assert process.poll() is None
+            time.sleep(0.05)
+        card.write_text(good)
+        give_up = time.monotonic() + 20
+        while True:
+            now = workers_of(process.pid)
+            if len(now) == 2 and len(now & before) == 1:
+                break
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -81,6 +83,43 @@ def test_a_request_that_does_not_come(server: int, begun: bytes, dripping: bool)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n") and b"connection: close" in head
     assert json.loads(body)["type"] == "/problems/too-slow"
+
+
+def lines_of(process: subprocess.Popen[bytes]) -> list[dict[str, object]]:
+    """What a service has logged as JSON, once it has ended."""
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=20)
+    return [json.loads(line) for line in said.splitlines() if line.startswith(b"{")]
+
+
+def test_what_is_cut_off_is_logged_as_it_is_answered(models_folder: Path) -> None:
+    with serving(models_folder, CLIENT_TIMEOUT=str(LIMIT), LOG_FORMAT="json", DRAIN="0") as (port, process):
+        with connect(port) as client:
+            client.sendall(HEAD.replace(b"Host", b"X-Request-ID: mine-7\r\nHost") + b"abc")
+            slow = everything(client)
+        with connect(port) as client:
+            client.sendall(b"GARBAGE\r\n\r\n")
+            garbage = everything(client)
+        logged = {line["id"]: line for line in lines_of(process) if line["event"] == "request"}
+    for answer, status in ((slow, 408), (garbage, 400)):
+        head = answer.partition(b"\r\n\r\n")[0].decode().lower()
+        assert head.startswith(f"http/1.1 {status} ") and "x-content-type-options: nosniff" in head
+        identifier = head.partition("x-request-id: ")[2].split("\r\n")[0]
+        assert logged[identifier]["status"] == status
+    assert b"X-Request-ID: mine-7\r\n" in slow
+    assert (logged["mine-7"]["problem"], logged["mine-7"]["route"]) == ("too-slow", "/classify")
+    assert len(logged) == 2
+
+
+def test_a_slow_request_after_one_in_progress_does_not_take_its_answer(models_folder: Path) -> None:
+    """The first waits for its turn longer than the client may take; the second one's head never ends."""
+    with serving(models_folder, CLIENT_TIMEOUT="0.3", MAX_CONCURRENCY="1") as (port, _):
+        batch = band(4).tobytes() * 4000
+        head = HEAD.replace(b"784", b"%d" % len(batch)).replace(b"/classify ", b"/classify/batch ")
+        with connect(port) as client:
+            client.sendall(head + batch + b"POST /cl")
+            assert answer_of(client).startswith(b"HTTP/1.1 200 ")
+            assert everything(client) == b""
 
 
 def test_a_slow_second_request_is_cut_off_too(server: int) -> None:
