@@ -5,6 +5,7 @@ What a command needs is imported in it: `classify` waits for no web framework, `
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -64,6 +65,8 @@ def serve(
     settings = _settings()
     chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update=chosen)
+    if hasattr(signal, "SIGHUP"):  # until there are models to look for anew: it would be the end
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         Store(settings.database_url).close()  # touches no database: whether it is there does not matter
     except DatabaseURLError as error:

@@ -65,11 +65,18 @@ class Reloader:
         except ModelError as error:
             log.error("the new models are refused, the old ones go on: %s", error)
             service.refused_models = str(error)
+            service.metrics.models_refused.set(1)
             service.metrics.reloaded("refused")
             return
+        if service.refused_models is not None:
+            log.info("the models can be used again")
         service.switch(models)
         service.refused_models = None
+        service.metrics.models_refused.set(0)
         service.metrics.reloaded("switched")
+        for folder in self._loaded:
+            if folder not in now:
+                log.info("model %s is gone", folder.name)
         self._loaded = now
         for simulator in models:
             if simulator not in kept.values():

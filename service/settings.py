@@ -101,6 +101,10 @@ class Settings(BaseSettings):
     reload_seconds: float = Field(
         default=5.0, ge=0, description="how often the folder of models is looked at; 0: only on SIGHUP"
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="addresses or networks of proxies whose `X-Forwarded-For` says who asks, with commas between",
+    )
     traces: bool = Field(
         default=False, description="OpenTelemetry traces, sent as its OTEL_... variables say (extra `traces`)"
     )

@@ -212,7 +212,10 @@ def ask(remote: Remote, path: str) -> Any:
     handlers = [ProxyHandler({})] if urlsplit(url).hostname in _LOCAL else []
     headers = {"Accept": "application/json"}
     if remote.key:
-        headers["X-API-Key"] = remote.key
+        if not remote.key.isprintable():
+            raise Problem("invalid-option", "key: an API key in one line", shown(remote.key))
+        # a header is sent in Latin-1: these are the bytes of UTF-8 in it
+        headers["X-API-Key"] = remote.key.encode().decode("latin-1")
     request = Request(url.rstrip("/") + path, headers=headers)
     try:
         with build_opener(*handlers).open(request, timeout=ANSWER_SECONDS) as response:

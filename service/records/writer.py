@@ -332,6 +332,11 @@ class Recorder:
     def _give_up(self) -> None:
         """What is still in the queue is dropped."""
         with self._changed:
-            self._dropped += len(self._waiting)
+            lost = len(self._waiting)
+            self._dropped += lost
             self._waiting.clear()
             self._release()
+        if lost:
+            log.error(
+                "%d records were not written, and are lost: %s", lost, self._trouble or "the time was over"
+            )

@@ -15,6 +15,9 @@ from service.telemetry.metrics import MEDIA_TYPE
 
 router = APIRouter()
 
+HIDDEN = "the log says why"
+"""Instead of a reason, where the service asks for keys: health does not."""
+
 
 @router.get(
     "/health/live",
@@ -57,6 +60,9 @@ async def ready(request: Request) -> Response:
     }
     refused = service.refused_models
     status = "ready" if state.status == "ok" and refused is None else "degraded"
+    if service.settings.api_keys.get_secret_value():  # anybody may ask, and reasons name files and hosts
+        refused = refused and HIDDEN
+        records["reason"] = state.reason and HIDDEN
     return json({"status": status, "models": loaded, "refused_models": refused, "records": records})
 
 

@@ -107,6 +107,9 @@ class Metrics:
         self._degraded = gauge("records_degraded", "1 while records cannot be written", "livemax")
         reloads = counter("reloads", "new versions of models, taken or refused", "result")
         self._reloads = {result: reloads.labels(result) for result in RESULTS}
+        self.models_refused = gauge(
+            "models_refused", "1 while the newest version of the models cannot be used", "livemax"
+        )
         self._models = gauge(
             "model_info", "1 for each model that answers", "livemax", "name", "version", "engine"
         )

@@ -231,8 +231,8 @@ CASES: list[tuple[str, list[dict[str, str]], bool]] = [
     ("SpikeheadRecordsDropped", [series("spikehead_records_dropped_total", "0+1x60")], True),
     ("SpikeheadRecordsDropped", [series("spikehead_records_dropped_total", "5x60")], False),
     ("SpikeheadRecordsDegraded", [series("spikehead_records_degraded", "1x60")], True),
-    ("SpikeheadReloadRefused", [series('spikehead_reloads_total{result="refused"}', "0x58 1 1")], True),
-    ("SpikeheadReloadRefused", [series('spikehead_reloads_total{result="switched"}', "0+1x60")], False),
+    ("SpikeheadReloadRefused", [series("spikehead_models_refused", "0x58 1 1")], True),
+    ("SpikeheadReloadRefused", [series("spikehead_models_refused", "1x58 0 0")], False),
     ("SpikeheadUnusualFiringRate", [*UNUSUAL, series('spikehead_images_total{model="m"}', "0+60x60")], True),
     ("SpikeheadUnusualFiringRate", [*UNUSUAL, series('spikehead_images_total{model="m"}', "0+1x60")], False),
     (

@@ -103,12 +103,14 @@ def test_a_bad_one_is_refused_and_the_old_ones_stay(client: TestClient, models: 
     assert ready.json()["refused_models"].startswith("expected ")
     assert client.post("/classify", content=band(4).tobytes(), headers=RAW).json()["model_version"] == "1.2.3"
     assert metric(client, 'spikehead_reloads_total{result="refused"}') == 1.0  # once, not again and again
+    assert metric(client, "spikehead_models_refused") == 1.0
     if fault == "folder":
         models.with_name("away").rename(models)
     else:
         shutil.rmtree(models / "tiny", ignore_errors=True)
         write_model(models)
     eventually(lambda: client.get("/health/ready").json()["status"] == "ready")
+    assert metric(client, "spikehead_models_refused") == 0.0
 
 
 def test_no_request_fails_meanwhile(client: TestClient, models: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.types import Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.app import create_app
 from service.guard.access import Keys
+from service.server.worker import config_of
 from service.settings import Settings
 from tests.service.conftest import band
 
@@ -92,6 +96,14 @@ def test_without_one_only_health_is_open(locked: TestClient, headers: dict[str, 
         assert response.headers["x-request-id"] == response.json()["request_id"]
 
 
+def test_health_tells_no_reasons_to_who_has_no_key(locked: TestClient, models_folder: Path) -> None:
+    """They name files and hosts."""
+    locked.app.state.service.refused_models = "expected a model card at /secret/place"  # type: ignore[attr-defined]
+    ready = locked.get("/health/ready")
+    assert ready.json()["status"] == "degraded" and ready.json()["refused_models"] == "the log says why"
+    assert "secret" not in ready.text
+
+
 def test_refusals_are_counted(locked: TestClient) -> None:
     locked.get("/models")
     text = locked.get("/metrics", headers={"X-API-Key": "first-key"}).text
@@ -156,3 +168,37 @@ def test_other_pages_may_ask_only_where_they_were_named(models_folder: Path, tmp
         assert (
             client.options("/classify", headers=wish | {"Origin": "https://evil.example"}).status_code == 400
         )
+
+
+@pytest.mark.parametrize(
+    ("trusted", "address"), [("", "127.0.0.1"), ("127.0.0.1", "10.0.0.9"), ("10.0.0.0/8", "127.0.0.1")]
+)
+def test_who_asks_is_said_by_trusted_proxies_alone(
+    models_folder: Path, tmp_path: Path, trusted: str, address: str
+) -> None:
+    settings = Settings(
+        models=models_folder,
+        default_model="tiny",
+        database_url=f"sqlite:///{tmp_path}/records.db",
+        trusted_proxies=trusted,
+    )
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["client"][0])
+
+    config = config_of(settings, create_app(settings))
+    config.load()
+    outermost = config.loaded_app
+    proxied = (
+        ProxyHeadersMiddleware(cast(Any, app), settings.trusted_proxies) if config.proxy_headers else app
+    )
+    assert isinstance(outermost, ProxyHeadersMiddleware) == config.proxy_headers
+    scope = {
+        "type": "http",
+        "client": ("127.0.0.1", 1),
+        "headers": [(b"x-forwarded-for", b"10.0.0.9")],
+        "scheme": "http",
+    }
+    asyncio.run(proxied(scope, None, None))  # type: ignore[arg-type]
+    assert seen == [address]
