@@ -129,7 +129,7 @@ def train(
     activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
     final_variation: Annotated[
         float, typer.Option(min=0.0, help="how far handwriting varies in the integer epochs, relatively")
-    ] = 1.0,
+    ] = 0.5,
     bits: Annotated[int, typer.Option(min=2, max=8, help="bits of a synapse")] = 8,
     attention: Annotated[bool, typer.Option(help="with multi-head attention, or the same without")] = True,
     teacher: Annotated[
@@ -264,7 +264,7 @@ def export(
 ) -> None:
     """Write the step graph and the card, after checking that both engines give the same spikes."""
     from training import data as mnist
-    from training.export import SELF_CHECK_IMAGES
+    from training.export import CALIBRATION_SEEDS, SELF_CHECK_IMAGES
     from training.export import export as export_model
 
     if not checkpoint.is_file():
@@ -272,7 +272,7 @@ def export(
     validation = mnist.load("validation", data)
     stored = checkpoint.parent / "command.txt"
     command = stored.read_text().strip() if stored.is_file() else ""
-    with _counted("validation images", len(validation[0])) as progress:
+    with _counted("simulations", CALIBRATION_SEEDS * len(validation[0])) as progress:
         card = export_model(
             checkpoint,
             model,

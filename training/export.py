@@ -11,7 +11,7 @@ import hashlib
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 from service.card import SCHEMA_VERSION, Card, Normal, Spread
 from service.encoding import contrast, encode
+from service.engine import load_engine
 from service.engine.base import ByStep, SteppingEngine
 from service.engine.onnxruntime import OnnxruntimeEngine
+from service.settings import load_settings
 from training import ann_graph, data
 from training.ann_graph import AnyAnn
 from training.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
@@ -46,6 +48,8 @@ DESCRIPTIONS: dict[Kind, str] = {
 }
 SELF_CHECK_IMAGES = 100
 CALIBRATION_SEED = 99
+CALIBRATION_SEEDS = 5
+"""Encoder seeds with which each validation image is simulated: of one, the stopping rule would learn its luck."""
 
 
 def export(
@@ -57,11 +61,13 @@ def export(
     max_steps: int = 8,
     version: str = "1.0.0",
     command: str = "",
+    seeds: int = CALIBRATION_SEEDS,
     progress: Callable[[int], None] = lambda images_done: None,
 ) -> Card:
     """Write `folder/model.onnx` and `folder/card.json` from a checkpoint; returns the card.
 
-    validation: images uint8 [N, 28, 28] and labels [N]. self_check: images uint8 [N, 28, 28].
+    validation: images uint8 [N, 28, 28] and labels [N]; each is simulated with so many encoder `seeds`, by the engine
+    that the service would take. self_check: images uint8 [N, 28, 28].
     Raises ExportError where torch and onnxruntime disagree in a single spike.
     """
     network, settings, contents = load_network(checkpoint)
@@ -69,11 +75,16 @@ def export(
     draft = _draft_card(network, folder.name, version, graph, max_steps)
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary), graph, draft)
-        engine = OnnxruntimeEngine(Path(temporary))
-        check_parity(network, engine, self_check, max_steps)
-        images, labels = validation
-        trial = simulate(engine, images, CALIBRATION_SEED, max_steps, progress=progress)
-    card = _calibrated(draft, trial, images, labels)
+        check_parity(network, OnnxruntimeEngine(Path(temporary)), self_check, max_steps)
+        engine, images = load_engine(Path(temporary), load_settings()), validation[0]
+        trials = []
+        for number in range(seeds):
+
+            def of_all(done: int, before: int = number * len(images)) -> None:
+                progress(before + done)
+
+            trials.append(simulate(engine, images, CALIBRATION_SEED + number, max_steps, progress=of_all))
+    card = _calibrated(draft, trials, *validation)
     trained = {
         "command": command,
         "settings": settings.as_dict(),
@@ -132,7 +143,7 @@ def export_ann(
         engine = OnnxruntimeEngine(Path(temporary))
         check_ann(network, engine, validation[0][:SELF_CHECK_IMAGES])
         trial = simulate(engine, validation[0], CALIBRATION_SEED, 1)
-    card = _calibrated(draft, trial, *validation)
+    card = _calibrated(draft, [trial], *validation)
     trained = {**trained, "commit": _commit(), "torch": torch.__version__}
     card = Card.model_validate({**card.model_dump(), "training": trained})
     folder.mkdir(parents=True, exist_ok=True)
@@ -273,9 +284,13 @@ def normal_of(images: NDArray[np.uint8], confidence: NDArray[np.float64]) -> Nor
     return Normal(brightness=spread(images.mean((1, 2))), confidence=spread(confidence))
 
 
-def _calibrated(draft: Card, trial: ByStep, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Card:
-    """Fit scales and confidence on validation; note normal rates and validation accuracy."""
-    evidence = trial.potentials.cumsum(0) * draft.potential_scale  # [T, N, 10] logits
+def _calibrated(
+    draft: Card, trials: Sequence[ByStep], images: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> Card:
+    """Fit scales and confidence on validation; note normal rates and validation accuracy. Over trials of all images."""
+    labels = np.tile(labels, len(trials))
+    potentials = np.concatenate([trial.potentials for trial in trials], 1)
+    evidence = potentials.cumsum(0) * draft.potential_scale  # [T, N * trials, 10] logits
     scale = [fit_scale(step, labels) for step in evidence]
     probabilities = np.stack([softmax(step * factor) for step, factor in zip(evidence, scale, strict=True)])
     confidence = choose_confidence(probabilities, labels)
@@ -285,12 +300,14 @@ def _calibrated(draft: Card, trial: ByStep, images: NDArray[np.uint8], labels: N
     ran = np.arange(len(scale))[:, None] < stopped.steps  # [T, N]
     layers = []
     for layer in draft.layers:
-        rate = (trial.spikes[layer.name] * ran).sum(0) / (stopped.steps * layer.size)  # [N], by image
+        spikes = np.concatenate([trial.spikes[layer.name] for trial in trials], 1)
+        rate = (spikes * ran).sum(0) / (stopped.steps * layer.size)  # [N * trials], by image
         rates = {"normal_rate": round(float(rate.mean()), 6), "normal_rate_std": round(float(rate.std()), 6)}
         layers.append({**layer.model_dump(), **rates})
     accuracy = {
         "set": "validation: the last 10,000 training images",
-        "images": len(labels),
+        "images": len(images),
+        "seeds": len(trials),
         "by_step": [round(float((p.argmax(-1) == labels).mean()), 6) for p in probabilities],
         "stopping": round(stopped.accuracy(labels), 6),
         "average_steps": round(float(stopped.steps.mean()), 4),

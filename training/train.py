@@ -65,7 +65,7 @@ class TrainingSettings:
     all_data: bool = False  # also train on the validation images: no choice can be made after that
     network: NetworkConfig = field(default_factory=NetworkConfig)
     variation: data.Variation = field(default_factory=data.Variation)
-    final_variation: float = 1.0  # so many times as far handwriting varies in the integer epochs
+    final_variation: float = 0.5  # so many times as far handwriting varies in the integer epochs
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,8 +74,8 @@ class TrainingSettings:
     def from_dict(cls, values: dict[str, Any]) -> TrainingSettings:
         """Settings as they were stored. What this version does not know any more is left out."""
         known = {one.name for one in fields(cls)}
-        values = {name: value for name, value in values.items() if name in known}
-        # Runs from before `position` was there had none.
+        values = {"final_variation": 1.0} | {name: value for name, value in values.items() if name in known}
+        # Runs from before these were there had none, and varied as much to the end.
         stored = {"position": False, **values["network"], "stem": tuple(values["network"]["stem"])}
         network = NetworkConfig(**stored)
         return cls(**{**values, "network": network, "variation": data.Variation(**values["variation"])})

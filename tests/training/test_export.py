@@ -118,7 +118,9 @@ def test_calibration_makes_the_labels_likeliest(exported: Exported, drawn: Drawn
     labels = simulate(exported.engine, drawn[0], CALIBRATION_SEED, EXPORT_STEPS).potentials.sum(0).argmax(-1)
     labels[::4] = drawn[1][::4]
     checkpoint = exported.folder.parent / "best.pt"
-    card = export(checkpoint, tmp_path / "small", (drawn[0], labels), drawn[0][:1], max_steps=EXPORT_STEPS)
+    card = export(
+        checkpoint, tmp_path / "small", (drawn[0], labels), drawn[0][:1], max_steps=EXPORT_STEPS, seeds=1
+    )
     trial = simulate(exported.engine, drawn[0], CALIBRATION_SEED, EXPORT_STEPS)
     evidence = trial.potentials.cumsum(0) * card.potential_scale
 
@@ -138,7 +140,9 @@ def test_normal_rates_are_those_until_an_image_stops(
     trial = simulate(exported.engine, drawn[0], CALIBRATION_SEED, EXPORT_STEPS)
     labels = trial.potentials.sum(0).argmax(-1)
     checkpoint = exported.folder.parent / "best.pt"
-    card = export(checkpoint, tmp_path / "small", (drawn[0], labels), drawn[0][:1], max_steps=EXPORT_STEPS)
+    card = export(
+        checkpoint, tmp_path / "small", (drawn[0], labels), drawn[0][:1], max_steps=EXPORT_STEPS, seeds=1
+    )
     steps = stop(probabilities_of(card, trial), card.calibration.confidence).steps
     assert len(set(steps.tolist())) > 1
     for layer in card.layers:
@@ -174,7 +178,7 @@ def test_card_says_how_the_network_was_trained(drawn: Drawn, tmp_path: Path) -> 
 
 def test_the_same_checkpoint_gives_the_same_files(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:
     checkpoint = exported.folder.parent / "best.pt"
-    export(checkpoint, tmp_path / "small", drawn, drawn[0][:10], max_steps=EXPORT_STEPS)
+    export(checkpoint, tmp_path / "small", drawn, drawn[0][:10], max_steps=EXPORT_STEPS, seeds=1)
     for name in ("model.onnx", "card.json"):
         assert (tmp_path / "small" / name).read_bytes() == (exported.folder / name).read_bytes()
 
@@ -188,7 +192,7 @@ def test_output_neurons_alone_export_too(drawn: Drawn, tmp_path: Path) -> None:
     """No hidden layers: no thresholds, no membrane to leak, no filter after the weights."""
     network = make_glm(seed=4)
     checkpoint = write_checkpoint(tmp_path / "best.pt", network)
-    card = export(checkpoint, tmp_path / "glm", drawn, drawn[0][:10], max_steps=2)
+    card = export(checkpoint, tmp_path / "glm", drawn, drawn[0][:10], max_steps=2, seeds=1)
     assert same(load_card(tmp_path / "glm"), card)
     assert card.description.startswith("Probabilistic output neurons on filtered pixels alone (GLM)")
     assert (card.kind, card.parameters, card.bits) == ("spiking", 7860, 8)
@@ -218,7 +222,7 @@ def test_output_neurons_alone_export_too(drawn: Drawn, tmp_path: Path) -> None:
 )
 def test_other_networks_export_too(config: NetworkConfig, drawn: Drawn, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "best.pt", make_network(config))
-    card = export(checkpoint, tmp_path / "model", drawn, drawn[0][:2], max_steps=2)
+    card = export(checkpoint, tmp_path / "model", drawn, drawn[0][:2], max_steps=2, seeds=1)
     assert same(load_card(tmp_path / "model"), card)
     assert card.bits == config.bits
     assert any(layer.name.endswith(".query") for layer in card.layers) == config.attention
@@ -272,7 +276,7 @@ def test_a_graph_that_disagrees_is_refused_and_nothing_is_written(
     monkeypatch.setattr(module, "build", spoiled(tensor, change))
     said = rf"^expected the same {where} from torch and onnxruntime, got \d+ differences at step \d in images 0 to 39$"
     with pytest.raises(ExportError, match=said):
-        export(checkpoint, tmp_path / "model", drawn, drawn[0], max_steps=3)
+        export(checkpoint, tmp_path / "model", drawn, drawn[0], max_steps=3, seeds=1)
     assert {path.name for path in tmp_path.iterdir()} == {"best.pt"}
 
 
@@ -281,10 +285,10 @@ def test_a_model_that_stood_there_survives_a_refused_export(
 ) -> None:
     checkpoint = write_checkpoint(tmp_path / "best.pt", make_network(seed=4))
     folder = tmp_path / "model"
-    card = export(checkpoint, folder, drawn, drawn[0][:2], max_steps=2)
+    card = export(checkpoint, folder, drawn, drawn[0][:2], max_steps=2, seeds=1)
     monkeypatch.setattr(module, "build", spoiled("readout.gamma", one_bias))
     with pytest.raises(ExportError):
-        export(checkpoint, folder, drawn, drawn[0][:10], max_steps=2)
+        export(checkpoint, folder, drawn, drawn[0][:10], max_steps=2, seeds=1)
     assert same(load_card(folder), card)
 
 
