@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,6 +37,8 @@ from service.version import VERSION
 log = logging.getLogger("spikehead")
 
 PUBLISH_SECONDS = 1.0
+TRACES_SECONDS = 1.0
+"""For the last spans at the end: a collector that is away must not take the grace."""
 DESCRIPTION = """\
 Classifies handwritten digits with a spiking neural network that has multi-head attention, step by step, and
 shows every spike. The same picture, model and seed give the same spikes.
@@ -86,7 +89,7 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
     if service.settings.traces:
         spans = traces.provider()
         app.add_middleware(traces.TracesMiddleware, spans=spans)
-        service.at_end(spans.shutdown)
+        service.at_end(lambda: _within(TRACES_SECONDS, spans.shutdown))
     app.add_middleware(RequestMiddleware, service=service)  # the last one added is the outermost
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -138,6 +141,13 @@ def _tell(task: asyncio.Task[None]) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None:
         log.error("something that runs beside requests has failed", exc_info=error)
+
+
+def _within(seconds: float, function: Callable[[], None]) -> None:
+    """Waits for it so long, and no longer."""
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 async def _publish(service: Service) -> None:

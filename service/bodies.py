@@ -35,6 +35,9 @@ _BATCH_TYPES = "application/octet-stream, application/json or multipart/form-dat
 _MAX_FIELDS = 32  # of a form, besides files
 _MAX_FIELD = 4096  # bytes of one
 _MAX_HEADER = 8192  # bytes of a part's headers
+_LISTS_AN_IMAGE = SIDE + 4  # rows, and what they stand in
+_QUOTES_AN_IMAGE = 8
+_MORE = 1_000  # for options, and for what is wrong with a body in a way that is worth telling
 _DATA_URL = re.compile(r"data:[\w.+/-]*(;[\w=.+-]*)*,", re.ASCII)
 
 
@@ -84,7 +87,7 @@ def parse_single(content_type: str, data: bytes) -> Parsed:
     if not data:
         raise Problem("empty-body", "an image in the body", "0 bytes")
     if media_type == JSON:
-        document = _json_object(data)
+        document = _json_object(data, 1)
         return Parsed([_source_of_object(document, "the body")], document)
     if media_type == MULTIPART:
         parsed = _multipart(parameters, data, max_files=1)
@@ -110,7 +113,7 @@ def parse_batch(content_type: str, data: bytes, max_images: int) -> Parsed:
     if media_type == RAW:
         parsed = _raw_batch(data, max_images)
     elif media_type == JSON:
-        parsed = _json_batch(_json_object(data), max_images)
+        parsed = _json_batch(_json_object(data, max_images), max_images)
     else:
         parsed = _multipart(parameters, data, max_images)
     if not parsed.sources and parsed.pixels is None:
@@ -195,7 +198,17 @@ def _media_type(content_type: str) -> tuple[str, Mapping[bytes, bytes]]:
     return media_type.decode("latin-1").lower(), parameters
 
 
-def _json_object(data: bytes) -> dict[str, Any]:
+def _json_object(data: bytes, max_images: int) -> dict[str, Any]:
+    """A JSON object with options and so many pictures. Raises Problem.
+
+    What it is made of is counted first: parsing keeps everybody waiting, and a small body can be millions of lists.
+    """
+    for what, count, most in (
+        ("lists and objects", data.count(b"[") + data.count(b"{"), _LISTS_AN_IMAGE * max_images + _MORE),
+        ("quotes", data.count(b'"'), _QUOTES_AN_IMAGE * max_images + _MORE),
+    ):
+        if count > most:
+            raise Problem("malformed-body", f"JSON of at most {most} {what}", f"{count}")
     try:
         document = from_json(data)
     except ValueError as error:

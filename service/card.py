@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 from pathlib import Path
@@ -183,11 +184,18 @@ def synapses_of(layer: Layer) -> int:
     return int(fan_out_map(layer).sum(dtype=np.float64))
 
 
+def _content(path: Path) -> bytes:
+    """Of a file; OSError where it is something that might be read for ever."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file")
+    return path.read_bytes()
+
+
 def load_card(folder: Path) -> Card:
     """Read and check `card.json` and the graph's hash. Raises ModelError with what was expected and found."""
     path = folder / CARD_FILE
     try:
-        card = Card.model_validate_json(path.read_bytes())
+        card = Card.model_validate_json(_content(path))
     except OSError as error:
         raise ModelError(f"expected a model card at {path}, got: {error.strerror}") from error
     except ValidationError as error:
@@ -198,7 +206,7 @@ def load_card(folder: Path) -> Card:
         raise ModelError(f"expected a valid model card at {path}, got: {wrong}") from error
     graph = folder / card.graph.file
     try:
-        found = hashlib.sha256(graph.read_bytes()).hexdigest()
+        found = hashlib.sha256(_content(graph)).hexdigest()
     except OSError as error:
         raise ModelError(f"expected the graph at {graph}, got: {error.strerror}") from error
     if found != card.graph.sha256:

@@ -38,13 +38,14 @@ class ExpressLane:
         content_type, announced = "", b""
         for name, value in scope["headers"]:
             if name == b"content-type":
-                content_type = value.decode("latin-1")
+                content_type = content_type or value.decode("latin-1")  # the first one counts
             elif name == b"content-length":
                 announced = value
-            elif name in _UNUSUAL or (name == b"accept" and b"event-stream" in value):
+            elif name in _UNUSUAL or (name == b"accept" and b"event-stream" in value.lower()):
                 announced = b""
                 break
-        if not (announced.isdigit() and len(announced) <= _DIGITS):
+        size = int(announced) if announced.isdigit() and len(announced) <= _DIGITS else None
+        if size is None or size > self.service.settings.max_body:
             await self._go_on(scope, receive, send)  # it may have to be refused before its body comes
             return
         message = await receive()

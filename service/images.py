@@ -45,6 +45,8 @@ Pixels = NDArray[np.uint8]
 Grey = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+_JPEG_SCAN = b"\xff\xda"
+_MOST_SCANS = 64  # a progressive JPEG has ten; each goes over all pixels, however few bytes it has
 _BOX = 20  # MNIST's digits fill a box of 20 x 20
 _FINE = 4  # strokes are worked on at 4 times that
 _WORKING_SIDE = 256  # larger pictures are reduced to this first: finer detail is lost in 20 x 20 anyway
@@ -204,6 +206,8 @@ def _opened(data: bytes, max_pixels: int) -> tuple[Image.Image, Image.Transpose 
     width, height = picture.size
     if width * height > max_pixels:
         raise ImageError("image-too-large", f"at most {max_pixels} pixels", f"{width} x {height} pixels")
+    if picture.format in ("JPEG", "MPO") and data.count(_JPEG_SCAN) > _MOST_SCANS:
+        raise ImageError("unreadable-image", f"a JPEG of at most {_MOST_SCANS} scans", "more")
     try:
         frames = getattr(picture, "n_frames", 1)
         if frames > 1 and picture.format != "MPO":  # a camera's JPEG may bring a preview along

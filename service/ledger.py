@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -56,13 +57,14 @@ class Ledger:
             words = account.words() | {"queue_ms": round(queue_ms, 3)}
         if problem is not None:
             words["problem"] = problem
-        log.info(
-            "request",
-            id=identifier,
-            method=method,
-            route=route,
-            path=path,
-            status=status,
-            ms=round(seconds * 1000, 3),
-            **words,
-        )
+        with suppress(OSError):  # who read the log has gone: that is not the client's fault
+            log.info(
+                "request",
+                id=identifier,
+                method=method,
+                route=route,
+                path=path,
+                status=status,
+                ms=round(seconds * 1000, 3),
+                **words,
+            )

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import KINDS, Problem
 from service.ledger import Ledger
-from service.problems import problem_response
-from service.requests import GONE, REQUEST_ID, noted, problem_of, request_id, route_of
+from service.problems import problem_document, problem_response
+from service.requests import GONE, REQUEST_ID, note_problem, noted, problem_of, request_id, route_of
 from service.runtime import Service
 
 log = structlog.get_logger("spikehead")
@@ -24,10 +24,15 @@ SECURITY = (
 )
 """On every answer that says nothing else of it; the page has a policy of its own."""
 
+EVENTS = b"text/event-stream"
+
 CLIENT_CLOSED = 499
 """Status of requests whose client has gone, in logs and metrics: nobody else ever sees it."""
 
-_CUT_OFF = {GONE: CLIENT_CLOSED, "too-slow": KINDS["too-slow"].status}
+_CUT_OFF = {
+    GONE: CLIENT_CLOSED,
+    **{kind: KINDS[kind].status for kind in ("too-slow", "malformed-request", "head-too-large")},
+}
 """Status of requests that the application has not answered, by what is noted of them."""
 
 _ID = REQUEST_ID.lower().encode()
@@ -112,18 +117,28 @@ class DeadlineMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
+        started = events = False
 
         async def note_start(message: Message) -> None:
-            nonlocal started
-            started = True
+            nonlocal started, events
+            if message["type"] == "http.response.start":
+                started = True
+                events = any(
+                    name == b"content-type" and value.startswith(EVENTS) for name, value in message["headers"]
+                )
             await send(message)
 
         try:
             async with asyncio.timeout(self._seconds) as deadline:
                 await self.app(scope, receive, note_start)
         except TimeoutError:
-            if started or not deadline.expired():
+            if not deadline.expired():
                 raise
             problem = Problem("timed-out", f"an answer within {self._seconds:g} seconds", "none yet")
-            await problem_response(problem, scope)(scope, receive, send)
+            if not started:
+                await problem_response(problem, scope)(scope, receive, send)
+                return
+            note_problem(scope, problem.kind)
+            if events:
+                last = b"event: problem\ndata: %b\n\n" % problem_document(problem, request_id(scope))
+                await send({"type": "http.response.body", "body": last})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def model_folders(models: Path) -> list[Path]:
     if not models.is_dir():
         raise ModelError(f"expected a folder of models at {models} (SPIKEHEAD_MODELS), found none")
     folders = sorted(path for path in models.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [path for path in folders if (path / CARD_FILE).exists() or any(path.glob("*.onnx"))]
+    return [path for path in folders if (path / CARD_FILE).is_file() or any(path.glob("*.onnx"))]
 
 
 Print = tuple[tuple[str, int, int, int], ...]
@@ -59,6 +60,8 @@ def fingerprint(folder: Path) -> Print:
         try:
             about = path.stat()
         except OSError:
+            continue
+        if not stat.S_ISREG(about.st_mode):
             continue
         found.append((path.name, about.st_size, about.st_mtime_ns, about.st_ino))
     return tuple(found)

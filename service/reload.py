@@ -62,9 +62,12 @@ class Reloader:
         self._seen = now
         try:
             models = await asyncio.to_thread(load_models, service.settings, kept)
-        except ModelError as error:
-            log.error("the new models are refused, the old ones go on: %s", error)
-            service.refused_models = str(error)
+        except Exception as error:
+            if not isinstance(error, (ModelError, OSError)):
+                log.exception("the new models cannot be loaded")
+            words = str(error).encode(errors="backslashreplace").decode()  # paths may be no text
+            log.error("the new models are refused, the old ones go on: %s", words)
+            service.refused_models = words
             service.metrics.models_refused.set(1)
             service.metrics.reloaded("refused")
             return

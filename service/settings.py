@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +50,7 @@ class Settings(BaseSettings):
         default=1024 * 1024, ge=1024, description="largest body of `POST /classify`, in bytes"
     )
     max_batch_body: int = Field(
-        default=32 * 1024 * 1024, ge=1024, description="largest body of `POST /classify/batch`, in bytes"
+        default=16 * 1024 * 1024, ge=1024, description="largest body of `POST /classify/batch`, in bytes"
     )
     max_batch_images: int = Field(default=10_000, ge=1, description="most images in one batch")
     max_raster_images: int = Field(
@@ -160,6 +161,16 @@ class Settings(BaseSettings):
                 raise ValueError("expected a limit such as 100/second or 5000/minute") from error
             if any(limit.amount < 1 for limit in limits):
                 raise ValueError("expected at least 1 request, as in 1/second")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_addresses(cls, value: str) -> str:
+        for one in listed(value):
+            try:
+                one == "*" or ip_network(one)
+            except ValueError as error:
+                raise ValueError("expected addresses or networks such as 10.0.0.1 or 10.0.0.0/8") from error
         return value
 
     @field_validator("api_keys")

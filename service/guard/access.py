@@ -37,6 +37,10 @@ class Keys:
             found |= hmac.compare_digest(given, known)
         return found
 
+    def of(self, scope: Scope) -> bytes | None:
+        """The valid key that a request brings."""
+        return next((key for key in islice(keys_of(scope), MOST_KEYS) if self.knows(key)), None)
+
 
 def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
@@ -79,12 +83,11 @@ class AccessMiddleware:
         """Raises Problem."""
         who = scope["client"][0] if scope["client"] else ""
         if self._keys is not None:
-            offered = list(islice(keys_of(scope), MOST_KEYS))
-            known = next((key for key in offered if self._keys.knows(key)), None)
+            known = self._keys.of(scope)
             if known is None:
                 if self._rates is not None:
                     self._rates.take(who)  # who guesses
-                received = "one that is not known" if offered else "none"
+                received = "none" if next(keys_of(scope), None) is None else "one that is not known"
                 raise Problem("unauthorized", KINDS["unauthorized"].expected, received)
             who = _digest(known).hex()
         # A key that nobody checks would be as many clients as its sender likes, so then the address counts.

@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from service.guard.access import Keys
 from service.images import TINY
 from service.ledger import Ledger
 from service.middleware import SECURITY
 from service.problems import problem_on_the_wire
 from service.requests import request_id
 from service.runtime import Service
+from service.settings import listed
 
 PATHS = {b"/classify": "/classify", b"/classify/batch": "/classify/batch"}
 _DIGITS = len(str(TINY))
-_UNUSUAL = (b"expect", b"transfer-encoding", b"x-forwarded-for")
+_UNUSUAL = (b"expect", b"transfer-encoding", b"x-forwarded-for", b"origin")
 
 
 class Door:
@@ -27,6 +29,8 @@ class Door:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._ledger = Ledger(service)
+        keys = listed(service.settings.api_keys.get_secret_value())
+        self._keys = Keys(keys) if keys else None
 
     def refusal(
         self,
@@ -45,6 +49,8 @@ class Door:
             return None
         if len(length) <= _DIGITS and int(length) <= TINY and route == "/classify":
             return None  # it may be light, and needs no room then
+        if self._keys is not None and self._keys.of({"headers": headers}) is None:
+            return None  # it is told that first
         began = time.perf_counter()
         problem = admission.refusal()
         identifier = request_id({"headers": headers})

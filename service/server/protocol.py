@@ -7,6 +7,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import httptools
@@ -31,6 +32,9 @@ _REFUSED: Any = _Refused()
 
 MOST_HEAD = 65_536
 """Bytes of a request's target and headers."""
+
+MOST_TRAILERS = 8_192
+"""Bytes of what comes behind a chunked body. Nobody asks for it: it is no part of the head."""
 
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 
@@ -79,8 +83,11 @@ class ProblemProtocol(HttpToolsProtocol):
         )
         self._has_sent = False
         self._head: int | None = None  # bytes of the head that is coming, as far as it is read; None: none is
-        self._unread = 0  # bytes that came since that head began, in reads of which it took all
+        self._trailers = 0  # bytes of them
+        self._unread = 0  # bytes that came since the parser has last found something in them
+        self._found = False
         self._latest = b""  # what is being read
+        self._running: Any = None  # the cycle that is being answered; `cycle` is that of the newest request
         self._offered: bytes | None = (
             None  # a request that offers another protocol, to be read again without that
         )
@@ -98,52 +105,78 @@ class ProblemProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._incoming.stop()
         self._outgoing.stop()
+        self.pipeline.clear()  # uvicorn tells the newest request alone that nobody waits for it
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         before, self._has_sent = self._awaited, True
-        self._latest = data
-        super().data_received(data)
-        self._latest = b""
-        if self._offered is not None:
+        self._read(data)
+        while self._offered is not None:
             again, self._offered = self._offered, None
             self.parser = httptools.HttpRequestParser(self)
-            self.data_received(again)
+            with suppress(AttributeError):  # as uvicorn does
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._read(again)
+        self._unread = 0 if self._found else self._unread + len(data)
+        if self.transport.is_closing():
             return
-        if self._awaited is before:
-            self._unread += len(data)
-        if self._is_head_too_large():
-            self._refuse_head()
-            return
-        if self._awaited is before:
-            return
-        if self._awaited is None:
+        if self._is_too_much():
+            limit = f"at most {MOST_HEAD} bytes of target and headers, {MOST_TRAILERS} of trailers"
+            self._give_up(Problem("head-too-large", limit, "more"))
+        elif self._awaited is None:
             self._incoming.stop()
-        else:
+            if self._is_idle() and self.timeout_keep_alive_task is None:
+                self._keep_alive()  # uvicorn takes any byte for the beginning of a request
+        elif self._awaited is not before:
             self._incoming.start(self.client_timeout)
+
+    def _read(self, data: bytes) -> None:
+        self._latest, self._found = data, False
+        super().data_received(data)
+        self._latest = b""
+
+    def _is_idle(self) -> bool:
+        return not self.pipeline and (self.cycle is None or self.cycle.response_complete)
+
+    def _keep_alive(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._awaited, self._head, self._unread = object(), 0, 0
+        self._found = True
+        self._awaited, self._head, self._trailers = object(), 0, 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
-        self._grow(len(url))
+        self._found = True
+        self._head = (self._head or 0) + len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._found = True
+        if self._head is None:
+            self._trailers += len(name) + len(value)
+            return
         super().on_header(name, value)
-        self._grow(len(name) + len(value))
+        self._head += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
-        if self._is_head_too_large():
+        if self._is_too_much():
             return
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             return  # the parser stops here: see `_unsupported_upgrade_warning`
         if not self._is_refused():
             super().on_headers_complete()
+            if not self.pipeline:
+                self._running = self.cycle
         self._awaited, self._head = object(), None
 
     def on_body(self, body: bytes) -> None:
+        self._found = True
         if self._head is None:
             super().on_body(body)
 
@@ -151,25 +184,12 @@ class ProblemProtocol(HttpToolsProtocol):
         if self._head is not None:
             return
         super().on_message_complete()
-        self._awaited = None
-        if self.cycle is _REFUSED:  # it has its answer, and has been read to its end
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        self._awaited, self._found = None, True
 
-    def _grow(self, size: int) -> None:
-        if self._head is not None:
-            self._head += size
-
-    def _is_head_too_large(self) -> bool:
+    def _is_too_much(self) -> bool:
         """A single header counts once it is complete; until then it may take the whole limit once more."""
-        return self._head is not None and (self._head > MOST_HEAD or self._unread > 2 * MOST_HEAD)
-
-    def _refuse_head(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.abort()  # it would be taken for the answer to the request before
-            return
-        self._refuse(Problem("head-too-large", f"at most {MOST_HEAD} bytes of target and headers", "more"))
+        head = self._head is not None and self._head > MOST_HEAD
+        return head or self._trailers > MOST_TRAILERS or self._unread > MOST_HEAD
 
     def _unsupported_upgrade_warning(self) -> None:
         """The client offers HTTP/2 or WebSocket, which it may: it gets HTTP/1.1, as if it had not.
@@ -178,11 +198,7 @@ class ProblemProtocol(HttpToolsProtocol):
         request is read again without the offer. Source: RFC 9110, 7.8.
         """
         stopped = sys.exc_info()[1]
-        if (
-            not isinstance(stopped, httptools.HttpParserUpgrade)
-            or self._head is None
-            or self._is_head_too_large()
-        ):
+        if not isinstance(stopped, httptools.HttpParserUpgrade) or self._head is None or self._is_too_much():
             return
         version = self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
@@ -211,10 +227,15 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._outgoing.stop()
+        if self.transport.get_write_buffer_size():
+            self._wait_for_reader()
+        else:
+            self._outgoing.stop()
 
     def on_response_complete(self) -> None:
+        following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
+        self._running = following
         self._answers += 1
         # uvicorn would wait for ever until it has been read
         if self.transport.get_write_buffer_size() and not self._outgoing.started:
@@ -236,7 +257,7 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer 400 and close the connection: nothing that follows can be understood."""
-        self._refuse(
+        self._give_up(
             Problem("malformed-request", "a request in HTTP/1.1", "something that cannot be parsed as one")
         )
 
@@ -247,26 +268,36 @@ class ProblemProtocol(HttpToolsProtocol):
         if not self._has_sent:  # connected and never spoken, as browsers do
             self.transport.close()
             return
+        if self.flow.read_paused:  # it may have come: nobody has looked
+            self._incoming.start(self.client_timeout)
+            return
         self.on_too_slow()
         limit = f"a whole request within {self.client_timeout:g} seconds each for its head and its body"
-        problem = Problem("too-slow", limit, "a part of it")
+        self._give_up(Problem("too-slow", limit, "a part of it"))
+
+    def _give_up(self, problem: Problem) -> None:
+        """Nothing more is read. Answers with the problem, unless that would be taken for another request's answer."""
         cycle = self.cycle
-        if cycle is None or cycle.response_complete:
-            self._refuse(problem)
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self.transport.abort()
+        elif cycle is None or cycle.response_complete:
+            if cycle is not None and self._awaited is not None and self._head is None:
+                self.transport.close()  # the rest of a request that has its answer
+                return
+            identifier = secrets.token_hex(8)
+            self.on_refused(problem, identifier)
+            self._close_with(problem, identifier)
         elif not cycle.more_body:
-            cycle.keep_alive = False  # what is slow comes after it: it is answered, and nothing else
+            cycle.keep_alive = False  # it is whole, and is answered; what comes after it is not
+            self.flow.pause_reading()
         elif cycle.response_started:
-            self.transport.abort()  # an answer is on its way: nothing else can be said
+            self.transport.abort()
         else:  # the application will find that its client has gone, and log what is noted here
             scope = cast(Scope, cycle.scope)
             note_problem(scope, problem.kind)
             self._close_with(problem, request_id(scope))
-
-    def _refuse(self, problem: Problem) -> None:
-        """Answers what never reached the application, and closes the connection."""
-        identifier = secrets.token_hex(8)
-        self.on_refused(problem, identifier)
-        self._close_with(problem, identifier)
 
     def _close_with(self, problem: Problem, identifier: str) -> None:
         headers = (*SECURITY, *self.server_state.default_headers, (b"connection", b"close"))

@@ -106,6 +106,8 @@ class Worker(uvicorn.Server):
         self._settings, self._app = settings, app
         self._above = above
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._limit = threading.Timer(settings.shutdown_grace, self._give_up)
+        self._limit.daemon = True
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serves on these sockets, or on its own."""
@@ -129,9 +131,13 @@ class Worker(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins the end, a second one is the end."""
         if not self.should_exit:
-            self.should_exit = True
+            self._begin_to_end()
         elif self._above is None:
             os._exit(128 + sig)
+
+    def _begin_to_end(self) -> None:
+        self.should_exit = True
+        self._limit.start()  # already here: who is stuck in a line of the log does not get to `shutdown`
 
     def _handle_hangup(self, sig: int, frame: FrameType | None) -> None:
         reloader = getattr(self._app.state, "reloader", None)
@@ -140,21 +146,18 @@ class Worker(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """A tenth of a second is over."""
-        if self._above not in (None, os.getppid()):  # it has died
-            self.should_exit = True
+        if self._above not in (None, os.getppid()) and not self.should_exit:  # it has died
+            self._begin_to_end()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Within the grace, whatever happens."""
         settings = self._settings
         log.info("ending: what is in flight is finished, within %g seconds", settings.shutdown_grace)
-        limit = threading.Timer(settings.shutdown_grace, self._give_up)
-        limit.daemon = True
-        limit.start()
         self._app.state.service.ending = True
         await asyncio.sleep(settings.drain)
         await super().shutdown(sockets)
-        limit.cancel()
+        self._limit.cancel()
 
     def _give_up(self) -> None:
         # who reads the log may be what is stuck: that must not keep it either

@@ -44,12 +44,12 @@ class WorkerProcess(Process):
 
         settings = self._settings
         logs.configure(settings.log_level, settings.log_format)
+        threading.Thread(target=self.always_pong, daemon=True).start()  # alive, however long loading takes
         try:
             self._server = Worker(settings, app_of(settings), self._above)
         except (ModelError, TracesError) as error:
             log.error("%s", error)
             raise SystemExit(STARTUP_FAILURE) from None
-        threading.Thread(target=self.always_pong, daemon=True).start()
         self._server.run(sockets)
 
 

@@ -254,3 +254,23 @@ def test_any_body_is_parsed_or_refused(content_type: str, data: bytes) -> None:
         except Problem:
             continue
         assert parsed.sources or parsed.pixels is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"pixels":[' + b"[]," * 400_000 + b"[]]}",
+        b'{"images":[' + b"{}," * 400_000 + b"{}]}",
+        b"{" + b",".join(b'"%d":0' % i for i in range(50_000)) + b"}",
+    ],
+    ids=["lists", "objects", "keys"],
+)
+def test_json_of_millions_of_parts_is_not_even_parsed(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def from_json(data: bytes) -> None:
+        raise AssertionError("it was parsed")
+
+    monkeypatch.setattr("service.bodies.from_json", from_json)
+    with pytest.raises(Problem, match="expected JSON of at most"):
+        parse_batch(JSON, body, 10_000 if b'"1"' not in body else 1_000)
+    with pytest.raises(Problem, match="expected JSON of at most"):
+        parse_single(JSON, body)

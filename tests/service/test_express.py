@@ -13,6 +13,7 @@ from service.classification import Answered
 from service.errors import Problem
 from service.express import ExpressLane
 from service.guard.admission import Admission
+from service.settings import Settings
 
 ACCOUNT = Account("tiny", 1, 2, 0.1, 0.2, 0.3, 3, 0.9)
 
@@ -22,6 +23,7 @@ class Classifying:
 
     def __init__(self, most_at_once: int = 1) -> None:
         self.admission = Admission(most_at_once, 0)
+        self.settings = Settings()
 
     def is_light(self, content_type: str, query: list[tuple[str, str]], body: bytes) -> bool:
         return len(body) == 784

@@ -1,5 +1,6 @@
 """From bytes to 28 x 28: formats, colours, light, pens, frames, and what passes unchanged."""
 
+import io
 from collections.abc import Callable
 
 import numpy as np
@@ -432,3 +433,17 @@ def test_any_picture_is_prepared_or_refused(width: int, height: int, seed: int, 
         assert error.kind == "blank-image"
     else:
         assert prepared.shape == (28, 28) and prepared.any()
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused() -> None:
+    """Each of 31 bytes goes over all pixels: a hundred kilobytes would take minutes."""
+    stream = io.BytesIO()
+    Image.new("L", (400, 400), 255).save(stream, "JPEG", progressive=True, quality=50)
+    whole = stream.getvalue()
+    scans = [i for i in range(len(whole) - 1) if whole[i : i + 2] == b"\xff\xda"]
+    assert 3 < len(scans) < 20
+    bomb = whole[:-2] + whole[scans[3] : scans[4]] * 100 + whole[-2:]
+    with pytest.raises(ImageError, match="expected a JPEG of at most 64 scans"):
+        prepare(bomb, max_pixels=16_000_000)
+    with pytest.raises(ImageError, match="ink"):  # as it is, it can be read
+        prepare(whole, max_pixels=16_000_000)

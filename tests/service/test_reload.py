@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -146,3 +147,33 @@ def test_what_models_have_done_is_counted_through_a_switch(client: TestClient, m
         change_card(models / "tiny", version=f"4.{number}.0")
         eventually(lambda number=number: versions(client)["tiny"] == f"4.{number}.0")  # type: ignore[misc]
     assert metric(client, 'spikehead_images_total{model="tiny"}') == 3.0
+
+
+def test_a_folder_whose_name_is_no_text_is_told_of_in_text(client: TestClient, models: Path) -> None:
+    folder = models / os.fsdecode(b"bad\xff")
+    folder.mkdir()
+    (folder / "card.json").write_text("{")
+    eventually(lambda: bool(client.get("/health/ready").json()["refused_models"]))
+    assert "\\udcff" in client.get("/health/ready").json()["refused_models"]
+
+
+def test_a_card_that_is_no_file_is_passed_over(client: TestClient, models: Path) -> None:
+    """Reading it would never end, and nothing would be reloaded any more."""
+    (models / "pipe").mkdir()
+    os.mkfifo(models / "pipe" / "card.json")
+    write_model(models, "third")
+    eventually(lambda: "third" in versions(client))
+
+
+def test_whatever_goes_wrong_it_goes_on(
+    client: TestClient, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*arguments: object) -> None:
+        raise MemoryError("not now")
+
+    with monkeypatch.context() as context:
+        context.setattr("service.reload.load_models", load)
+        write_model(models, "third")
+        eventually(lambda: client.get("/health/ready").json()["refused_models"] == "not now")
+    write_model(models, "fourth")
+    eventually(lambda: "fourth" in versions(client))

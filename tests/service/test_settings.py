@@ -21,7 +21,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(PREFIX + name.upper(), raising=False)
     settings = load_settings()
     assert settings.host == "127.0.0.1" and settings.port == 8000
-    assert settings.max_body == 1024**2 and settings.max_batch_body == 32 * 1024**2
+    assert settings.max_body == 1024**2 and settings.max_batch_body == 16 * 1024**2
     assert settings.models == default_models() == Path(__file__).resolve().parents[2] / "models"
 
 
@@ -37,6 +37,8 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         ("RATE_LIMIT", "0/second"),
         ("RATE_LIMIT", "often"),
         ("CORS_ORIGINS", "app.example"),
+        ("TRUSTED_PROXIES", "proxy"),
+        ("TRUSTED_PROXIES", "10.0.0.0/99"),
         ("CORS_ORIGINS", "https://a.example,https://b.example/"),
     ],
 )
