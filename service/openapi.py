@@ -21,7 +21,10 @@ ANY_IMAGE = [
     "missing-image",
 ]
 ANY_OPTION = ["unknown-option", "invalid-option", "conflicting-option", "unknown-layer"]
-ANY_BODY = ["empty-body", "malformed-body", "too-slow", "body-too-large", "unsupported-media-type"]
+ANY_BODY = [
+    "empty-body", "malformed-request", "malformed-body", "too-slow", "head-too-large", "body-too-large",
+    "unsupported-media-type",
+]  # fmt: skip
 ANY_REQUEST = ["unauthorized", "rate-limited", "internal-error", "timed-out"]
 """What any route may answer, but those of health."""
 CLASSIFY_PROBLEMS = [

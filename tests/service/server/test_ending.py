@@ -131,7 +131,7 @@ def test_a_client_that_never_ends_does_not_keep_it(models_folder: Path) -> None:
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
-        assert time.monotonic() - began < 3.5
+        assert time.monotonic() - began < 6  # of which the interpreter takes some to end
         client.settimeout(5)
         answer = client.recv(65536)
         assert answer.startswith(b"HTTP/1.1 503 ") and b"/problems/shutting-down" in answer
