@@ -9,11 +9,11 @@ from __future__ import annotations
 import ctypes
 import os
 
-KEPT = 64 << 20
+KEPT = 8 << 20
 """Bytes at the end of a heap that are kept, at most."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_LARGEST_MMAP_THRESHOLD = 32 << 20  # the largest that it takes on 64 bits
+_LARGEST_KEPT = 2 << 20  # larger pieces go back at once
 
 
 def keep_freed_memory() -> bool:
@@ -24,4 +24,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # not glibc; TypeError: on Windows
         return False
-    return bool(mallopt(_TRIM_THRESHOLD, KEPT) and mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD))
+    return bool(mallopt(_TRIM_THRESHOLD, KEPT) and mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT))

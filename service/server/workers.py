@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import socket
 import tempfile
@@ -29,6 +30,9 @@ RETRY_SECONDS = 2.0
 
 LONGEST_RETRY_SECONDS = 60.0
 
+PING_SECONDS = 0.05
+"""How often it is looked whether a worker still runs while its answer to a ping is awaited."""
+
 
 class WorkerProcess(Process):
     """One worker as the process above sees it; `target` runs in the worker itself."""
@@ -46,11 +50,31 @@ class WorkerProcess(Process):
         logs.configure(settings.log_level, settings.log_format)
         threading.Thread(target=self.always_pong, daemon=True).start()  # alive, however long loading takes
         try:
-            self._server = Worker(settings, app_of(settings), self._above)
+            server = self._server = Worker(settings, app_of(settings), self._above)
         except (ModelError, TracesError) as error:
             log.error("%s", error)
             raise SystemExit(STARTUP_FAILURE) from None
-        self._server.run(sockets)
+        server.run(sockets)
+
+    def is_alive(self, timeout: float = 5) -> bool:
+        """Whether it runs and answers a ping in time. uvicorn's waits the whole time for one that dies meanwhile."""
+        give_up = time.monotonic() + timeout
+        try:
+            if not self.process.is_alive():
+                return False
+            self.parent_conn.send(b"ping")
+            while not self.parent_conn.poll(PING_SECONDS):
+                if not self.process.is_alive() or time.monotonic() > give_up:
+                    return False
+            self.parent_conn.recv()
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return False
+        return True
+
+    def pong(self) -> None:
+        """Answers a ping with whether it serves. uvicorn's would make a server of its own while ours is loading."""
+        self.child_conn.recv()
+        self.child_conn.send(self._server is not None and self._server.started)
 
 
 def _forget_gauges(process: int) -> None:
