@@ -42,3 +42,18 @@ def test_chosen_confidence_stops_early_without_costing_accuracy() -> None:
     confidence = choose_confidence(probabilities, np.array([0, 1]))
     assert 0.6 < confidence <= 0.9
     assert stop(probabilities, confidence).steps.tolist() == [1, 2]
+
+
+def test_a_confidence_that_does_well_by_luck_is_not_chosen() -> None:
+    """Stopping at 0.6 is right both times, at 0.8 and 0.9 wrong once: what holds from somewhere on is all steps."""
+    first = [[0.7, 0.3], [0.85, 0.15]]
+    second = [[0.95, 0.05], [0.2, 0.8]]
+    last = [[0.99, 0.01], [0.999, 0.001]]
+    probabilities = np.array([first, second, last])
+    labels = np.array([0, 0])
+    assert stop(probabilities, 0.6).accuracy(labels) == 1.0
+    swapped = probabilities.copy()
+    swapped[1, 1] = [0.04, 0.96]  # what the second image says after two steps, surely, and wrongly
+    assert stop(swapped, 0.6).accuracy(labels) == 1.0
+    assert stop(swapped, 0.9).accuracy(labels) == 0.5
+    assert choose_confidence(swapped, labels) > 0.96

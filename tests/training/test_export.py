@@ -173,7 +173,8 @@ def test_card_says_how_the_network_was_trained(drawn: Drawn, tmp_path: Path) -> 
     assert TrainingSettings.from_dict(trained["settings"]).network == SMALL
     assert (trained["epochs_done"], trained["data_sha256"]) == (3, "0" * 64)
     assert trained["torch"] == torch.__version__
-    assert done == [40]
+    assert done == [40, 80, 120, 160, 200]  # with five encoder seeds
+    assert (card.accuracy["validation"]["images"], card.accuracy["validation"]["seeds"]) == (40, 5)
 
 
 def test_the_same_checkpoint_gives_the_same_files(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:
