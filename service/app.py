@@ -95,17 +95,17 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    generate, locked = app.openapi, bool(listed(service.settings.api_keys.get_secret_value()))
+    generate, locked = app.openapi, bool(service.settings.keys)
     app.openapi = lambda: app.openapi_schema or openapi.complete(generate(), locked)  # type: ignore[method-assign]
     return app
 
 
 def _protect(app: FastAPI, settings: Settings) -> None:
     """Keys, rates and other pages' origins: each only where it was asked for."""
-    keys = listed(settings.api_keys.get_secret_value())
-    if keys or settings.rate_limit:
-        rates = Rates(settings.rate_limit) if settings.rate_limit else None
-        app.add_middleware(AccessMiddleware, keys=Keys(keys) if keys else None, rates=rates)
+    keys = Keys(settings.keys) if settings.keys else None
+    rates = Rates(settings.rate_limit) if settings.rate_limit else None
+    if keys or rates:
+        app.add_middleware(AccessMiddleware, keys=keys, rates=rates)
     if settings.cors_origins:
         app.add_middleware(  # outside of keys: a browser asks first, and brings none
             CORSMiddleware,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
@@ -138,6 +139,11 @@ class Settings(BaseSettings):
     )
 
     @property
+    def keys(self) -> list[str]:
+        """The API keys that are valid; none: nobody needs one."""
+        return listed(self.api_keys.get_secret_value())
+
+    @property
     def flush_seconds(self) -> float:
         """Of the grace: kept for writing records, after requests are finished."""
         return FLUSH_SHARE * self.shutdown_grace
@@ -166,12 +172,7 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _proxies_are_addresses(cls, value: str) -> str:
-        for one in listed(value):
-            try:
-                one == "*" or ip_network(one)
-            except ValueError as error:
-                raise ValueError("expected addresses or networks such as 10.0.0.1 or 10.0.0.0/8") from error
-        return value
+        return _all(value, _is_network, "expected addresses or networks such as 10.0.0.1 or 10.0.0.0/8")
 
     @field_validator("api_keys")
     @classmethod
@@ -184,12 +185,8 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def _origins_are_origins(cls, value: str) -> str:
-        for origin in listed(value):
-            if origin != "*" and not re.fullmatch(r"https?://[^/?#@\s]+", origin):
-                raise ValueError(
-                    "expected origins such as https://app.example or http://localhost:3000, without a path"
-                )
-        return value
+        expected = "expected origins such as https://app.example or http://localhost:3000, without a path"
+        return _all(value, _ORIGIN.fullmatch, expected)
 
     @model_validator(mode="after")
     def _grace_is_longer_than_the_drain(self) -> Settings:
@@ -198,6 +195,26 @@ class Settings(BaseSettings):
                 f"expected SPIKEHEAD_DRAIN under SPIKEHEAD_SHUTDOWN_GRACE ({self.shutdown_grace}), got {self.drain}"
             )
         return self
+
+
+_ORIGIN = re.compile(r"\*|https?://[^/?#@\s]+")
+
+
+def _is_network(text: str) -> bool:
+    if text == "*":
+        return True
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _all(value: str, good: Callable[[str], object], expected: str) -> str:
+    """The value, where all that stands between its commas is good. Raises ValueError with what was expected."""
+    if not all(map(good, listed(value))):
+        raise ValueError(expected)
+    return value
 
 
 def listed(value: str) -> list[str]:

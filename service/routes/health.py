@@ -60,7 +60,7 @@ async def ready(request: Request) -> Response:
     }
     refused = service.refused_models
     status = "ready" if state.status == "ok" and refused is None else "degraded"
-    if service.settings.api_keys.get_secret_value():  # anybody may ask, and reasons name files and hosts
+    if service.settings.keys:  # anybody may ask, and reasons name files and hosts
         refused = refused and HIDDEN
         records["reason"] = state.reason and HIDDEN
     return json({"status": status, "models": loaded, "refused_models": refused, "records": records})

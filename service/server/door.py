@@ -16,7 +16,6 @@ from service.middleware import SECURITY
 from service.problems import problem_on_the_wire
 from service.requests import request_id
 from service.runtime import Service
-from service.settings import listed
 
 PATHS = {b"/classify": "/classify", b"/classify/batch": "/classify/batch"}
 _DIGITS = len(str(TINY))
@@ -29,8 +28,7 @@ class Door:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._ledger = Ledger(service)
-        keys = listed(service.settings.api_keys.get_secret_value())
-        self._keys = Keys(keys) if keys else None
+        self._keys = Keys(service.settings.keys) if service.settings.keys else None
 
     def refusal(
         self,

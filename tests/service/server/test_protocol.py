@@ -282,7 +282,7 @@ def test_trailers_are_no_headers_and_no_end_of_them_is_read(models_folder: Path)
                 with suppress(OSError):
                     answer = everything(client)
                 assert time.monotonic() - began < 4
-                assert answer == b"" or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 4"))
+                assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
 
 
 @pytest.mark.parametrize("rest", [b"\r\n", b"hello"])
