@@ -143,7 +143,7 @@ def _tell(task: asyncio.Task[None]) -> None:
         log.error("something that runs beside requests has failed", exc_info=error)
 
 
-def _within(seconds: float, function: Callable[[], None]) -> None:
+def _within(seconds: float, function: Callable[[], object]) -> None:
     """Waits for it so long, and no longer."""
     thread = threading.Thread(target=function, daemon=True)
     thread.start()

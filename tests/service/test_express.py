@@ -23,9 +23,11 @@ class Classifying:
 
     def __init__(self, most_at_once: int = 1) -> None:
         self.admission = Admission(most_at_once, 0)
-        self.settings = Settings()
+        self.settings = Settings(max_body=1024)
+        self.content_types: list[str] = []
 
     def is_light(self, content_type: str, query: list[tuple[str, str]], body: bytes) -> bool:
+        self.content_types.append(content_type)
         return len(body) == 784
 
     @property
@@ -97,6 +99,14 @@ def test_light_requests_are_answered() -> None:
     assert body == {"type": "http.response.body", "body": b'{"prediction":3}'}
 
 
+def test_the_first_content_type_counts() -> None:
+    service = Classifying()
+    lane = ExpressLane(application, service)  # type: ignore[arg-type]
+    headers = [(b"content-type", b"text/csv"), (b"content-length", b"784"), (b"content-type", b"image/png")]
+    asyncio.run(asked(lane, {}, [bytes(784)], scope={"headers": headers}))
+    assert service.content_types == ["text/csv"]
+
+
 def test_too_many_at_once_are_refused() -> None:
     """Those that arrive together are answered in one turn of the event loop, as many as may work and wait."""
     lane = ExpressLane(application, Classifying(most_at_once=2))  # type: ignore[arg-type]
@@ -124,6 +134,8 @@ def test_problems_are_answered() -> None:
         (LIGHT, [bytes(784), b""], {}),  # not whole yet
         ({}, [bytes(784)], {}),  # of unknown length
         ({"content-length": "12345"}, [bytes(784)], {}),  # announced as long: it may never come
+        ({"content-length": "1025"}, [bytes(784)], {}),  # more than the setting lets in
+        (LIGHT | {"accept": "Text/Event-Stream"}, [bytes(784)], {}),
         (LIGHT | {"content-encoding": "gzip"}, [bytes(784)], {}),
         (LIGHT | {"transfer-encoding": "chunked"}, [bytes(784)], {}),
         (LIGHT, [bytes(784)], {"method": "GET"}),

@@ -160,3 +160,22 @@ def test_ends_on_sigterm(models_folder: Path) -> None:
     with serving(models_folder) as (_, process):
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
+
+
+def test_a_hangup_before_there_are_models_is_not_the_end() -> None:
+    """As who deploys may send it right after the start."""
+    program = """
+import os, signal
+from service import __main__ as main
+
+def serve(settings):
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("alive")
+
+main._serve_alone = serve
+main.serve(None, None)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (found.returncode, found.stdout) == (0, "alive\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -92,6 +93,31 @@ def test_a_deadline(models_folder: Path, tmp_path: Path, held: Held) -> None:
         assert late.json()["expected"] == "an answer within 0.3 seconds"
         assert 'spikehead_refused_total{reason="timed_out"} 1.0' in client.get("/metrics").text
         held.release.set()
+        assert client.post("/classify", content=BODY, headers=RAW).status_code == 200
+
+
+def test_a_deadline_of_a_stream(models_folder: Path, tmp_path: Path, held: Held) -> None:
+    """Steps have been sent: the last event says what happened, and nothing is logged as a mistake."""
+    with client_with(models_folder, tmp_path, held, timeout=0.5) as client:
+        held.release.clear()
+        answer = client.post("/classify", content=BODY, headers=RAW | {"Accept": "text/event-stream"})
+        held.release.set()
+        events = [event.split("\n") for event in answer.text.strip().split("\n\n")]
+        assert [event[0] for event in events[:-1]] == ["event: step"] * (len(events) - 1) and len(events) > 1
+        assert events[-1][0] == "event: problem"
+        assert json.loads(events[-1][1].removeprefix("data: "))["type"] == "/problems/timed-out"
+        assert 'spikehead_refused_total{reason="timed_out"} 1.0' in client.get("/metrics").text
+
+
+def test_an_answer_does_not_depend_on_who_reads_the_log(
+    models_folder: Path, tmp_path: Path, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone:
+        def info(self, *words: object, **more: object) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("service.ledger.log", Gone())
+    with client_with(models_folder, tmp_path, held) as client:
         assert client.post("/classify", content=BODY, headers=RAW).status_code == 200
 
 

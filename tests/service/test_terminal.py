@@ -655,3 +655,19 @@ def test_addresses_that_are_none(url: str) -> None:
         "spikehead: An option has a wrong value: expected url: an address such as http://127.0.0.1:8000, "
         f"got {url!r}\n"
     )
+
+
+@pytest.mark.parametrize("key", ["a\nb", "a\x00b"])
+def test_a_key_that_is_no_line_is_refused(key: str) -> None:
+    result = run("spikes", "--key", key)
+    assert result.exit_code == EXIT_SETTINGS and "expected key: an API key in one line" in result.stderr
+
+
+def test_a_key_in_any_letters(models_folder: Path, tmp_path: Path) -> None:
+    from tests.service.serving import serving, until
+
+    with serving(models_folder, API_KEYS="clé", DATABASE_URL=f"sqlite:///{tmp_path}/keys.db") as (port, _):
+        until(port, "/health/ready")
+        url = f"http://127.0.0.1:{port}"
+        assert run("spikes", "--url", url, "--key", "clé").exit_code == 0
+        assert run("spikes", "--url", url, "--key", "cle").exit_code == EXIT_SERVICE

@@ -410,3 +410,13 @@ def test_closing_leaves_a_thread_that_is_stuck(monkeypatch: pytest.MonkeyPatch) 
     assert recorder.state == RecorderState("ok", None, 0, 0, 1)
     disk.going_on.set()
     until(lambda: not recorder._thread.is_alive())
+
+
+def test_what_is_lost_at_the_end_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    disk = Disk()
+    disk.failing = "it is away"
+    recorder = Recorder(disk, first_pause=0.01)
+    assert recorder.add([record(1), record(2)])
+    recorder.close(0.05)
+    assert recorder.state.dropped == 2
+    assert "2 records were not written, and are lost: it is away" in caplog.text

@@ -36,6 +36,12 @@ class Running:
 
 @pytest.fixture
 def running(models_folder: Path, tmp_path: Path) -> Iterator[Running]:
+    with served(models_folder, tmp_path) as running:
+        yield running
+
+
+@contextmanager
+def served(models_folder: Path, tmp_path: Path, **more: str) -> Iterator[Running]:
     settings = Settings(
         database_url=f"sqlite:///{tmp_path}/records.db",
         models=models_folder,
@@ -44,6 +50,7 @@ def running(models_folder: Path, tmp_path: Path) -> Iterator[Running]:
         max_concurrency=1,
         max_queue=0,
         drain=0,
+        **more,  # type: ignore[arg-type]
     )
     app = create_app(settings, load_models(settings))
     worker = Worker(settings, app)
@@ -136,3 +143,24 @@ def test_who_needs_no_room_is_let_in(running: Running, method: str, path: str, b
         response.read()
         assert response.status != 429
     running.admission.working = 0
+
+
+def test_who_has_no_key_is_told_that_first(models_folder: Path, tmp_path: Path) -> None:
+    with served(models_folder, tmp_path, api_keys="k") as running, connected(running) as connection:
+        running.admission.working = 1
+        found = [post(connection, "/classify", HEAVY, RAW | one)[0] for one in ({}, {"X-API-Key": "no"})]
+        assert found == [401, 401]
+        assert post(connection, "/classify", HEAVY, RAW | {"X-API-Key": "k"})[0] == 429
+        running.admission.working = 0
+
+
+def test_a_page_of_another_origin_may_read_the_refusal(models_folder: Path, tmp_path: Path) -> None:
+    origin = {"Origin": "https://lab.example"}
+    with (
+        served(models_folder, tmp_path, cors_origins=origin["Origin"]) as running,
+        connected(running) as connection,
+    ):
+        running.admission.working = 1
+        status, headers, _ = post(connection, "/classify", HEAVY, RAW | origin)
+        running.admission.working = 0
+    assert (status, headers["access-control-allow-origin"]) == (429, origin["Origin"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from service.app import create_app
+from service.app import _within, create_app
 from service.settings import Settings
 from service.telemetry import traces
 from tests.service.conftest import band
@@ -62,3 +63,11 @@ def test_wrong_settings_are_said_at_start() -> None:
     assert refused(RATE_LIMIT="often")[1].startswith("spikehead: SPIKEHEAD_RATE_LIMIT: ")
     code, message = refused(DRAIN="9", SHUTDOWN_GRACE="8")
     assert code == 2 and "expected SPIKEHEAD_DRAIN under SPIKEHEAD_SHUTDOWN_GRACE (8.0), got 9.0" in message
+
+
+def test_a_collector_that_is_away_does_not_take_the_grace() -> None:
+    forever = threading.Event()
+    _within(0.05, forever.wait)  # comes back, though nobody sets it
+    done: list[int] = []
+    _within(60.0, lambda: done.append(1))
+    assert done == [1]
