@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -60,8 +59,6 @@ def fingerprint(folder: Path) -> Print:
         try:
             about = path.stat()
         except OSError:
-            continue
-        if not stat.S_ISREG(about.st_mode):
             continue
         found.append((path.name, about.st_size, about.st_mtime_ns, about.st_ino))
     return tuple(found)

@@ -163,6 +163,11 @@ def test_a_card_that_is_no_file_is_passed_over(client: TestClient, models: Path)
     os.mkfifo(models / "pipe" / "card.json")
     write_model(models, "third")
     eventually(lambda: "third" in versions(client))
+    (models / "pipe" / "model.onnx").write_bytes(b"now it is a model's folder")
+    eventually(lambda: "not a file" in (client.get("/health/ready").json()["refused_models"] or ""))
+    shutil.rmtree(models / "pipe")
+    write_model(models, "fourth")
+    eventually(lambda: "fourth" in versions(client))
 
 
 def test_whatever_goes_wrong_it_goes_on(

@@ -73,6 +73,14 @@ def test_a_position_drives_its_own_token_alone(small_network: SpikingTransformer
     assert torch.equal(before[:, :, others], after[:, :, others])
 
 
+def test_a_position_is_counted_in_the_residuals_units(small_network: SpikingTransformer) -> None:
+    residual = Membrane(small_network.residual_writers(), small_network.config.largest_weight)
+    place = small_network.place(residual)
+    assert torch.equal(place, place.round()) and place.abs().max() > 1
+    assert torch.allclose(place * residual.unit, small_network.position, atol=float(residual.unit.max()) / 2)
+    assert torch.equal(small_network.place(None), small_network.position)
+
+
 def test_self_attention_counts_coincidences_by_hand() -> None:
     """One head, two tokens, two channels. K^T V = [[1, 1], [0, 1]]; Q = [[1, 0], [1, 1]] -> [[1, 1], [1, 2]]."""
     key = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
