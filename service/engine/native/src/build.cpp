@@ -185,6 +185,10 @@ void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64
   network.channels = arrays.stem3.outputs;
   expect(arrays.heads >= 0 && (arrays.heads == 0 || network.channels % arrays.heads == 0),
          "heads that divide the channels");
+  for (int channel = 0; arrays.heads && channel < network.channels; ++channel) {
+    const int width = network.channels / arrays.heads;
+    network.head_offset.push_back(channel / width * width);
+  }
   builder.driven(network.stem1, half * half, arrays.stem1_threshold);
   builder.driven(network.stem2, half * half, arrays.stem2_threshold);
 

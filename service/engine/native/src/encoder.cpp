@@ -37,19 +37,23 @@ void philox(std::uint64_t counter, std::uint64_t seed, std::uint64_t* out) {
   out[3] = c3;
 }
 
+typedef std::uint8_t Lanes __attribute__((vector_size(16)));
+constexpr int kLanes = sizeof(Lanes);
+
+inline Lanes lanes_at(const std::uint8_t* from) {
+  Lanes lanes;
+  std::memcpy(&lanes, from, sizeof lanes);
+  return lanes;
+}
+inline void put(std::uint8_t* to, const Lanes& lanes) { std::memcpy(to, &lanes, sizeof lanes); }
+inline Lanes least(Lanes a, Lanes b) { return a < b ? a : b; }
+inline Lanes most(Lanes a, Lanes b) { return a > b ? a : b; }
+
 // Clamps each pixel between the darkest and the brightest of its eight neighbours; in a noisy picture, between the
 // second darkest and the second brightest.
 void despeckle(const std::uint8_t* image, std::uint8_t* clean) {
-  typedef std::uint8_t Lanes __attribute__((vector_size(16)));
-  constexpr int kPadded = 2 * sizeof(Lanes) + 2;  // rows are worked on in two whole vectors
-  auto at = [](const std::uint8_t* from) {
-    Lanes lanes;
-    std::memcpy(&lanes, from, sizeof lanes);
-    return lanes;
-  };
-  auto least = [](Lanes a, Lanes b) { return a < b ? a : b; };
-  auto most = [](Lanes a, Lanes b) { return a > b ? a : b; };
-  std::uint8_t padded[(kSide + 2) * kPadded] = {};  // edges repeated
+  constexpr int kPadded = kSide + 2;
+  std::uint8_t padded[(kSide + 2) * kPadded];  // edges repeated
   for (int y = 0; y < kSide + 2; ++y) {
     const std::uint8_t* from = image + std::clamp(y - 1, 0, kSide - 1) * kSide;
     std::uint8_t* to = padded + y * kPadded;
@@ -57,34 +61,36 @@ void despeckle(const std::uint8_t* image, std::uint8_t* clean) {
     std::memcpy(to + 1, from, kSide);
     to[kSide + 1] = from[kSide - 1];
   }
+  // A row is worked on in two vectors that overlap; what both hold counts once.
+  constexpr int kSecond = kSide - kLanes;
+  Lanes counted{};
+  for (int lane = 0; lane < kLanes; ++lane) counted[lane] = lane >= kLanes - kSecond;
   std::uint8_t strict[kPixels];
-  int specks = 0;
+  Lanes specks{};  // at most two a row and lane
   const int neighbours[] = {0, 1, 2, kPadded, kPadded + 2, 2 * kPadded, 2 * kPadded + 1, 2 * kPadded + 2};
   for (int y = 0; y < kSide; ++y) {
-    std::uint8_t row[2 * sizeof(Lanes)], strict_row[sizeof row], specks_row[sizeof row];
-    for (std::size_t x = 0; x < sizeof row; x += sizeof(Lanes)) {
+    for (const int x : {0, kSecond}) {
       const std::uint8_t* above = padded + y * kPadded + x;
       Lanes high1 = {}, high2 = {}, low1 = ~Lanes{}, low2 = ~Lanes{};
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) {
-        const Lanes n = at(above + neighbours[i]);
+        const Lanes n = lanes_at(above + neighbours[i]);
         high2 = most(high2, least(high1, n));
         high1 = most(high1, n);
         low2 = least(low2, most(low1, n));
         low1 = least(low1, n);
       }
-      const Lanes pixel = at(above + kPadded + 1);
-      const Lanes result = least(most(pixel, low1), high1), second = least(most(pixel, low2), high2);
-      const Lanes speck = (most(pixel, second) - least(pixel, second) >= Lanes{} + kSpeck) & (Lanes{} + 1);
-      std::memcpy(row + x, &result, sizeof result);
-      std::memcpy(strict_row + x, &second, sizeof second);
-      std::memcpy(specks_row + x, &speck, sizeof speck);
+      const Lanes pixel = lanes_at(above + kPadded + 1);
+      const Lanes second = least(most(pixel, low2), high2);
+      const Lanes speck = most(pixel, second) - least(pixel, second) >= Lanes{} + kSpeck;
+      specks += speck & (x ? counted : Lanes{} + 1);
+      put(clean + y * kSide + x, least(most(pixel, low1), high1));
+      put(strict + y * kSide + x, second);
     }
-    std::memcpy(clean + y * kSide, row, kSide);
-    std::memcpy(strict + y * kSide, strict_row, kSide);
-    for (int x = 0; x < kSide; ++x) specks += specks_row[x];
   }
-  if (specks >= kSpecks) std::memcpy(clean, strict, sizeof strict);
+  int total = 0;
+  for (int lane = 0; lane < kLanes; ++lane) total += specks[lane];
+  if (total >= kSpecks) std::memcpy(clean, strict, sizeof strict);
 }
 
 // Median of the frame, and whether it is uneven.
@@ -243,25 +249,24 @@ void see_contrast(const std::uint8_t* image, std::uint8_t* contrast) {
   std::uint8_t clean[kPixels], distance[kPixels];
   despeckle(image, clean);
   const Surface paper = background(clean);
-  std::uint8_t peak = 0;
-  for (int i = 0; i < kPixels; ++i) {
-    distance[i] = static_cast<std::uint8_t>(std::max(clean[i], paper[i]) - std::min(clean[i], paper[i]));
-    peak = std::max(peak, distance[i]);
+  Lanes brightest{};
+  for (int i = 0; i < kPixels; i += kLanes) {
+    const Lanes pixels = lanes_at(clean + i), ground = lanes_at(paper.data() + i);
+    const Lanes away = most(pixels, ground) - least(pixels, ground);
+    put(distance + i, away);
+    brightest = most(brightest, away);
   }
-  // floor(distance * 255 / peak): half a unit more keeps the rounded quotient on the right side of every integer
-  typedef std::uint8_t Levels __attribute__((vector_size(16)));
-  typedef std::int32_t Numbers __attribute__((vector_size(64)));
-  typedef float Quotients __attribute__((vector_size(64)));
-  const float inverse = 1.0f / static_cast<float>(std::max<int>(peak, kMinPeak));
-  const int least = (peak + kFloorDivisor - 1) / kFloorDivisor;
-  for (int i = 0; i < kPixels; i += static_cast<int>(sizeof(Levels))) {
-    Levels levels;
-    std::memcpy(&levels, distance + i, sizeof levels);
-    const Numbers numbers = __builtin_convertvector(levels, Numbers);
-    const Numbers kept = numbers >= least ? numbers * 255 : Numbers{};
-    const Quotients gained = (__builtin_convertvector(kept, Quotients) + 0.5f) * inverse;
-    levels = __builtin_convertvector(__builtin_convertvector(gained, Numbers), Levels);
-    std::memcpy(contrast + i, &levels, sizeof levels);
+  std::uint8_t peak = 0;
+  for (int lane = 0; lane < kLanes; ++lane) peak = std::max<std::uint8_t>(peak, brightest[lane]);
+  // floor(distance * 255 / peak) in 16 bits: with the reciprocal rounded down the quotient is at most one too small.
+  const auto whole = static_cast<std::uint16_t>(std::max<int>(peak, kMinPeak));
+  const auto reciprocal = static_cast<std::uint16_t>(65536 / whole);
+  const auto faintest = static_cast<std::uint8_t>((peak + kFloorDivisor - 1) / kFloorDivisor);
+  for (int i = 0; i < kPixels; ++i) {
+    const auto scaled = static_cast<std::uint16_t>(distance[i] >= faintest ? distance[i] * 255 : 0);
+    const auto quotient = static_cast<std::uint16_t>(static_cast<std::uint32_t>(scaled) * reciprocal >> 16);
+    const auto rest = static_cast<std::uint16_t>(scaled - quotient * whole);
+    contrast[i] = static_cast<std::uint8_t>(quotient + (rest >= whole));
   }
 }
 

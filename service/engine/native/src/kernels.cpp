@@ -41,30 +41,36 @@ struct Rows {
 // chunks come in order: the first one of a word sets it. Returns how many fired.
 template <class T, int N, bool First>
 inline int lif(Vector<T> (&current)[N], T* v, const Rows<T, N>& threshold, int shift, std::uint64_t* spikes, int offset) {
-  constexpr int kBits = N * kLanes<T>;
-  constexpr int kWords = (kBits + kWordBits - 1) / kWordBits;
-  std::uint64_t fired[kWords] = {};
+  constexpr int kOfWord = kWordBits / kLanes<T>;  // vectors of neurons
+  if constexpr (!First) {
 #pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) {
-    Vector<T> x = current[i];
-    if constexpr (!First) {
+    for (int i = 0; i < N; ++i) {
       const Vector<T> old = load(v + i * kLanes<T>);
-      x += old - (old >> shift);
+      current[i] += old - (old >> shift);
     }
-    const std::uint64_t bits = fire<T>(x, threshold.value[i]);
-    store(v + i * kLanes<T>, x);
-    fired[i * kLanes<T> / kWordBits] |= bits << (i * kLanes<T> % kWordBits);
   }
-  const int place = offset % kWordBits;
   std::uint64_t* to = spikes + offset / kWordBits;
   int count = 0;
-  for (int word = 0; word < kWords; ++word) count += std::popcount(fired[word]);
-  if (place == 0) {
-    for (int word = 0; word < kWords; ++word) to[word] = fired[word];
+  if constexpr (N > kOfWord) {
+    static_assert(N % kOfWord == 0);
+#pragma GCC unroll 8
+    for (int word = 0; word < N / kOfWord; ++word) {
+      using Part = Vector<T>[kOfWord];
+      const auto fired = fire<T, kOfWord>(reinterpret_cast<Part&>(current[word * kOfWord]),
+                                          reinterpret_cast<const Part&>(threshold.value[word * kOfWord]));
+      count += std::popcount(fired);
+      to[word] = fired;
+    }
   } else {
+    const std::uint64_t fired = fire<T, N>(current, threshold.value);
+    count = std::popcount(fired);
     // Chunks get smaller, and each is a power of two: what starts within a word ends within it.
-    *to |= fired[0] << place;
+    const int place = offset % kWordBits;
+    if (place == 0) *to = fired;
+    else *to |= fired << place;
   }
+#pragma GCC unroll 8
+  for (int i = 0; i < N; ++i) store(v + i * kLanes<T>, current[i]);
   return count;
 }
 
@@ -84,25 +90,26 @@ struct Scatter {
   int padded;        // outputs, padded: between taps, and between places of the output
   int row;           // between rows of the output
 
-  // Calls add(sums, weights of the first tap), which adds to the Rows x Columns sums, for each vector of outputs.
+  // Calls add(sums, weights of the first tap), which adds to the Rows x Columns sums of some vectors of outputs, until
+  // all outputs are done.
   template <class Add>
   void operator()(Add&& add) const {
-    for (int at = 0; at < padded; at += kLanes<T>) {
-      Vector<T> sums[Rows * Columns] = {};
-      add(sums, weights + at);
-#pragma GCC unroll 3
-      for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 3
-        for (int j = 0; j < Columns; ++j) {
-          T* place = out + at - i * row - j * padded;
-          store<T>(place, load(place) + sums[i * Columns + j]);
-        }
+    constexpr int kTaps = Rows * Columns;
+    constexpr int kMost = kTaps > kSums / 2 ? 1 : kTaps > kSums / 4 ? 2 : kTaps > kSums / 8 ? 4 : 8;
+    in_chunks<kMost>(padded / kLanes<T>, [&]<int N>(int at) {
+      Vector<T> sums[kTaps][N] = {};
+      add(sums, weights + at * kLanes<T>);
+#pragma GCC unroll 9
+      for (int tap = 0; tap < kTaps; ++tap) {
+        T* place = out - tap / Columns * row - tap % Columns * padded + at * kLanes<T>;
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) store<T>(place + i * kLanes<T>, load(place + i * kLanes<T>) + sums[tap][i]);
       }
-    }
+    });
   }
 
   // Offset of the weights of a tap from those of the first.
-  int tap(int i, int j) const { return (i * Step * Kernel + j * Step) * padded; }
+  int offset(int tap) const { return (tap / Columns * Step * Kernel + tap % Columns * Step) * padded; }
 };
 
 // The first tap in one direction that reaches an output from `place`, and that output; taps go on Step apart.
@@ -156,14 +163,14 @@ void scatter_spikes(const Synapses& synapses, const LayerState& from, int words,
       for (int word = 1; word < words; ++word) any |= spikes[word];
       if (!any) continue;
       auto visit = [&]<int Rows, int Columns>(const Scatter<T, Kernel, Step, Rows, Columns>& to) {
-        to([&](Vector<T>(&sums)[Rows * Columns], const T* weights) {
+        to([&]<int N>(Vector<T>(&sums)[Rows * Columns][N], const T* weights) {
           for (int word = 0; word < words; ++word) {
             for (std::uint64_t left = spikes[word]; left; left &= left - 1) {
               const T* rows = weights + (word * kWordBits + std::countr_zero(left)) * input;
-#pragma GCC unroll 3
-              for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 3
-                for (int j = 0; j < Columns; ++j) sums[i * Columns + j] += load(rows + to.tap(i, j));
+#pragma GCC unroll 9
+              for (int tap = 0; tap < Rows * Columns; ++tap) {
+#pragma GCC unroll 8
+                for (int i = 0; i < N; ++i) sums[tap][i] += load(rows + to.offset(tap) + i * kLanes<T>);
               }
             }
           }
@@ -183,11 +190,11 @@ void scatter_traces(const Synapses& synapses, const Workspace& space, T* current
       const int x = std::countr_zero(left);
       const Vector<T> trace = broadcast<T>(static_cast<T>(space.traces[y * kRow + x]));
       auto visit = [&]<int Rows, int Columns>(const Scatter<T, kKernel, kStep, Rows, Columns>& to) {
-        to([&](Vector<T>(&sums)[Rows * Columns], const T* weights) {
-#pragma GCC unroll 3
-          for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 3
-            for (int j = 0; j < Columns; ++j) sums[i * Columns + j] = load(weights + to.tap(i, j)) * trace;
+        to([&]<int N>(Vector<T>(&sums)[Rows * Columns][N], const T* weights) {
+#pragma GCC unroll 9
+          for (int tap = 0; tap < Rows * Columns; ++tap) {
+#pragma GCC unroll 8
+            for (int i = 0; i < N; ++i) sums[tap][i] = load(weights + to.offset(tap) + i * kLanes<T>) * trace;
           }
         });
       };
@@ -369,7 +376,7 @@ void coincide(const Network& network, Workspace& space, const Block& block, std:
     for (int word = 0; word < words; ++word) {
       for (std::uint64_t left = key[word]; left; left &= left - 1) {
         const int channel = word * kWordBits + std::countr_zero(left);
-        const int offset = channel / width * width;
+        const int offset = network.head_offset[channel];
         for (int column = 0; column < width; column += kGroup) {
           const int group = width - column < kGroup ? width - column : kGroup;
           std::int16_t* row = table + channel * columns + column;
@@ -388,7 +395,7 @@ void coincide(const Network& network, Workspace& space, const Block& block, std:
     for (int word = 0; word < words; ++word) {
       for (std::uint64_t left = query[word]; left; left &= left - 1) {
         const int channel = word * kWordBits + std::countr_zero(left);
-        const int offset = channel / width * width;
+        const int offset = network.head_offset[channel];
         for (int column = 0; column < width; column += kGroup) {
           // Columns beyond the head's are 0: they add nothing to the next head's counts.
           std::int16_t* to = counts + offset + column;
@@ -492,8 +499,9 @@ void filter_input(const Network& network, Workspace& space) {
     }
     std::uint32_t lit = 0;
     for (int x = 0; x < kRow; x += kLanes<std::int32_t>) {
-      Vector<std::int32_t> values = load(traces + x);  // never negative: a trace that is not 0 is at least 1
-      lit |= fire<std::int32_t>(values, broadcast<std::int32_t>(1)) << x;
+      Vector<std::int32_t> values[] = {load(traces + x)};  // never negative: a trace that is not 0 is at least 1
+      const Vector<std::int32_t> least[] = {broadcast<std::int32_t>(1)};
+      lit |= static_cast<std::uint32_t>(fire<std::int32_t, 1>(values, least) << x);
     }
     space.lit[y] = lit;
   }
@@ -501,14 +509,15 @@ void filter_input(const Network& network, Workspace& space) {
   space.operations[0] = products;
 }
 
+typedef std::int8_t ClassWeights __attribute__((vector_size(kClassLanes)));
 typedef std::int16_t ClassRow __attribute__((vector_size(kClassLanes * 2)));
 typedef std::int32_t Drive __attribute__((vector_size(kClassLanes * 4)));
 
 // Weights onto the output neurons from one feature.
-inline Drive class_row(const Network& network, std::ptrdiff_t feature) {
-  ClassRow row;
+inline ClassRow class_row(const Network& network, std::ptrdiff_t feature) {
+  ClassWeights row;
   std::memcpy(&row, network.readout.data() + feature * kClassLanes, sizeof row);
-  return __builtin_convertvector(row, Drive);
+  return __builtin_convertvector(row, ClassRow);
 }
 
 // What drives the output neurons: the tokens' spikes.
@@ -519,9 +528,11 @@ inline Drive drive_of_tokens(const Network& network, const Workspace& space) {
   for (int token = 0; token < tokens.positions; ++token) {
     const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(token) * tokens.channels;
     for (int word = 0; word < tokens.words; ++word, ++spikes) {
+      ClassRow sum{};  // 64 weights of 8 bits fit
       for (std::uint64_t left = *spikes; left; left &= left - 1) {
-        drive += class_row(network, first + word * kWordBits + std::countr_zero(left));
+        sum += class_row(network, first + word * kWordBits + std::countr_zero(left));
       }
+      drive += __builtin_convertvector(sum, Drive);
     }
   }
   return drive;
@@ -533,7 +544,8 @@ inline Drive drive_of_pixels(const Network& network, const Workspace& space) {
   for (int y = 0; y < kSide; ++y) {
     for (std::uint32_t left = space.lit[y]; left; left &= left - 1) {
       const int x = std::countr_zero(left);
-      drive += class_row(network, y * kSide + x) * space.traces[y * kRow + x];
+      const auto weights = __builtin_convertvector(class_row(network, y * kSide + x), Drive);
+      drive += weights * space.traces[y * kRow + x];
     }
   }
   return drive;

@@ -120,6 +120,7 @@ struct Network {
   int heads = 0;  // 0: no attention
   int channels = 0;
   int tokens = 0;
+  std::vector<int> head_offset;              // [channel] first channel of its head
   int shift_input = 0, unit_input = 0;
   int shift_membrane = 0, shift_readout = 0, shift_feedback = 0, unit_feedback = 0;
   Synapses stem1, stem2, stem3;
@@ -128,7 +129,7 @@ struct Network {
   std::vector<Block> blocks;
   std::vector<Neurons> layers;  // hidden ones, in the order in which a spike travels; none: the GLM network
   int tokens_layer = 0;
-  Aligned<std::int16_t> readout;             // [token, channel][class lanes]; without hidden layers [pixel][class lanes]
+  Aligned<std::int8_t> readout;              // [token, channel][class lanes]; without hidden layers [pixel][class lanes]
   std::array<std::int32_t, kClasses> feedback{}, gamma{};
   Aligned<float> sigmoid;                    // spike probability of each potential >> shift_sigmoid from -half to half
   int shift_sigmoid = 0;
