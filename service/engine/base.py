@@ -17,8 +17,7 @@ SimulationState = dict[str, Array]
 """State tensors by name, each [N, ...]; `initial_state` makes them, `step` returns the next ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stimulus:
+class Stimulus(NamedTuple):
     """What is shown to the network: N images, each with the seed of all randomness of its run."""
 
     images: NDArray[np.uint8]  # [N, 28, 28]
@@ -26,8 +25,7 @@ class Stimulus:
     encoder: Encoder = "bernoulli"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """When to stop: as soon as a class is as probable as `confidence`, after `max_steps` at the latest."""
 
     max_steps: int

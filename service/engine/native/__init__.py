@@ -111,10 +111,14 @@ class NativeEngine:
         """See `service.engine.base.Engine`."""
         if recorded:
             return self._classify_and_keep(stimulus, rule, recorded)
-        images = np.ascontiguousarray(stimulus.images)
-        seeds = np.array(stimulus.seeds, np.uint64)
-        regular = stimulus.encoder == "regular"
-        values = self._engine.classify(images, seeds, rule.max_steps, rule.confidence, self._scale, regular)
+        values = self._engine.classify(
+            np.ascontiguousarray(stimulus.images),
+            list(stimulus.seeds),
+            rule.max_steps,
+            rule.confidence,
+            self._scale,
+            stimulus.encoder == "regular",
+        )
         return self._outcomes(values)
 
     def answers(
@@ -123,7 +127,7 @@ class NativeEngine:
         """See `service.engine.base.AnsweringEngine`."""
         found, work = self._engine.answers(
             np.ascontiguousarray(stimulus.images),
-            np.array(stimulus.seeds, np.uint64),
+            list(stimulus.seeds),
             rule.max_steps,
             rule.confidence,
             self._scale,
@@ -165,7 +169,7 @@ class NativeEngine:
     ) -> ByStep:
         """Simulate all steps of images uint8 [N, 28, 28], whatever the confidence, and note each step's figures."""
         found = self._engine.by_step(
-            np.ascontiguousarray(images), np.array(seeds, np.uint64), steps, self._scale, encoder == "regular"
+            np.ascontiguousarray(images), list(seeds), steps, self._scale, encoder == "regular"
         ).swapaxes(0, 1)  # [T, N, figures]
         classes = encoding.CLASSES
         spikes = {name: found[..., classes + i] for i, name in enumerate(self._layers)}
@@ -201,35 +205,41 @@ class NativeEngine:
 
     def _outcomes(self, values: Any, encode_ms: float = 0.0) -> list[Outcome]:
         whole, real = values
-        return [NativeOutcome(whole[i], real[i], self._layers, encode_ms) for i in range(len(whole))]
+        return [NativeOutcome(whole, real, i, self._layers, encode_ms) for i in range(len(whole))]
 
 
 class NativeOutcome:
     """An `Outcome` over a row of the engine's arrays: what is not asked for is not made into Python objects."""
 
-    __slots__ = ("_encode_ms", "_layers", "_real", "_whole", "recorded")
+    __slots__ = ("_encode_ms", "_layers", "_real", "_row", "_whole", "recorded")
 
     def __init__(
-        self, whole: NDArray[np.int64], real: NDArray[np.float64], layers: list[str], encode_ms: float
+        self,
+        whole: NDArray[np.int64],
+        real: NDArray[np.float64],
+        row: int,
+        layers: list[str],
+        encode_ms: float,
     ) -> None:
-        self._whole, self._real, self._layers, self._encode_ms = whole, real, layers, encode_ms
+        self._whole, self._real, self._row = whole, real, row
+        self._layers, self._encode_ms = layers, encode_ms
         self.recorded: dict[str, Any] = {}
 
     @property
     def steps(self) -> int:
-        return int(self._whole[0])
+        return int(self._whole[self._row, 0])
 
     @property
     def stopped_by(self) -> str:
-        return "confidence" if self._whole[1] else "max_steps"
+        return "confidence" if self._whole[self._row, 1] else "max_steps"
 
     @property
     def output_counts(self) -> NDArray[np.int64]:
-        return self._whole[2:_FIRST_LAYER]
+        return self._whole[self._row, 2:_FIRST_LAYER]
 
     @property
     def work(self) -> Work:
-        return Work(*self._whole[_FIRST_LAYER:].reshape(2, -1))
+        return Work(*self._whole[self._row, _FIRST_LAYER:].reshape(2, -1))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -245,12 +255,12 @@ class NativeOutcome:
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        return self._real[2:]
+        return self._real[self._row, 2:]
 
     @property
     def encode_ms(self) -> float:
-        return self._encode_ms + 1000 * float(self._real[0])
+        return self._encode_ms + 1000 * float(self._real[self._row, 0])
 
     @property
     def simulate_ms(self) -> float:
-        return 1000 * float(self._real[1] - self._real[0])
+        return 1000 * float(self._real[self._row, 1] - self._real[self._row, 0])

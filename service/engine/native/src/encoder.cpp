@@ -181,44 +181,55 @@ Surface continued_margin(const std::uint8_t* clean) {
 
 // Median over 17 x 17 pixels (edges repeated), in steps of 16 grey levels, by threshold decomposition.
 Surface local_median(const std::uint8_t* clean) {
-  constexpr int kRadius = 8, kStep = 16, kArea = (2 * kRadius + 1) * (2 * kRadius + 1);
-  Surface result{};
-  for (int level = kStep / 2; level < 256; level += kStep) {
-    // Without a lit pixel at the picture's edge, which would be repeated, no window has more of them than the picture.
-    int lit_pixels = 0, lit_edge = 0;
-    for (int i = 0; i < kPixels; ++i) lit_pixels += clean[i] >= level;
-    for (int i = 0; i < kSide; ++i) {
-      lit_edge |= (clean[i] >= level) | (clean[kPixels - 1 - i] >= level) | (clean[i * kSide] >= level) |
-                  (clean[i * kSide + kSide - 1] >= level);
-    }
-    if (!lit_edge && 2 * lit_pixels <= kArea) break;
-    std::array<int, kPixels> along{};  // lit pixels of each row's window
-    for (int y = 0; y < kSide; ++y) {
-      const std::uint8_t* row = clean + y * kSide;
-      auto lit = [&](int x) { return row[std::clamp(x, 0, kSide - 1)] >= level; };
-      int sum = 0;
-      for (int x = -kRadius; x <= kRadius; ++x) sum += lit(x);
-      for (int x = 0; x < kSide; ++x) {
-        along[y * kSide + x] = sum;
-        sum += lit(x + kRadius + 1) - lit(x - kRadius);
-      }
-    }
-    bool any = false;
-    for (int x = 0; x < kSide; ++x) {
-      auto row = [&](int y) { return along[std::clamp(y, 0, kSide - 1) * kSide + x]; };
-      int sum = 0;
-      for (int y = -kRadius; y <= kRadius; ++y) sum += row(y);
-      for (int y = 0; y < kSide; ++y) {
-        const bool majority = 2 * sum > kArea;
-        std::uint8_t& level_here = result[y * kSide + x];
-        level_here = static_cast<std::uint8_t>(std::min(level_here + kStep * majority, 255));
-        any |= majority;
-        sum += row(y + kRadius + 1) - row(y - kRadius);
-      }
-    }
-    if (!any) break;
+  constexpr int kRadius = 8, kStep = 16, kArea = (2 * kRadius + 1) * (2 * kRadius + 1), kMajority = kArea / 2 + 1;
+  constexpr int kWide = 3 * kLanes, kBack = kSide - kLanes;
+  static_assert(kSide + 2 * kRadius <= kWide);
+  // Columns are repeated at the edges; behind them is room for what whole vectors read.
+  std::uint8_t wide[kSide * kWide];
+  for (int y = 0; y < kSide; ++y) {
+    const std::uint8_t* row = clean + y * kSide;
+    std::memset(wide + y * kWide, row[0], kRadius);
+    std::memcpy(wide + y * kWide + kRadius, row, kSide);
+    std::memset(wide + y * kWide + kRadius + kSide, row[kSide - 1], kWide - kRadius - kSide);
   }
-  return result;
+  Surface levels{};  // of how many each pixel has a majority around it
+  for (int level = kStep / 2; level < 256; level += kStep) {
+    const Lanes bound = Lanes{} + static_cast<std::uint8_t>(level);
+    std::uint8_t lit[kSide * kWide];
+    for (int i = 0; i < kSide * kWide; i += kLanes) put(lit + i, (lanes_at(wide + i) >= bound) & (Lanes{} + 1));
+    // Lit pixels of the 17 rows around: at most 17 a column. Those of 2, 4 and 8 columns side by side follow.
+    std::uint8_t column[kWide + kLanes] = {}, two[kWide + kLanes] = {}, four[kWide + kLanes] = {}, eight[kWide + kLanes] = {};
+    auto row_of = [&](int y) { return lit + std::clamp(y, 0, kSide - 1) * kWide; };
+    for (int y = -kRadius; y <= kRadius; ++y) {
+      for (int x = 0; x < kWide; x += kLanes) put(column + x, lanes_at(column + x) + lanes_at(row_of(y) + x));
+    }
+    Lanes any{};
+    for (int y = 0; y < kSide; ++y) {
+      for (int x = 0; x < kWide; x += kLanes) put(two + x, lanes_at(column + x) + lanes_at(column + x + 1));
+      for (int x = 0; x < kWide; x += kLanes) put(four + x, lanes_at(two + x) + lanes_at(two + x + 2));
+      for (int x = 0; x < kWide; x += kLanes) put(eight + x, lanes_at(four + x) + lanes_at(four + x + 4));
+      std::uint8_t* counts = levels.data() + y * kSide;
+      Lanes majority[2];
+      for (int part = 0; part < 2; ++part) {
+        // left + right >= kMajority, where the sum may not fit into 8 bits
+        const int x = part * kBack;
+        const Lanes left = lanes_at(eight + x), right = lanes_at(eight + x + 8) + lanes_at(column + x + 16);
+        const Lanes most_wanted = Lanes{} + static_cast<std::uint8_t>(kMajority);
+        majority[part] = (left >= most_wanted - least(right, most_wanted)) & (Lanes{} + 1);
+        any |= majority[part];
+      }
+      const Lanes first = lanes_at(counts) + majority[0], second = lanes_at(counts + kBack) + majority[1];
+      put(counts, first);
+      put(counts + kBack, second);
+      const std::uint8_t *next = row_of(y + kRadius + 1), *last = row_of(y - kRadius);
+      for (int x = 0; x < kWide; x += kLanes) put(column + x, lanes_at(column + x) + lanes_at(next + x) - lanes_at(last + x));
+    }
+    std::uint64_t found[2];
+    std::memcpy(found, &any, sizeof found);
+    if (!(found[0] | found[1])) break;  // nor has any brighter level
+  }
+  for (std::uint8_t& level : levels) level = static_cast<std::uint8_t>(std::min(level * kStep, 255));
+  return levels;
 }
 
 // What the picture would be without ink: the margin's median, or, where that is uneven, the guess that leaves least.

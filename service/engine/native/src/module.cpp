@@ -58,6 +58,8 @@ const Kernels& kernels_named(const std::string& name) {
 template <class T>
 using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
 
+using Seeds = std::vector<std::uint64_t>;
+
 template <class T>
 std::vector<T> list(const nb::handle& value) {
   const auto array = nb::cast<In<T>>(value);
@@ -206,8 +208,8 @@ class Engine {
     return result;
   }
 
-  // Encodes and simulates: images uint8 [N, ...], seeds uint64 [N].
-  nb::tuple classify(In<std::uint8_t> images, In<std::uint64_t> seeds, int max_steps, double confidence,
+  // Encodes and simulates: images uint8 [N, ...], a seed for each.
+  nb::tuple classify(In<std::uint8_t> images, const Seeds& seeds, int max_steps, double confidence,
                      In<double> scale, bool regular) {
     check(images.size() == seeds.size() * kPixels, "784 pixels an image");
     const Rule rule = rule_of(max_steps, confidence, scale);
@@ -223,7 +225,7 @@ class Engine {
 
   // The same, with each image's answer as JSON: a list of (JSON, prediction, confidence, steps, sure, milliseconds of
   // encoding, of simulating), and int64 [2, layers], the spikes of all images and the operations that they caused.
-  nb::tuple answers(In<std::uint8_t> images, In<std::uint64_t> seeds, int max_steps, double confidence, In<double> scale,
+  nb::tuple answers(In<std::uint8_t> images, const Seeds& seeds, int max_steps, double confidence, In<double> scale,
                    bool regular, const std::vector<std::string>& ids, In<double> decode_ms, const nb::tuple& words) {
     check(images.size() == seeds.size() * kPixels, "784 pixels an image");
     check(ids.size() == seeds.size() && decode_ms.size() == seeds.size(), "an id and a time for each image");
@@ -245,7 +247,7 @@ class Engine {
       run_all(images, seeds, rule, regular, kUnseen, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
         const Timings timings{decode_ms.data()[i], 1000 * encoding, 1000 * (total - encoding)};
         const int best = prediction(outcome);
-        found[i] = {answer(wording, ids[i], seeds.data()[i], outcome, timings), best, outcome.steps,
+        found[i] = {answer(wording, ids[i], seeds[i], outcome, timings), best, outcome.steps,
                     outcome.probabilities[best], timings.encode_ms, timings.simulate_ms, outcome.sure};
         for (std::size_t layer = 0; layer < outcome.counts.size(); ++layer) {
           work.data[layer] += outcome.counts[layer];
@@ -263,7 +265,7 @@ class Engine {
 
   // Encodes and simulates all steps of each image, whatever the confidence: int64 [N, T, 10 + (layers + 2) + 2],
   // potentials, spike counts, accumulates and multiply-accumulates of each step.
-  nb::object by_step(In<std::uint8_t> images, In<std::uint64_t> seeds, int steps, In<double> scale, bool regular) {
+  nb::object by_step(In<std::uint8_t> images, const Seeds& seeds, int steps, In<double> scale, bool regular) {
     check(images.size() == seeds.size() * kPixels, "784 pixels an image");
     const Rule rule = rule_of(steps, 2.0, scale);  // more than any confidence
     const std::size_t width = kClasses + network_.layers.size() + 2 + 2;
@@ -359,7 +361,7 @@ class Engine {
   // Encodes and simulates each image; `seen(i, step, workspace)` after each step, then `done(i, outcome, seconds of
   // encoding, seconds of it all)`. Without the GIL.
   template <class Seen, class Done>
-  void run_all(const In<std::uint8_t>& images, const In<std::uint64_t>& seeds, const Rule& rule, bool regular,
+  void run_all(const In<std::uint8_t>& images, const Seeds& seeds, const Rule& rule, bool regular,
                Seen&& seen, Done&& done) {
     Lease lease(*this);
     Outcome outcome;
@@ -367,7 +369,7 @@ class Engine {
       const auto began = std::chrono::steady_clock::now();
       std::uint8_t contrast[kPixels];
       see_contrast(images.data() + i * kPixels, contrast);
-      Encoder encoder(contrast, seeds.data()[i], regular);
+      Encoder encoder(contrast, seeds[i], regular);
       double encoding = seconds_since(began);
       auto input = [&](int, std::uint8_t* spikes, float* uniforms) {
         const auto asked = std::chrono::steady_clock::now();
