@@ -3,9 +3,12 @@
 Routing, parsing of parameters and responses cost several times what the network costs on a small picture. Such a
 request is one whose whole body has arrived and that the classifier calls light; its answer is the same bytes that
 the route gives. Every other request goes on to the application, untouched, or is refused where too many wait.
+`service.server.shortcut` does the same before there is an application at all, where nothing stands between.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,10 +17,24 @@ from service.problems import problem_response
 from service.requests import note, note_route, query_of
 from service.runtime import Service
 
-_PATH, _JSON = "/classify", b"application/json"
+_PATH = "/classify"
+JSON = b"application/json"
 _PATHS = (_PATH, "/classify/batch")
 _DIGITS = 4  # of the length that a light body announces
 _UNUSUAL = (b"content-encoding", b"transfer-encoding", b"expect")
+
+
+def announced(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int] | None:
+    """Content type and length of a body that may be light, by the head of its request; None where it cannot be."""
+    content_type, length = "", b""
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = content_type or value.decode("latin-1")  # the first one counts
+        elif name == b"content-length":
+            length = value
+        elif name in _UNUSUAL or (name == b"accept" and b"event-stream" in value.lower()):
+            return None
+    return (content_type, int(length)) if length.isdigit() and len(length) <= _DIGITS else None
 
 
 class ExpressLane:
@@ -35,20 +52,11 @@ class ExpressLane:
         if scope["path"] != _PATH:
             await self._go_on(scope, receive, send)
             return
-        content_type, announced = "", b""
-        for name, value in scope["headers"]:
-            if name == b"content-type":
-                content_type = content_type or value.decode("latin-1")  # the first one counts
-            elif name == b"content-length":
-                announced = value
-            elif name in _UNUSUAL or (name == b"accept" and b"event-stream" in value.lower()):
-                announced = b""
-                break
-        size = int(announced) if announced.isdigit() and len(announced) <= _DIGITS else None
-        if size is None or size > self.service.settings.max_body:
+        head = announced(scope["headers"])
+        if head is None or head[1] > self.service.settings.max_body:
             await self._go_on(scope, receive, send)  # it may have to be refused before its body comes
             return
-        message = await receive()
+        content_type, message = head[0], await receive()
         body: bytes = message.get("body", b"")
         query = query_of(scope)
         if message.get("more_body", False) or not self.service.is_light(content_type, query, body):
@@ -61,7 +69,7 @@ class ExpressLane:
             await problem_response(problem, scope)(scope, receive, send)
             return
         note(scope, account)
-        headers = [(b"content-length", b"%d" % len(answer)), (b"content-type", _JSON)]
+        headers = [(b"content-length", b"%d" % len(answer)), (b"content-type", JSON)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 

@@ -32,11 +32,13 @@ def problem_on_the_wire(problem: Problem, identifier: str, headers: Iterable[tup
     """The problem as a whole answer in HTTP/1.1, for where no application is asked."""
     body = problem_document(problem, identifier)
     status = HTTPStatus(problem.status)
-    own = (
+    own = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", b"%d" % len(body)),
         (REQUEST_ID.encode(), identifier.encode()),
-    )
+    ]
+    if problem.retry_after is not None:
+        own.append((b"retry-after", b"%d" % problem.retry_after))
     lines = b"".join(b"%b: %b\r\n" % pair for pair in (*own, *headers))
     return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), lines, body)
 

@@ -18,8 +18,8 @@ from service.engine.base import Answer, Work
 class Sums:
     """Counts; `Totals.take` gives those since it was asked last."""
 
-    steps: NDArray[np.int64]  # [max_steps + 1] images that stopped after so many
-    predictions: NDArray[np.int64]  # [10] images read as so
+    steps: list[int]  # [max_steps + 1] images that stopped after so many
+    predictions: list[int]  # [10] images read as so
     spikes: NDArray[np.int64]  # [layers] in the card's order
     operations: NDArray[np.int64]  # [layers] synaptic ones that each layer's spikes caused
 
@@ -28,8 +28,8 @@ class Sums:
         """All zero."""
         layers = len(card.layers)
         return cls(
-            np.zeros(card.max_steps + 1, np.int64),
-            np.zeros(CLASSES, np.int64),
+            [0] * (card.max_steps + 1),
+            [0] * CLASSES,
             np.zeros(layers, np.int64),
             np.zeros(layers, np.int64),
         )

@@ -52,8 +52,7 @@ class Door:
         began = time.perf_counter()
         problem = admission.refusal()
         identifier = request_id({"headers": headers})
-        own = (*SECURITY, (b"retry-after", b"%d" % (problem.retry_after or 0)), *defaults)
-        answer = problem_on_the_wire(problem, identifier, own)
+        answer = problem_on_the_wire(problem, identifier, (*SECURITY, *defaults))
         self._ledger.enter(
             identifier=identifier,
             method="POST",

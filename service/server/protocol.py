@@ -19,16 +19,17 @@ from service.middleware import SECURITY
 from service.problems import problem_on_the_wire
 from service.requests import note_problem, request_id
 from service.server.door import Door
+from service.server.shortcut import Shortcut
 
 
-class _Refused:
+class _Answered:
     """In the place of uvicorn's cycle of a request: its answer is complete, so that its body is read and forgotten."""
 
     response_started = response_complete = True
     message_event = asyncio.Event()
 
 
-_REFUSED: Any = _Refused()
+_ANSWERED: Any = _Answered()
 
 MOST_HEAD = 65_536
 """Bytes of a request's target and headers."""
@@ -73,6 +74,7 @@ class ProblemProtocol(HttpToolsProtocol):
 
     client_timeout = 10.0
     door: Door | None = None
+    shortcut: Shortcut | None = None
     on_too_slow: Callable[[], None] = staticmethod(lambda: None)
     on_refused: Callable[[Problem, str], None] = staticmethod(lambda problem, identifier: None)
 
@@ -88,6 +90,7 @@ class ProblemProtocol(HttpToolsProtocol):
         self._found = False
         self._latest = b""  # what is being read
         self._running: Any = None  # the cycle that is being answered; `cycle` is that of the newest request
+        self._held: list[bytes] | None = None  # the body of a request that may take the shortcut
         self._offered: bytes | None = (
             None  # a request that offers another protocol, to be read again without that
         )
@@ -137,6 +140,8 @@ class ProblemProtocol(HttpToolsProtocol):
         self._latest, self._found = data, False
         super().data_received(data)
         self._latest = b""
+        if self._held is not None and not self.transport.is_closing():
+            self._let_in()  # it has not come whole: who waits for the rest is the application
 
     def _is_idle(self) -> bool:
         return not self.pipeline and (self.cycle is None or self.cycle.response_complete)
@@ -169,22 +174,58 @@ class ProblemProtocol(HttpToolsProtocol):
             return
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             return  # the parser stops here: see `_unsupported_upgrade_warning`
-        if not self._is_refused():
-            super().on_headers_complete()
-            if not self.pipeline:
-                self._running = self.cycle
+        if self._may_take_shortcut():
+            self._held = []
+        elif not self._is_refused():
+            self._begin_cycle()
         self._awaited, self._head = object(), None
+
+    def _begin_cycle(self) -> None:
+        super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
 
     def on_body(self, body: bytes) -> None:
         self._found = True
-        if self._head is None:
+        if self._held is not None:
+            self._held.append(body)
+        elif self._head is None:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._head is not None:
             return
-        super().on_message_complete()
+        if self._held is None or not self._answer_at_once(b"".join(self._held)):
+            super().on_message_complete()
         self._awaited, self._found = None, True
+
+    def _may_take_shortcut(self) -> bool:
+        """On connections where nothing else is under way and that stay, as for `_is_refused`."""
+        if self.shortcut is None or self.flow.write_paused or not self._is_idle_and_stays():
+            return False
+        return self.shortcut.may_take(self.parser.get_method(), self.url, self.headers)
+
+    def _answer_at_once(self, body: bytes) -> bool:
+        """A request that has come whole, unless the application has to."""
+        assert self.shortcut is not None
+        answer = self.shortcut.answer(self.url, self.headers, body, self.server_state.default_headers)
+        if answer is None:
+            self._let_in()
+            return False
+        self._held, self.cycle = None, _ANSWERED
+        self.server_state.total_requests += 1
+        self.transport.write(answer)
+        self._note_answer()
+        return True
+
+    def _let_in(self) -> None:
+        """To the application, with what there is of its body, if there is room."""
+        parts, self._held = self._held or [], None
+        if self._is_refused():
+            return
+        self._begin_cycle()
+        for part in parts:
+            super().on_body(part)
 
     def _is_too_much(self) -> bool:
         """A single header counts once it is complete; until then it may take the whole limit once more."""
@@ -209,17 +250,20 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def _is_refused(self) -> bool:
         """Answers at once where there is no room, on connections where nothing else is under way and that stay."""
-        if self.door is None or not (self.cycle is None or self.cycle.response_complete):
-            return False
-        if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
+        if self.door is None or not self._is_idle_and_stays():
             return False
         defaults = self.server_state.default_headers
         answer = self.door.refusal(self.parser.get_method(), self.url, self.headers, defaults)
         if answer is None:
             return False
         self.transport.write(answer)
-        self.cycle = _REFUSED
+        self.cycle = _ANSWERED
         return True
+
+    def _is_idle_and_stays(self) -> bool:
+        if not (self.cycle is None or self.cycle.response_complete):
+            return False
+        return bool(self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive())
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -236,6 +280,9 @@ class ProblemProtocol(HttpToolsProtocol):
         following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
         self._running = following
+        self._note_answer()
+
+    def _note_answer(self) -> None:
         self._answers += 1
         # uvicorn would wait for ever until it has been read
         if self.transport.get_write_buffer_size() and not self._outgoing.started:

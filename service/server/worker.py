@@ -25,6 +25,7 @@ from service.requests import OTHER
 from service.server.door import Door
 from service.server.memory import keep_freed_memory
 from service.server.protocol import ProblemProtocol
+from service.server.shortcut import Shortcut, is_free
 from service.settings import Settings
 
 log = logging.getLogger("spikehead")
@@ -82,6 +83,7 @@ def protocol_of(settings: Settings, app: FastAPI | None) -> type[ProblemProtocol
 
     class Configured(ProblemProtocol):
         door = Door(service)
+        shortcut = Shortcut(service) if is_free(settings) else None
         client_timeout = settings.client_timeout
         on_too_slow = staticmethod(lambda: metrics.refused("too_slow"))
         on_refused = staticmethod(refused)

@@ -199,18 +199,18 @@ class Metrics:
 
     def _publish_model(self, simulator: Simulator) -> None:
         card, sums = simulator.card, simulator.totals.take()
-        images = int(sums.steps.sum())
+        images = sum(sums.steps)
         if not images:
             return
         name = card.name
         self._images.labels(name).inc(images)
         took = Tally(self._steps.labels(name), _STEPS)
-        for steps, count in enumerate(sums.steps.tolist()):
+        for steps, count in enumerate(sums.steps):
             took.add(steps, count)
         took.empty()
-        for digit, count in enumerate(sums.predictions.tolist()):
+        for digit, count in enumerate(sums.predictions):
             self._predictions.labels(name, str(digit)).inc(count)
-        steps = sum(steps * count for steps, count in enumerate(sums.steps.tolist()))
+        steps = sum(steps * count for steps, count in enumerate(sums.steps))
         cost = {"accumulates": 0, "multiply_accumulates": 0}
         for index, layer in enumerate(card.layers):
             self._spikes.labels(name, layer.name).inc(int(sums.spikes[index]))

@@ -168,11 +168,11 @@ def test_totals_are_what_the_answers_say(shipped: Simulator, raster: tuple[str, 
     ]
     sums = shipped.totals.take()
     steps, predictions = ([answer[name] for answer in answers] for name in ("steps_used", "prediction"))
-    assert sums.steps.tolist() == np.bincount(steps, minlength=shipped.card.max_steps + 1).tolist()
-    assert sums.predictions.tolist() == np.bincount(predictions, minlength=10).tolist()
+    assert sums.steps == np.bincount(steps, minlength=shipped.card.max_steps + 1).tolist()
+    assert sums.predictions == np.bincount(predictions, minlength=10).tolist()
     kinds = [answer["synaptic_operations_by_kind"] for answer in answers]
     assert sums.operations[0] == sum(kind["multiply_accumulates"] for kind in kinds)
     assert sums.operations[1:].sum() == sum(kind["accumulates"] for kind in kinds)
     for index, name in enumerate(shipped.card.layer_names[1:-1], 1):
         assert sums.spikes[index] == sum(answer["spike_counts"]["layers"][name] for answer in answers)
-    assert not shipped.totals.take().steps.any()
+    assert not any(shipped.totals.take().steps)

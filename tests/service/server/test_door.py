@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,16 +42,15 @@ def running(models_folder: Path, tmp_path: Path) -> Iterator[Running]:
 
 
 @contextmanager
-def served(models_folder: Path, tmp_path: Path, **more: str) -> Iterator[Running]:
+def served(models_folder: Path, tmp_path: Path, **more: Any) -> Iterator[Running]:
+    usual: dict[str, Any] = {"default_model": "tiny", "max_concurrency": 1}
     settings = Settings(
         database_url=f"sqlite:///{tmp_path}/records.db",
         models=models_folder,
-        default_model="tiny",
         port=0,
-        max_concurrency=1,
         max_queue=0,
         drain=0,
-        **more,  # type: ignore[arg-type]
+        **usual | more,
     )
     app = create_app(settings, load_models(settings))
     worker = Worker(settings, app)
