@@ -142,11 +142,7 @@ class NativeEngine:
                 _QUOTED[stimulus.encoder],
             ),
         )
-        answers = [
-            Answer(text, prediction, confidence, steps, "confidence" if sure else "max_steps", *milliseconds)
-            for text, prediction, confidence, steps, sure, *milliseconds in found
-        ]
-        return answers, Work(*work)
+        return list(map(Answer._make, found)), Work(*work)
 
     def _classify_and_keep(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str]) -> list[Outcome]:
         began = time.perf_counter()

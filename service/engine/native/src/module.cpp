@@ -223,8 +223,8 @@ class Engine {
     return outcomes.tuple();
   }
 
-  // The same, with each image's answer as JSON: a list of (JSON, prediction, confidence, steps, sure, milliseconds of
-  // encoding, of simulating), and int64 [2, layers], the spikes of all images and the operations that they caused.
+  // The same, with each image's answer as JSON: a list of the fields of `service.engine.base.Answer`, and int64
+  // [2, layers], the spikes of all images and the operations that they caused.
   nb::tuple answers(In<std::uint8_t> images, const Seeds& seeds, int max_steps, double confidence, In<double> scale,
                    bool regular, const std::vector<std::string>& ids, In<double> decode_ms, const nb::tuple& words) {
     check(images.size() == seeds.size() * kPixels, "784 pixels an image");
@@ -256,9 +256,10 @@ class Engine {
       });
     }
     nb::list result;
+    const nb::str sure("confidence"), last("max_steps");
     for (const Answer& one : found) {
       result.append(nb::make_tuple(nb::bytes(one.json.data(), one.json.size()), one.prediction, one.confidence, one.steps,
-                                   one.sure, one.encode_ms, one.simulate_ms));
+                                   one.sure ? sure : last, one.encode_ms, one.simulate_ms, nb::none()));
     }
     return nb::make_tuple(result, work.array());
   }
