@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.encoding import contrast, rates
+from service.engine import native
 
 Split = Literal["train", "validation", "test"]
 VALIDATION_IMAGES = 10_000
@@ -145,4 +146,5 @@ def vary(images: Tensor, variation: Variation, generator: torch.Generator) -> Te
 
 def firing_probabilities(images: NDArray[np.uint8]) -> Tensor:
     """What the service's encoder makes of images: probability of a spike a pixel and step. [N, 1, 28, 28]."""
-    return torch.from_numpy(rates(contrast(images)).astype(np.float32))[:, None] / 256.0
+    seen = native.contrast(images).reshape(images.shape) if native.available() else contrast(images)
+    return torch.from_numpy(rates(seen).astype(np.float32))[:, None] / 256.0
