@@ -203,6 +203,18 @@ void scatter_traces(const Synapses& synapses, const Workspace& space, T* current
   }
 }
 
+// What windows add over a map's edge is nobody's current: it must not add up from step to step.
+template <class T>
+inline void forget_border(T* currents, int side, int padded) {
+  const int width = side + 2 * kBorder;
+  auto forget = [&](int place, int places) {
+    std::memset(currents + static_cast<std::ptrdiff_t>(place) * padded, 0, sizeof(T) * places * padded);
+  };
+  forget(0, kBorder * width + kBorder);
+  for (int y = kBorder; y < side + kBorder; ++y) forget(y * width + kBorder + side, 2 * kBorder);
+  forget((side + kBorder) * width + kBorder, kBorder * width - kBorder);
+}
+
 // A map's neurons take their currents, and leave the bias in their place for the next step.
 template <class T, bool First>
 void fire_map(const Network& network, Workspace& space, int index, const Synapses& synapses, int side) {
@@ -227,6 +239,7 @@ void fire_map(const Network& network, Workspace& space, int index, const Synapse
       }
     }
   });
+  forget_border(state.currents.as<T>(), side, padded);
   space.counts[index + 1] = total;
   space.operations[index + 1] = cost;
 }
@@ -244,6 +257,7 @@ void take_stream(const Network& network, Workspace& space, int side) {
       store<T>(map + at, load(network.place.as<T>() + static_cast<std::ptrdiff_t>(token) * synapses.padded + at));
     }
   }
+  forget_border(space.stream_map.as<T>(), side, synapses.padded);
 }
 
 // Matrices from one layer of token spikes to others, all of one width: its spikes are gone through once for all.

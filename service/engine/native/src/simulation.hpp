@@ -10,7 +10,7 @@
 namespace spikehead {
 
 constexpr int kRow = 32;       // pixels of a row, padded
-constexpr int kBorder = 2;     // places around a map that windows reach over its edge: half of the largest one
+constexpr int kBorder = 1;     // places around a map that windows reach over its edge: 5 with stride 2, 3 with 1 or 2
 
 // State and spikes of one hidden layer. Potentials in the layer's accumulator type.
 struct LayerState {
