@@ -340,6 +340,24 @@ def test_accumulators_are_as_wide_as_the_bound_asks() -> None:
 
 
 @needs_native
+@pytest.mark.parametrize("simd", instruction_sets())
+def test_neurons_that_cannot_fire_widen_no_layer(tmp_path: Path, simd: str) -> None:
+    """One far below its threshold whatever comes, and one whose bias is just not enough to keep it silent."""
+    network = random_network(SMALL, 3)
+    block = network.blocks[0]
+    with torch.no_grad():
+        block.query.norm.bias[0] = -1000.0
+        block.query.norm.bias[1] = 0.9
+    folder = exported(network, tmp_path / "silent")
+    arrays = arrays_of((folder / "model.onnx").read_bytes(), OnnxruntimeEngine(folder).card)
+    assert arrays["blocks"][0]["query"]["bias"][0] < -32_768  # else it would have fitted anyway
+    low, high, bits = native.NativeEngine(folder, simd).bounds["block1.query"]
+    assert bits == 16 and -32_767 <= low <= high <= 32_766
+    spikes = np.random.default_rng(1).integers(0, 2, (STEPS, 2, 784), np.uint8)
+    compare(folder, spikes, np.full((STEPS, 2, 10), 0.5, np.float32), Rule(STEPS, 2.0), simd)
+
+
+@needs_native
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_the_retina_sees_the_same(data: st.DataObject) -> None:

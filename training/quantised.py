@@ -58,7 +58,7 @@ class QuantisedAnn:
             path,
             Images(),
             per_channel=True,
-            # Weights of 7 bits: of 8, onnxruntime's sums overflow on processors without VNNI (its page on quantisation).
+            # weights of 7 bits: of 8, sums overflow on processors without VNNI
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

@@ -52,6 +52,7 @@ Synapses synapses_of(const SynapseArrays& arrays, std::int64_t peak, const std::
   result.weight = arrays.weight;
   result.bias = arrays.bias;
   result.current.resize(arrays.outputs);
+  result.parts.resize(arrays.outputs);
   for (int output = 0; output < arrays.outputs; ++output) {
     Interval& current = result.current[output];
     current = {arrays.bias[output], arrays.bias[output]};
@@ -60,6 +61,9 @@ Synapses synapses_of(const SynapseArrays& arrays, std::int64_t peak, const std::
       (w < 0 ? current.low : current.high) += w * peak;
     }
     bounded(current, name);
+    const std::int64_t bias = arrays.bias[output];
+    result.parts[output] = bounded(
+        {current.low - std::max<std::int64_t>(bias, 0), current.high - std::min<std::int64_t>(bias, 0)}, name);
   }
   return result;
 }
@@ -86,8 +90,9 @@ class Builder {
  public:
   Builder(const NetworkArrays& arrays, Network& network) : arrays_(arrays), network_(network) {}
 
-  // A layer of LIF neurons with that range of currents for each channel; its index.
-  int layer(int positions, const std::vector<std::int32_t>& v_threshold, const std::vector<Interval>& current) {
+  // A layer of LIF neurons with that range of currents, and of parts of their sums, for each channel; its index.
+  int layer(int positions, const std::vector<std::int32_t>& v_threshold, const std::vector<Interval>& current,
+            const std::vector<Interval>& parts) {
     const int index = static_cast<int>(network_.layers.size());
     expect(index < static_cast<int>(arrays_.names.size()), "a name for each layer");
     Neurons neurons;
@@ -106,7 +111,7 @@ class Builder {
       }
     }
     for (std::size_t channel = 0; channel < current.size(); ++channel) {
-      neurons.bound.include(current[channel]);
+      neurons.bound.include(parts[channel]);
       neurons.bound.include(potential_range(current[channel], v_threshold[channel], network_.shift_membrane));
     }
     bounded(neurons.bound, neurons.name);
@@ -122,9 +127,22 @@ class Builder {
     neurons.threshold = padded_row(neurons.v_threshold, neurons.padded, 1, wide);
   }
 
+  // Takes their synapses from neurons that no input can make fire. Their potentials are nobody's business, and often
+  // far from all others: without them most layers fit into 16 bits.
+  void leave_out_silent(Synapses& synapses, const std::vector<std::int32_t>& v_threshold) const {
+    for (std::size_t output = 0; output < v_threshold.size() && output < synapses.current.size(); ++output) {
+      const Interval range = potential_range(synapses.current[output], v_threshold[output], network_.shift_membrane);
+      if (range.high >= v_threshold[output]) continue;
+      for (std::size_t i = output; i < synapses.weight.size(); i += synapses.current.size()) synapses.weight[i] = 0;
+      synapses.bias[output] = 0;
+      synapses.current[output] = synapses.parts[output] = {};
+    }
+  }
+
   // Synapses and the layer that they alone drive.
   int driven(Synapses& synapses, int positions, const std::vector<std::int32_t>& v_threshold) {
-    const int index = layer(positions, v_threshold, synapses.current);
+    leave_out_silent(synapses, v_threshold);
+    const int index = layer(positions, v_threshold, synapses.current, synapses.parts);
     const bool wide = network_.layers[index].wide;
     fix(index, wide);
     lay_out(synapses, wide);
@@ -149,6 +167,8 @@ void widen_by_position(Network& network, const std::vector<std::int32_t>& positi
     Interval added{position[channel], position[channel]};
     for (std::size_t i = channel; i < position.size(); i += channels) added.include({position[i], position[i]});
     network.stem3.current[channel] = bounded(network.stem3.current[channel] + added, "stem3");
+    const Interval or_none{std::min<std::int64_t>(added.low, 0), std::max<std::int64_t>(added.high, 0)};
+    network.stem3.parts[channel] = bounded(network.stem3.parts[channel] + or_none, "stem3");
   }
 }
 
@@ -198,8 +218,7 @@ void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64
   auto add = [&](const Synapses& synapses) {
     expect(synapses.outputs == network.channels, "residual synapses onto every channel");
     for (int channel = 0; channel < network.channels; ++channel) {
-      stream[channel] = stream[channel] + Interval{std::min<std::int64_t>(synapses.current[channel].low, 0),
-                                                   std::max<std::int64_t>(synapses.current[channel].high, 0)};
+      stream[channel] = stream[channel] + synapses.parts[channel];
     }
   };
   add(network.stem3);
@@ -226,7 +245,7 @@ void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64
 
   std::vector<int> residual_layers;
   auto residual = [&] {
-    residual_layers.push_back(builder.layer(network.tokens, arrays.residual_threshold, stream));
+    residual_layers.push_back(builder.layer(network.tokens, arrays.residual_threshold, stream, stream));
     return residual_layers.back();
   };
   for (std::size_t i = 0; i < network.blocks.size(); ++i) {
@@ -238,8 +257,8 @@ void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64
       block.key_layer = builder.driven(block.key, network.tokens, from.key_threshold);
       block.value_layer = builder.driven(block.value, network.tokens, from.value_threshold);
       const std::int64_t most = std::int64_t{network.tokens} * (network.channels / network.heads);
-      block.attention_layer = builder.layer(network.tokens, from.attention_threshold,
-                                            std::vector<Interval>(network.channels, Interval{0, most}));
+      const std::vector<Interval> counts(network.channels, Interval{0, most});
+      block.attention_layer = builder.layer(network.tokens, from.attention_threshold, counts, counts);
       builder.fix(block.attention_layer, network.layers[block.attention_layer].wide);
     }
     block.mlp_in_layer = residual();

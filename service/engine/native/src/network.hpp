@@ -92,6 +92,7 @@ struct Synapses {
   std::vector<std::int8_t> weight;           // [tap][input][output], as read
   std::vector<std::int32_t> bias;            // [output]
   std::vector<Interval> current;             // [output] what a step can add
+  std::vector<Interval> parts;               // [output] what any part of that sum can be, in any order
   Values rows;                               // [input][tap][padded]
   Values start;                              // [padded] bias
 };
