@@ -35,7 +35,7 @@ from service.simulation import Simulator
 from tests.service.drawings import drawing
 from training.export import _draft_card, write
 from training.graph import ExportError, build
-from training.network import GLMNetwork, NetworkConfig, SpikingNetwork, SpikingTransformer
+from training.network import Block, GLMNetwork, NetworkConfig, SpikingNetwork, SpikingTransformer
 
 STEPS = 4
 
@@ -345,6 +345,7 @@ def test_neurons_that_cannot_fire_widen_no_layer(tmp_path: Path, simd: str) -> N
     """One far below its threshold whatever comes, and one whose bias is just not enough to keep it silent."""
     network = random_network(SMALL, 3)
     block = network.blocks[0]
+    assert isinstance(block, Block)
     with torch.no_grad():
         block.query.norm.bias[0] = -1000.0
         block.query.norm.bias[1] = 0.9
