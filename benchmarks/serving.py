@@ -29,7 +29,9 @@ def free_port() -> int:
 @contextmanager
 def started(command: list[str], port: int, **environment: str) -> Iterator[int]:
     """Runs a server that will listen on `port`; gives the port once it does. Raises RuntimeError where it does not."""
-    process = subprocess.Popen([sys.executable, *command], env={**os.environ, **environment})
+    process = subprocess.Popen(
+        [sys.executable, *command], env={**os.environ, **environment}, start_new_session=True
+    )
     try:
         deadline = time.monotonic() + START_LIMIT
         while True:
@@ -46,6 +48,8 @@ def started(command: list[str], port: int, **environment: str) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(10)
+        with suppress(ProcessLookupError):  # LitServe's workers outlive it
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager
