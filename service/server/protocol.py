@@ -174,10 +174,11 @@ class ProblemProtocol(HttpToolsProtocol):
             return
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             return  # the parser stops here: see `_unsupported_upgrade_warning`
-        if self._may_take_shortcut():
-            self._held = []
-        elif not self._is_refused():
-            self._begin_cycle()
+        if not self._is_refused():
+            if self._may_take_shortcut():
+                self._held = []
+            else:
+                self._begin_cycle()
         self._awaited, self._head = object(), None
 
     def _begin_cycle(self) -> None:
@@ -219,10 +220,8 @@ class ProblemProtocol(HttpToolsProtocol):
         return True
 
     def _let_in(self) -> None:
-        """To the application, with what there is of its body, if there is room."""
+        """To the application, with what there is of its body."""
         parts, self._held = self._held or [], None
-        if self._is_refused():
-            return
         self._begin_cycle()
         for part in parts:
             super().on_body(part)
