@@ -127,11 +127,18 @@ def train(
         float, typer.Option(help="share of synaptic operations that costs nothing")
     ] = 0.05,
     activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
+    variation: Annotated[
+        float, typer.Option(min=0.0, help="how far handwriting varies in training, relatively")
+    ] = 1.0,
     final_variation: Annotated[
-        float, typer.Option(min=0.0, help="how far handwriting varies in the integer epochs, relatively")
+        float, typer.Option(min=0.0, help="how far of that it varies in the integer epochs")
     ] = 0.5,
     bits: Annotated[int, typer.Option(min=2, max=8, help="bits of a synapse")] = 8,
     attention: Annotated[bool, typer.Option(help="with multi-head attention, or the same without")] = True,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="model folder to begin with, its shape and weights, where its run is gone"),
+    ] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="learn from this teacher's answers too (`teacher`)")
     ] = None,
@@ -149,7 +156,9 @@ def train(
 ) -> None:
     """Train a network. A checkpoint an epoch; Ctrl-C stops after saving one."""
     from training.compute import choose_device, choose_precision
+    from training.data import Variation
     from training.network import NetworkConfig
+    from training.restore import START, origin, restore_from
     from training.train import CHECKPOINT, SETTINGS, Trainer, TrainingSettings
 
     where = choose_device(device)
@@ -162,7 +171,9 @@ def train(
         learning_rate=learning_rate,
         activity_target=activity_target,
         activity_price=activity_price,
+        variation=Variation().times(variation),
         final_variation=final_variation,
+        start=str(start) if start else None,
         teacher=str(teacher) if teacher else None,
         precision=choose_precision(precision, where),
         seed=seed,
@@ -185,13 +196,21 @@ def train(
         raise typer.BadParameter(
             f"expected a teacher's checkpoint (see `teacher`), found no file {settings.teacher}"
         )
-    trainer = Trainer(settings, run, where, data, compiled)
+    if start and not resume:
+        network = restore_from(start, settings, data)
+        # It is sparse already: nothing to be gained by letting it grow busy first.
+        settings = replace(settings, network=network.config, activity_start=activity_target)
+    else:
+        network = None
+    trainer = Trainer(settings, run, where, data, compiled, network)
     if resume:
         trainer.resume()
     if trainer.processes.first:
         run.mkdir(parents=True, exist_ok=True)
         with (run / "command.txt").open("a") as file:  # a resumed run took more than one
             file.write(f"python -m training {shlex.join(sys.argv[1:])}\n")
+        if start and not resume:  # the card is likely to be replaced by that of this run
+            (run / START).write_text(json.dumps(origin(start), indent=1) + "\n")
     with _bar() as bar:
         task = bar.add_task("epoch", total=trainer.batches, figures="")
 
@@ -266,12 +285,14 @@ def export(
     from training import data as mnist
     from training.export import CALIBRATION_SEEDS, SELF_CHECK_IMAGES
     from training.export import export as export_model
+    from training.restore import START
 
     if not checkpoint.is_file():
         raise typer.BadParameter(f"expected a checkpoint of a run, found no file {checkpoint}")
     validation = mnist.load("validation", data)
     stored = checkpoint.parent / "command.txt"
     command = stored.read_text().strip() if stored.is_file() else ""
+    start = checkpoint.parent / START
     with _counted("simulations", CALIBRATION_SEEDS * len(validation[0])) as progress:
         card = export_model(
             checkpoint,
@@ -281,6 +302,7 @@ def export(
             max_steps=max_steps,
             version=version,
             command=command,
+            started_from=json.loads(start.read_text()) if start.is_file() else None,
             progress=progress,
         )
     figures = card.accuracy["validation"]

@@ -61,13 +61,15 @@ def export(
     max_steps: int = 8,
     version: str = "1.0.0",
     command: str = "",
+    started_from: dict[str, Any] | None = None,
     seeds: int = CALIBRATION_SEEDS,
     progress: Callable[[int], None] = lambda images_done: None,
 ) -> Card:
     """Write `folder/model.onnx` and `folder/card.json` from a checkpoint; returns the card.
 
     validation: images uint8 [N, 28, 28] and labels [N]; each is simulated with so many encoder `seeds`, by the engine
-    that the service would take. self_check: images uint8 [N, 28, 28].
+    that the service would take. self_check: images uint8 [N, 28, 28]. started_from: the model with whose weights
+    training began (`training.restore.origin`), for the card.
     Raises ExportError where torch and onnxruntime disagree in a single spike.
     """
     network, settings, contents = load_network(checkpoint)
@@ -93,6 +95,8 @@ def export(
         "commit": _commit(),
         "torch": torch.__version__,
     }
+    if started_from is not None:
+        trained["started_from"] = started_from
     card = Card.model_validate({**card.model_dump(), "training": trained})
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, graph, card)

@@ -55,6 +55,7 @@ class TrainingSettings:
     activity_target: float = 0.05
     activity_price: float = 2.0
     output_likelihood: float = 0.05  # weight of the GLM output neurons' own log-likelihood
+    start: str | None = None  # an exported model whose weights the run begins with (`training.restore`)
     teacher: str | None = None  # checkpoint of `training.teacher`; None learns from the labels alone
     distillation: float = 0.7  # weight of the teacher's answers; the labels have the rest
     temperature: float = 2.0  # by which teacher and student are softened when they are compared
@@ -167,7 +168,9 @@ class Trainer:
         device: torch.device,
         data_root: Path | None,
         compiled: bool = False,
+        network: SpikingNetwork | None = None,
     ) -> None:
+        """`network` is what training begins with; None for one of random weights, as `settings.network` says."""
         self.settings, self.folder, self.device = settings, folder, device
         self.processes = Processes(device)
         torch.set_flush_denormal(
@@ -185,7 +188,7 @@ class Trainer:
         held_out = data.load("validation", data_root)
         size = min(len(held_out[0]), settings.limit or len(held_out[0]))
         self.validation = held_out[0][:size], held_out[1][:size]
-        self.network = make_network(settings.network).to(device)
+        self.network = (network or make_network(settings.network)).to(device)
         self.teacher = load_teacher(Path(settings.teacher), device)[0] if settings.teacher else None
         self.averaged = averaged_copy(self.network, settings.averaging)
         # Whole batches alone are compiled: each further shape would cost half a minute.

@@ -20,7 +20,7 @@ from tests.training.test_compare import contents_of, row
 from training.__main__ import app
 from training.compare import Budget, markdown
 from training.compute import choose_device, choose_precision
-from training.data import _torchvision_mnist
+from training.data import Variation, _torchvision_mnist
 from training.distortions import DISTORTIONS
 from training.fit import FitSettings
 from training.network import NetworkConfig
@@ -83,10 +83,10 @@ def begun(captured: dict[str, Any], *arguments: object) -> Sequence[Any]:
 
 def test_defaults_of_train_are_those_of_the_settings(captured: dict[str, Any]) -> None:
     """But for the precision: it is what the machine multiplies in."""
-    settings, folder, device, data, compiled = begun(captured, "train")
+    settings, folder, device, data, compiled, network = begun(captured, "train")
     assert settings == TrainingSettings(precision=choose_precision("auto", device))
     assert device == choose_device("auto")
-    assert (folder, data, compiled) == (Path("runs/spiking-mha"), None, False)
+    assert (folder, data, compiled, network) == (Path("runs/spiking-mha"), None, False, None)
 
 
 def test_defaults_of_teacher_are_those_of_the_settings(captured: dict[str, Any]) -> None:
@@ -101,12 +101,14 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
     options = {
         "run": tmp_path, "epochs": 9, "integer-epochs": 3, "time-steps": 5, "final-time-steps": 7,
         "batch-size": 11, "learning-rate": 0.5, "activity-target": 0.25, "activity-price": 4.5, "bits": 4,
-        "final-variation": 0.25,
+        "variation": 0.5, "final-variation": 0.25,
         "teacher": teacher, "seed": 13, "limit": 17, "device": "cpu", "precision": "bfloat16",
         "data": tmp_path / "data",
     }  # fmt: skip
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
-    settings, folder, device, data, compiled = begun(captured, "train", "--no-attention", "--compile", *given)
+    settings, folder, device, data, compiled, _ = begun(
+        captured, "train", "--no-attention", "--compile", *given
+    )
     assert settings == TrainingSettings(
         epochs=9,
         integer_epochs=3,
@@ -116,6 +118,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         learning_rate=0.5,
         activity_target=0.25,
         activity_price=4.5,
+        variation=Variation().times(0.5),
         final_variation=0.25,
         teacher=str(teacher),
         precision="bfloat16",
@@ -124,6 +127,35 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         network=NetworkConfig(bits=4, attention=False),
     )
     assert (folder, device.type, data, compiled) == (tmp_path, "cpu", tmp_path / "data", True)
+
+
+def test_a_run_begins_with_a_model(
+    captured: dict[str, Any], exported: Exported, tiny_mnist: Mnist, tmp_path: Path
+) -> None:
+    """Its shape is the model's, and it is not allowed to be busier at first."""
+    given = ("--start", exported.folder, "--activity-target", 0.03, "--data", tiny_mnist.folder)
+    settings, *_, network = begun(captured, "train", *given)
+    assert (settings.start, settings.network) == (str(exported.folder), exported.network.config)
+    assert settings.activity_start == settings.activity_target == 0.03
+    assert network.config == exported.network.config
+
+
+def test_a_card_tells_with_which_model_training_began(
+    exported: Exported, tiny_mnist: Mnist, tmp_path: Path, few_held_out: int
+) -> None:
+    data = ("--data", tiny_mnist.folder)
+    given = ("--run", tmp_path, "--limit", 32, "--epochs", 2, "--integer-epochs", 1, *data)
+    succeed("train", "--start", exported.folder, *given)
+    succeed("export", tmp_path / "best.pt", "--model", tmp_path / "model", "--max-steps", 2, *data)
+    started_from = load_card(tmp_path / "model").training["started_from"]
+    assert (started_from["name"], started_from["sha256"]) == ("small", exported.card.graph.sha256)
+    assert started_from["training"] == exported.card.training
+
+
+def test_a_model_to_begin_with_that_is_not_there(tiny_mnist: Mnist, tmp_path: Path) -> None:
+    assert_refused(
+        "ModelError", "train", "--start", tmp_path / "nothing", "--run", tmp_path, "--data", tiny_mnist.folder
+    )
 
 
 def test_every_option_of_teacher_arrives(captured: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""Restore: from an exported model back to a network, in float arithmetic, that folds into the same integers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import nn
+
+from service.card import ModelError
+from tests.training.conftest import GLM, SMALL, Exported, Mnist, make_glm, make_network, write_checkpoint
+from training import data
+from training.ann import LeNet5
+from training.data import firing_probabilities
+from training.export import export, export_ann
+from training.graph import build
+from training.network import NetworkConfig, SpikingNetwork, SpikingTransformer
+from training.restore import IMAGES, origin, restore, restore_from
+from training.train import Trainer, TrainingSettings
+
+Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+def exported_to(folder: Path, network: SpikingNetwork, drawn: Drawn) -> Path:
+    """A model folder of a network that was not trained."""
+    checkpoint = write_checkpoint(folder / "best.pt", network)
+    export(checkpoint, folder / "small", drawn, drawn[0][:2], max_steps=2, seeds=1)
+    return folder / "small"
+
+
+def assert_same_integers(network: SpikingNetwork, model: Path) -> None:
+    """The graph that the network would be exported as is that of the model."""
+    network.integer = True
+    graphs = build(network.eval(), model.name), onnx.load(model / "model.onnx")
+    found, expected = ({one.name: one for one in graph.graph.initializer} for graph in graphs)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.array_equal(numpy_helper.to_array(found[name]), numpy_helper.to_array(values)), name
+
+
+@pytest.mark.parametrize(
+    "config",
+    [SMALL, NetworkConfig(stem=(4, 6), channels=8, blocks=2, heads=2, attention=False, position=False)],
+    ids=["attention", "none"],
+)
+def test_the_network_has_the_integers_of_the_model(
+    config: NetworkConfig, drawn: Drawn, tmp_path: Path
+) -> None:
+    model = exported_to(tmp_path, make_network(config, seed=3), drawn)
+    network = restore(model, drawn[0])
+    assert network.config == config
+    assert_same_integers(network, model)
+
+
+def test_output_neurons_alone(drawn: Drawn, tmp_path: Path) -> None:
+    model = exported_to(tmp_path, make_glm(seed=3), drawn)
+    network = restore(model, drawn[0])
+    assert network.config == GLM
+    assert_same_integers(network, model)
+
+
+def statistics(norm: nn.BatchNorm1d) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the currents of a run, [C]."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    return norm.running_mean.clone(), norm.running_var.sqrt()
+
+
+def test_batch_normalisation_knows_its_currents(exported: Exported, drawn: Drawn) -> None:
+    """On the images by which it was measured, statistics of the batch and those of the run are the same."""
+    network = restore(exported.folder, drawn[0], time_steps=2, seed=7)
+    assert isinstance(network, SpikingTransformer) and network.training
+    generator = torch.Generator().manual_seed(7)
+    probability = firing_probabilities(drawn[0])
+    spikes = (torch.rand(2, *probability.shape, generator=generator) < probability).float()
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
+    before = [statistics(norm) for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # the batch's statistics replace those of the run
+    network(spikes, torch.zeros(2, len(probability), 10))
+    # A current that reaches a threshold exactly may end on either side of it: some spikes differ.
+    for norm, (mean, spread) in zip(norms, before, strict=True):
+        of_batch = statistics(norm)
+        assert ((of_batch[0] - mean).abs() / (spread + 0.01)).max() < 0.05
+        assert ((of_batch[1] - spread).abs() / (spread + 0.01)).max() < 0.05
+
+
+def test_a_conventional_network_is_not_restored(drawn: Drawn, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    export_ann(LeNet5(), tmp_path / "lenet5", drawn, {})
+    with pytest.raises(ModelError, match=r"expected a spiking model .* got lenet5 of kind ann"):
+        restore(tmp_path / "lenet5", drawn[0])
+
+
+def test_a_model_that_is_not_there(drawn: Drawn, tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        restore(tmp_path / "nothing", drawn[0])
+
+
+def test_images_are_training_images_varied_as_the_settings_say(
+    exported: Exported, tiny_mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def note(model: Path, images: NDArray[np.uint8], time_steps: int, seed: int) -> None:
+        seen.update(model=model, images=images, time_steps=time_steps, seed=seed)
+
+    monkeypatch.setattr("training.restore.restore", note)
+    settings = TrainingSettings(variation=data.Variation().times(0.0), time_steps=3, seed=5)
+    restore_from(exported.folder, settings, tiny_mnist.folder)
+    assert (seen["model"], seen["time_steps"], seen["seed"]) == (exported.folder, 3, 5)
+    assert np.array_equal(seen["images"], tiny_mnist.images[:300][:IMAGES])
+
+
+def test_training_begins_with_it(
+    exported: Exported, tiny_mnist: Mnist, tmp_path: Path, few_held_out: int
+) -> None:
+    """Before its first batch, the trainer's network is the model."""
+    settings = TrainingSettings(epochs=2, integer_epochs=1, limit=32, network=SMALL)
+    network = restore_from(exported.folder, settings, tiny_mnist.folder)
+    trainer = Trainer(settings, tmp_path, torch.device("cpu"), tiny_mnist.folder, network=network)
+    assert trainer.network is network
+    assert_same_integers(trainer.exported, exported.folder)
+
+
+def test_the_origin_of_a_run(exported: Exported) -> None:
+    card = exported.card
+    assert origin(exported.folder) == {
+        "name": "small",
+        "version": "1.0.0",
+        "sha256": card.graph.sha256,
+        "training": card.training,
+    }

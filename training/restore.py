@@ -1,0 +1,149 @@
+"""From an exported model back to a network that can be trained on, where its checkpoint is gone.
+
+The integers of the step graph become float weights that fold into the same integers again. Batch normalisation
+was folded into them: its statistics are measured anew, and its factors chosen such that nothing changes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from service.card import ModelError, load_card
+from training import data
+from training.network import CLASSES, Block, SpikingNetwork, SpikingTransformer, Synapses, make_network
+from training.train import TrainingSettings
+
+START = "start.json"
+"""In a run's folder: the model with whose weights it began."""
+
+IMAGES = 500
+"""By so many training images batch normalisation is measured."""
+
+
+def restore_from(model: Path, settings: TrainingSettings, data_root: Path | None) -> SpikingNetwork:
+    """The network of a model folder, as the training that `settings` describe can begin with it. See `restore`."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    images = torch.from_numpy(data.load("train", data_root)[0][:IMAGES].copy())
+    varied = data.vary(images, settings.variation, generator)
+    return restore(model, varied.numpy(), settings.time_steps, settings.seed)
+
+
+def origin(model: Path) -> dict[str, Any]:
+    """What a card says of the model that its training began with: name, version, hash, and how it was trained."""
+    card = load_card(model)
+    return {
+        "name": card.name,
+        "version": card.version,
+        "sha256": card.graph.sha256,
+        "training": card.training,
+    }
+
+
+def restore(model: Path, images: NDArray[np.uint8], time_steps: int = 2, seed: int = 1) -> SpikingNetwork:
+    """The network of a model folder in float arithmetic, ready to be trained on.
+
+    images uint8 [N, 28, 28]: some hundred training images, by which batch normalisation is measured.
+    Raises ModelError where there is no model, or one whose card does not tell how a spiking network was made.
+    """
+    card = load_card(model)
+    stored = card.training.get("settings", {})
+    if card.kind != "spiking" or "network" not in stored:
+        raise ModelError(
+            f"expected a spiking model whose card tells the settings of its training, "
+            f"got {card.name} of kind {card.kind}"
+        )
+    config = TrainingSettings.from_dict(stored).network
+    graph = onnx.load(model / card.graph.file).graph
+    values = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    network = make_network(config)
+
+    def tensor(name: str) -> Tensor:
+        return _tensor(values[name])
+
+    with torch.no_grad():
+        scale = card.potential_scale
+        network.readout.copy_(tensor("readout.weight.int8").T * scale * network.unit)
+        network.gamma.copy_(tensor("readout.gamma") * scale)
+        network.feedback.copy_(tensor("readout.feedback") * scale * config.trace_unit)
+        if isinstance(network, SpikingTransformer):
+            _restore_hidden(network, values)
+            generator = torch.Generator().manual_seed(seed)
+            probability = data.firing_probabilities(images)  # [N, 1, 28, 28]
+            trains = torch.rand(time_steps, *probability.shape, generator=generator) < probability
+            _measure_normalisation(network, trains.float())
+    return network
+
+
+def _tensor(values: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(values.astype("float32"))
+
+
+def _restore_hidden(network: SpikingTransformer, values: dict[str, NDArray[Any]]) -> None:
+    """Weights and biases in units of the threshold; batch normalisation does nothing yet."""
+
+    def fill(synapses: Synapses, layer: str, neurons: str) -> None:
+        unit = 1.0 / _tensor(values[f"{neurons}.v_threshold"]).flatten()  # [C]
+        weight = _tensor(values[f"{layer}.weight.int8"])
+        weight = weight.T if weight.dim() == 2 else weight  # graphs multiply from the left
+        weight = weight * unit.view(-1, *[1] * (weight.dim() - 1)) * synapses.input_unit
+        length = weight.flatten(1).norm(dim=1).clamp(min=1e-6)  # as long as fresh weights are: learns as fast
+        synapses.weight.copy_(weight / length.view(-1, *[1] * (weight.dim() - 1)))
+        _set_normalisation(
+            synapses.norm, length, _tensor(values[f"{layer}.bias"]) * unit, torch.zeros(()), torch.ones(())
+        )
+
+    residual = "tokens"
+    fill(network.stem1, "stem1", "stem1")
+    fill(network.stem2, "stem2", "stem2")
+    fill(network.stem3, "stem3", residual)
+    if network.config.position:
+        unit = 1.0 / _tensor(values[f"{residual}.v_threshold"]).flatten()
+        network.position.copy_(_tensor(values["position"]) * unit)
+    for number, block in enumerate(network.blocks, 1):
+        assert isinstance(block, Block)
+        layer = f"block{number}"
+        if network.config.attention:
+            for role in ("query", "key", "value"):
+                fill(getattr(block, role), f"{layer}.{role}", f"{layer}.{role}")
+            fill(block.projection, f"{layer}.projection", residual)
+            block.attention_threshold.copy_(_tensor(values[f"{layer}.attention.v_threshold"]).flatten())
+        fill(block.expand, f"{layer}.expand", f"{layer}.mlp_hidden")
+        fill(block.contract, f"{layer}.contract", residual)
+
+
+def _set_normalisation(norm: nn.BatchNorm1d, factor: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> None:
+    """Statistics, and weight and bias such that currents are multiplied by `factor` and `bias` is added."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(var)
+    norm.weight.copy_(factor * torch.sqrt(norm.running_var + norm.eps))
+    norm.bias.copy_(bias + norm.running_mean * factor)
+
+
+def _measure_normalisation(network: SpikingTransformer, spikes: Tensor) -> None:
+    """Give every batch normalisation the mean and variance of its currents, and leave what it does as it is."""
+    found: dict[nn.BatchNorm1d, tuple[Tensor, Tensor]] = {}
+
+    def note(norm: nn.BatchNorm1d, arguments: tuple[Tensor]) -> None:
+        current = arguments[0].transpose(0, 1).flatten(1)  # [C, everything else]
+        found[norm] = current.mean(1), current.var(1)
+
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
+    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
+    network.eval()
+    network(spikes, torch.zeros(*spikes.shape[:2], CLASSES))  # what the output neurons draw does not matter
+    network.train()
+    for hook in hooks:
+        hook.remove()
+    for norm in norms:
+        assert norm.running_mean is not None and norm.running_var is not None
+        factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        _set_normalisation(norm, factor, norm.bias - norm.running_mean * factor, *found[norm])
