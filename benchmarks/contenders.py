@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from training.ann import AnnTwin, LeNet5, MnistCnn
 from training.ann_graph import AnyAnn, build
-from training.network import CLASSES, NetworkConfig
+from training.network import CLASSES, NetworkConfig, with_neighbours
 
 Run = Callable[[], Any]
 Fire = Callable[[Tensor], Tensor]
@@ -98,18 +98,23 @@ class SpikingShape(nn.Module):
         """trains [T, 1, 28, 28] -> class."""
         layer = iter(fire)
         config = self.config
+
+        def read(stream: Tensor) -> Tensor:
+            x = next(layer)(stream)
+            return with_neighbours(x) if config.neighbours else x
+
         x = next(layer)(self.stem[0](trains))  # [T, C1, 14, 14]
         x = next(layer)(self.stem[1](x))
         stream = self.stem[2](x).flatten(2).transpose(1, 2)  # [T, L, C]
         for block in self.blocks:
-            x = next(layer)(stream)
+            x = read(stream)
             q, k, v = (
                 next(layer)(block[role](x)).unflatten(-1, (config.heads, -1)).transpose(1, 2)
                 for role in ("query", "key", "value")
             )
             counts = (q @ (k.transpose(-1, -2) @ v)).transpose(1, 2).flatten(2)
             stream = stream + block["projection"](next(layer)(counts))
-            stream = stream + block["contract"](next(layer)(block["expand"](next(layer)(stream))))
+            stream = stream + block["contract"](next(layer)(block["expand"](read(stream))))
         potential = self.readout(next(layer)(stream).flatten(1)).sum(0)
         return int(potential.argmax())
 

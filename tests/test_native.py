@@ -155,6 +155,7 @@ configs = st.builds(
     mlp_ratio=st.integers(1, 3),
     attention=st.booleans(),
     position=st.booleans(),
+    neighbours=st.booleans(),
     bits=st.sampled_from([3, 4, 8]),
     shift_input=st.integers(1, 3),
     shift_membrane=st.integers(1, 3),

@@ -135,6 +135,9 @@ def train(
     ] = 0.5,
     bits: Annotated[int, typer.Option(min=2, max=8, help="bits of a synapse")] = 8,
     attention: Annotated[bool, typer.Option(help="with multi-head attention, or the same without")] = True,
+    neighbours: Annotated[
+        bool, typer.Option(help="tokens see those around them, or themselves alone")
+    ] = True,
     start: Annotated[
         Path | None,
         typer.Option(help="model folder to begin with, its shape and weights, where its run is gone"),
@@ -178,7 +181,7 @@ def train(
         precision=choose_precision(precision, where),
         seed=seed,
         limit=limit,
-        network=NetworkConfig(bits=bits, attention=attention),
+        network=NetworkConfig(bits=bits, attention=attention, neighbours=neighbours),
     )
     if not resume and (run / CHECKPOINT).exists():
         raise typer.BadParameter(f"expected a new folder, found a run in {run}: go on with it by --resume")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.network import CLASSES, NetworkConfig
+from training.network import CLASSES, NetworkConfig, with_neighbours
 
 
 class LeNet5(nn.Module):
@@ -96,20 +96,24 @@ class TwinBlock(nn.Module):
         def matrix(inputs: int, outputs: int) -> Normalised:
             return Normalised(nn.Linear(inputs, outputs, bias=False))
 
-        self.heads = config.heads
+        self.heads, self.neighbours = config.heads, config.neighbours
         self.query, self.key = matrix(channels, channels), matrix(channels, channels)
         self.value, self.projection = matrix(channels, channels), matrix(channels, channels)
         self.expand, self.contract = matrix(channels, hidden), matrix(hidden, channels)
 
     def forward(self, stream: Tensor) -> Tensor:
-        x = F.relu(stream)  # [N, L, C]
+        def read(stream: Tensor) -> Tensor:
+            x = F.relu(stream)  # [N, L, C]
+            return with_neighbours(x) if self.neighbours else x
+
+        x = read(stream)
 
         def split(role: Normalised) -> Tensor:
             return role(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-any-return]
 
         attended = F.scaled_dot_product_attention(split(self.query), split(self.key), split(self.value))
         stream = stream + self.projection(attended.transpose(1, 2).flatten(2))
-        result: Tensor = stream + self.contract(F.relu(self.expand(F.relu(stream))))
+        result: Tensor = stream + self.contract(F.relu(self.expand(read(stream))))
         return result
 
 

@@ -184,6 +184,8 @@ def _twin(graph: AnnBuilder, network: AnnTwin) -> None:
         assert isinstance(block, TwinBlock)
         name = f"block{number}"
         x = activate(f"{name}.attention_in", stream, channels)
+        if config.neighbours:
+            x = graph.with_neighbours(x, f"{name}.attention_in", tokens, channels)
         for role in (block.query, block.key, block.value):
             graph.driven(role.weight.weight)
         attended = _attention(graph, name, block, x, tokens, channels)
@@ -195,6 +197,8 @@ def _twin(graph: AnnBuilder, network: AnnTwin) -> None:
         # Q K^T, its product with V, and the projection of the mean: none of their factors is ever 0.
         graph.described.fixed_multiply_accumulates += 2 * tokens * tokens * channels + tokens * channels**2
         x = activate(f"{name}.mlp_in", stream, channels)
+        if config.neighbours:
+            x = graph.with_neighbours(x, f"{name}.mlp_in", tokens, channels)
         graph.driven(block.expand.weight.weight)
         hidden = graph.matrix(f"{name}.expand", x, block.expand)
         x = activate(f"{name}.mlp_hidden", hidden, channels * config.mlp_ratio)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -26,6 +27,7 @@ from training.network import (
     SpikingNetwork,
     SpikingTransformer,
     Synapses,
+    with_neighbours,
 )
 from training.neurons import EXACT_LIMIT, probability_table, round_nearest, table_shift
 
@@ -80,6 +82,16 @@ class Builder:
         if value >= EXACT_LIMIT:
             raise ExportError(f"expected all values of {name} below 2**24, got a bound of {value:g}")
         self.bounds[name] = value
+
+    def with_neighbours(self, spikes: str, layer: str, tokens: int, channels: int) -> str:
+        """`training.network.with_neighbours`: a permutation of all values of a layer of tokens."""
+        places = torch.arange(tokens * channels).view(tokens, channels)
+        order = self.constant("neighbours", with_neighbours(places).flatten().numpy())
+        row = self.constant("shape.flat", np.array([0, tokens * channels], np.int64))
+        flat = self.node("Reshape", [spikes, row], f"{layer}.row")
+        moved = self.node("Gather", [flat, order], f"{layer}.moved", axis=1)
+        merged = self.constant("shape.tokens", np.array([0, tokens, channels], np.int64))
+        return self.node("Reshape", [moved, merged], f"{layer}.seen")
 
     def lif(
         self, name: str, current: str, bound: float, v_threshold: NDArray[Any], shift: int, shape: list[int]
@@ -187,6 +199,8 @@ def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, lar
             by_head = graph.constant("shape.heads", np.array([0, tokens, heads, width], np.int64))
             merged = graph.constant("shape.tokens", np.array([0, tokens, channels], np.int64))
             x = residual_lif(f"{layer}.attention_in")
+            if config.neighbours:
+                x = graph.with_neighbours(x, f"{layer}.attention_in", tokens, channels)
             roles = {}
             for role, synapses in (("query", block.query), ("key", block.key), ("value", block.value)):
                 parts = Membrane([synapses], largest)
@@ -216,6 +230,8 @@ def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, lar
                 stream_bound + bound,
             )
         x = residual_lif(f"{layer}.mlp_in")
+        if config.neighbours:
+            x = graph.with_neighbours(x, f"{layer}.mlp_in", tokens, channels)
         parts = Membrane([block.expand], largest)
         current, bound = matrix(f"{layer}.expand", x, parts, 0)
         shape = [tokens, channels * config.mlp_ratio]

@@ -15,6 +15,7 @@ membrane potentials after Hu et al., "Advancing Spiking Neural Networks toward D
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -44,6 +45,7 @@ class NetworkConfig:
     """Sizes and time constants. A shift k is a decay by 1 - 2**-k a step.
 
     `kind` is the whole network, or the GLM output neurons alone: then stem, channels and blocks say nothing.
+    `position` tells tokens where they are, with `neighbours` attention and MLPs see those next to them.
     """
 
     kind: Kind = "spiking-mha"
@@ -54,6 +56,7 @@ class NetworkConfig:
     mlp_ratio: int = 2
     attention: bool = True
     position: bool = True
+    neighbours: bool = True
     bits: int = 8
     shift_input: int = 1
     shift_membrane: int = 1
@@ -160,6 +163,19 @@ def spiking_self_attention(query: Tensor, key: Tensor, value: Tensor, heads: int
 
     coincidences = split(key).transpose(-1, -2) @ split(value)  # [..., h, d, d]
     return (split(query) @ coincidences).transpose(-2, -3).flatten(-2)  # [..., L, C]
+
+
+def with_neighbours(x: Tensor) -> Tensor:
+    """Half of a token's channels as they are, an eighth from each of the four tokens around it. [..., L, C] -> same.
+
+    Spikes only change places: no weight, no operation. The map is a torus: its edges are blank for digits.
+    Source: the spatial shift of Yu et al., "S2-MLP: Spatial-Shift MLP Architecture for Vision", 2022.
+    """
+    side, share = math.isqrt(x.shape[-2]), x.shape[-1] // 8
+    grid = x.unflatten(-2, (side, side))  # [..., row, column, C]
+    own, above, below, left, right = grid.split([x.shape[-1] - 4 * share] + 4 * [share], -1)
+    parts = [own, above.roll(1, -3), below.roll(-1, -3), left.roll(1, -2), right.roll(-1, -2)]
+    return torch.cat(parts, -1).flatten(-3, -2)
 
 
 @dataclass
@@ -288,6 +304,7 @@ class SpikingTransformer(ProbabilisticReadout):
             name = f"block{number}."
             if config.attention:
                 x = layers[name + "attention_in"] = self._spikes(potential, residual)
+                x = with_neighbours(x) if config.neighbours else x
                 qkv = []
                 for role, synapses in (("query", block.query), ("key", block.key), ("value", block.value)):
                     membrane = self._membrane([synapses])
@@ -300,6 +317,7 @@ class SpikingTransformer(ProbabilisticReadout):
                 layers[name + "attention"] = x
                 potential = potential + self._current(block.projection, x, residual)
             x = layers[name + "mlp_in"] = self._spikes(potential, residual)
+            x = with_neighbours(x) if config.neighbours else x
             hidden = self._membrane([block.expand])
             x = layers[name + "mlp_hidden"] = self._spikes(self._current(block.expand, x, hidden), hidden)
             potential = potential + self._current(block.contract, x, residual)

@@ -6,6 +6,8 @@ was folded into them: its statistics are measured anew, and its factors chosen s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,15 @@ IMAGES = 500
 
 
 def restore_from(model: Path, settings: TrainingSettings, data_root: Path | None) -> SpikingNetwork:
-    """The network of a model folder, as the training that `settings` describe can begin with it. See `restore`."""
+    """The network of a model folder, as the training that `settings` describe can begin with it.
+
+    Its shape is the model's; bits, and whether tokens see their neighbours, are what `settings` say. See `restore`.
+    """
     generator = torch.Generator().manual_seed(settings.seed)
     images = torch.from_numpy(data.load("train", data_root)[0][:IMAGES].copy())
     varied = data.vary(images, settings.variation, generator)
-    return restore(model, varied.numpy(), settings.time_steps, settings.seed)
+    changes = {"bits": settings.network.bits, "neighbours": settings.network.neighbours}
+    return restore(model, varied.numpy(), settings.time_steps, settings.seed, changes)
 
 
 def origin(model: Path) -> dict[str, Any]:
@@ -47,10 +53,17 @@ def origin(model: Path) -> dict[str, Any]:
     }
 
 
-def restore(model: Path, images: NDArray[np.uint8], time_steps: int = 2, seed: int = 1) -> SpikingNetwork:
+def restore(
+    model: Path,
+    images: NDArray[np.uint8],
+    time_steps: int = 2,
+    seed: int = 1,
+    changes: Mapping[str, Any] | None = None,
+) -> SpikingNetwork:
     """The network of a model folder in float arithmetic, ready to be trained on.
 
-    images uint8 [N, 28, 28]: some hundred training images, by which batch normalisation is measured.
+    images uint8 [N, 28, 28]: some hundred training images, by which batch normalisation is measured. changes: what is
+    to differ from the model's `NetworkConfig`, no weights' shapes among it.
     Raises ModelError where there is no model, or one whose card does not tell how a spiking network was made.
     """
     card = load_card(model)
@@ -60,7 +73,7 @@ def restore(model: Path, images: NDArray[np.uint8], time_steps: int = 2, seed: i
             f"expected a spiking model whose card tells the settings of its training, "
             f"got {card.name} of kind {card.kind}"
         )
-    config = TrainingSettings.from_dict(stored).network
+    config = replace(TrainingSettings.from_dict(stored).network, **(changes or {}))
     graph = onnx.load(model / card.graph.file).graph
     values = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
     network = make_network(config)

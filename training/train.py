@@ -77,7 +77,12 @@ class TrainingSettings:
         known = {one.name for one in fields(cls)}
         values = {"final_variation": 1.0} | {name: value for name, value in values.items() if name in known}
         # Runs from before these were there had none, and varied as much to the end.
-        stored = {"position": False, **values["network"], "stem": tuple(values["network"]["stem"])}
+        stored = {
+            "position": False,
+            "neighbours": False,
+            **values["network"],
+            "stem": tuple(values["network"]["stem"]),
+        }
         network = NetworkConfig(**stored)
         return cls(**{**values, "network": network, "variation": data.Variation(**values["variation"])})
 

@@ -93,7 +93,7 @@ def test_a_block_by_hand() -> None:
     Softmax of q k: the first token looks at both as e to 1, the second alike. Onto the stream come e / (e + 1) and
     1 / 2; then twice what ReLU leaves of it.
     """
-    block = TwinBlock(NetworkConfig(channels=1, heads=1, mlp_ratio=1)).eval()
+    block = TwinBlock(NetworkConfig(channels=1, heads=1, mlp_ratio=1, neighbours=False)).eval()
     for part in (block.query, block.key, block.value, block.projection, block.expand, block.contract):
         known(part, 1.0, 0.0)
         nn.init.ones_(part.weight.weight)

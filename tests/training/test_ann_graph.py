@@ -113,6 +113,19 @@ def test_a_counting_graph_has_the_interface_of_a_spiking_one(name: str) -> None:
     assert {*described.fan_outs} == {*described.shapes}
 
 
+@pytest.mark.parametrize("neighbours", [False, True])
+def test_a_twin_sees_neighbours_as_the_spiking_network_does(neighbours: bool) -> None:
+    torch.manual_seed(3)
+    config = NetworkConfig(stem=(2, 3), channels=8, blocks=2, heads=2, neighbours=neighbours)
+    twin = AnnTwin(config)
+    with torch.no_grad():
+        twin(torch.rand(16, 1, 28, 28))
+        logits = twin.eval()(LEVELS).numpy()
+    model, _ = build(twin, "twin", counting=False)
+    assert np.abs(ran(model, intensities=LEVELS)["potential"] - logits).max() < 1e-4
+    assert sum(node.op_type == "Gather" for node in model.graph.node) == (4 if neighbours else 0)
+
+
 def test_layers_are_what_the_next_weights_read() -> None:
     """After the pooling, where there is one."""
     assert build(make("lenet5"), "lenet5")[1].shapes == {

@@ -107,7 +107,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
     }  # fmt: skip
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     settings, folder, device, data, compiled, _ = begun(
-        captured, "train", "--no-attention", "--compile", *given
+        captured, "train", "--no-attention", "--no-neighbours", "--compile", *given
     )
     assert settings == TrainingSettings(
         epochs=9,
@@ -124,7 +124,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         precision="bfloat16",
         seed=13,
         limit=17,
-        network=NetworkConfig(bits=4, attention=False),
+        network=NetworkConfig(bits=4, attention=False, neighbours=False),
     )
     assert (folder, device.type, data, compiled) == (tmp_path, "cpu", tmp_path / "data", True)
 

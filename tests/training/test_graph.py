@@ -16,6 +16,7 @@ from training.network import NetworkConfig, SpikingNetwork
 CONFIGS = {
     "small": SMALL,
     "no attention": NetworkConfig(stem=(4, 8), channels=8, blocks=2, heads=2, attention=False),
+    "no neighbours": NetworkConfig(stem=(4, 4), channels=8, blocks=1, heads=2, neighbours=False),
     "no position": NetworkConfig(stem=(4, 4), channels=8, blocks=1, heads=2, position=False),
     "4 bits": NetworkConfig(stem=(4, 4), channels=16, blocks=1, heads=4, bits=4, mlp_ratio=1),
     "other time constants": NetworkConfig(

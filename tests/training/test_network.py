@@ -13,6 +13,7 @@ from training.network import (
     fan_outs,
     layer_shapes,
     spiking_self_attention,
+    with_neighbours,
 )
 
 SPIKES = (torch.rand(3, 5, 1, 28, 28, generator=torch.Generator().manual_seed(1)) < 0.3).float()
@@ -79,6 +80,38 @@ def test_a_position_is_counted_in_the_residuals_units(small_network: SpikingTran
     assert torch.equal(place, place.round()) and place.abs().max() > 1
     assert torch.allclose(place * residual.unit, small_network.position, atol=float(residual.unit.max()) / 2)
     assert torch.equal(small_network.place(None), small_network.position)
+
+
+def test_tokens_see_those_around_them_by_hand() -> None:
+    """3 x 3 tokens of 8 channels: 4 their own, then one from above, below, left and right, over the edge too."""
+    x = torch.arange(9.0).view(9, 1) * 10 + torch.arange(8.0)  # token and channel as digits
+    seen = with_neighbours(x)
+    assert seen[4].tolist() == [40, 41, 42, 43, 14, 75, 36, 57]
+    assert seen[0].tolist() == [0, 1, 2, 3, 64, 35, 26, 17]
+
+
+@pytest.mark.parametrize("channels", [4, 12, 64])
+def test_seeing_neighbours_moves_every_spike_and_loses_none(channels: int) -> None:
+    x = torch.arange(2 * 49.0 * channels).view(2, 49, channels)
+    seen = with_neighbours(x)
+    assert torch.equal(seen.flatten(1).sort().values, x.flatten(1))
+    own = channels - channels // 8 * 4
+    assert torch.equal(seen[..., :own], x[..., :own])
+
+
+@pytest.mark.parametrize("neighbours", [False, True])
+def test_a_token_reaches_those_next_to_it_through_the_mlp(neighbours: bool) -> None:
+    """Silence one token: without attention, the others' hidden neurons notice where they see it, and nowhere else."""
+    config = NetworkConfig(stem=(4, 4), channels=8, blocks=1, heads=2, attention=False, neighbours=neighbours)
+    network = make_network(config)
+    before = network(SPIKES, UNIFORMS).layers["block1.mlp_hidden"]
+    with torch.no_grad():
+        network.position[24] = -1000.0  # the middle one
+    after = network(SPIKES, UNIFORMS).layers["block1.mlp_hidden"]
+    changed = {token for token in range(49) if not torch.equal(before[:, :, token], after[:, :, token])}
+    assert 24 in changed
+    assert changed <= ({24, 17, 31, 23, 25} if neighbours else {24})
+    assert len(changed) > 1 or not neighbours
 
 
 def test_self_attention_counts_coincidences_by_hand() -> None:

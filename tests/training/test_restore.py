@@ -1,5 +1,6 @@
 """Restore: from an exported model back to a network, in float arithmetic, that folds into the same integers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_images_are_training_images_varied_as_the_settings_say(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def note(model: Path, images: NDArray[np.uint8], time_steps: int, seed: int) -> None:
+    def note(model: Path, images: NDArray[np.uint8], time_steps: int, seed: int, changes: Any) -> None:
         seen.update(model=model, images=images, time_steps=time_steps, seed=seed)
 
     monkeypatch.setattr("training.restore.restore", note)
@@ -124,6 +125,18 @@ def test_training_begins_with_it(
     trainer = Trainer(settings, tmp_path, torch.device("cpu"), tiny_mnist.folder, network=network)
     assert trainer.network is network
     assert_same_integers(trainer.exported, exported.folder)
+
+
+def test_bits_and_neighbours_may_differ_from_the_models(exported: Exported, tiny_mnist: Mnist) -> None:
+    """The weights are the model's: with its bits they would fold into the same integers."""
+    changed = replace(SMALL, bits=4, neighbours=False)
+    network = restore_from(exported.folder, TrainingSettings(network=changed), tiny_mnist.folder)
+    assert network.config == changed
+    assert isinstance(network, SpikingTransformer)
+    same = restore_from(exported.folder, TrainingSettings(network=SMALL), tiny_mnist.folder)
+    assert torch.equal(network.readout, same.readout)
+    assert isinstance(same, SpikingTransformer)
+    assert torch.allclose(network.stem1.folded()[0], same.stem1.folded()[0], atol=1e-5)
 
 
 def test_the_origin_of_a_run(exported: Exported) -> None:

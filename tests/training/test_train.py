@@ -91,9 +91,9 @@ def test_settings_that_are_not_known_any_more_are_left_out() -> None:
 
 def test_runs_from_before_are_read_as_what_they_were() -> None:
     stored = TrainingSettings(epochs=3).as_dict()
-    del stored["network"]["position"], stored["final_variation"]
+    del stored["network"]["position"], stored["network"]["neighbours"], stored["final_variation"]
     read = TrainingSettings.from_dict(stored)
-    assert read.network == NetworkConfig(position=False) and read.final_variation == 1.0
+    assert read.network == NetworkConfig(position=False, neighbours=False) and read.final_variation == 1.0
 
 
 def test_activity_target_falls_in_a_line_over_the_first_half() -> None:

@@ -7,6 +7,7 @@ weights and thresholds are read on the way.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,22 @@ class _Reader:
         current = self._node("Add", [product, f"{layer}.bias"], f"{layer}.current")
         return current, _synapses(weight, 1, 1, inputs, outputs, bias)
 
+    def _with_neighbours(self, x: str, layer: str, tokens: int, channels: int, result: Arrays) -> str:
+        """Half of a token's channels, an eighth from each of the tokens around it, where the network has that."""
+        found = self._next_output() == f"{layer}.row"
+        if result.setdefault("neighbours", found) != found:
+            raise GraphError(f"expected all blocks to see neighbours or none, found {layer} to differ")
+        if not found:
+            return x
+        order = self._constant("neighbours", "int64", (tokens * channels,))
+        if (order != _neighbour_order(tokens, channels)).any():
+            raise GraphError("expected neighbours above, below, left and right in the tensor neighbours")
+        flat = self._node("Reshape", [x, self._shape("shape.flat", 0, tokens * channels)], f"{layer}.row")
+        moved = self._node("Gather", [flat, "neighbours"], f"{layer}.moved", axis=1)
+        return self._node(
+            "Reshape", [moved, self._shape("shape.tokens", 0, tokens, channels)], f"{layer}.seen"
+        )
+
     # The network.
 
     def arrays(self) -> Arrays:
@@ -229,16 +246,19 @@ class _Reader:
             block: Arrays = {}
             if self._next_output().startswith(f"{name}.attention_in"):
                 x = residual_lif(f"{name}.attention_in")
+                x = self._with_neighbours(x, f"{name}.attention_in", tokens, channels, result)
                 stream = self._attention(name, x, stream, channels, tokens, block, result)
             elif result["heads"]:
                 raise GraphError(f"expected attention in {name}, as in the blocks before it")
             x = residual_lif(f"{name}.mlp_in")
+            x = self._with_neighbours(x, f"{name}.mlp_in", tokens, channels, result)
             current, block["expand"] = self._matrix(f"{name}.expand", x)
             hidden = block["expand"]["outputs"]
             x, block["hidden_threshold"] = self._lif(f"{name}.mlp_hidden", current, hidden, is_map=False)
             current, block["contract"] = self._matrix(f"{name}.contract", x)
             stream = self._node("Add", [stream, current], f"{name}.out")
             result["blocks"].append(block)
+        result.setdefault("neighbours", False)
         x = residual_lif("tokens")
         if any((threshold != thresholds[0]).any() for threshold in thresholds):
             raise GraphError("expected the same thresholds wherever the residual potential is read")
@@ -349,6 +369,17 @@ class _Reader:
         outputs |= {f"next_{state}" for state in self._states} | {f"spikes.{layer}" for layer in self._layers}
         if set(file.outputs) != outputs:
             raise GraphError(f"expected outputs {sorted(outputs)}, found {sorted(file.outputs)}")
+
+
+def _neighbour_order(tokens: int, channels: int) -> NDArray[np.int64]:
+    """Where each value of a layer of tokens comes from: see `training.network.with_neighbours`. [tokens * channels]."""
+    side, share = math.isqrt(tokens), channels // 8
+    places = np.arange(tokens * channels).reshape(side, side, channels)
+    order = places.copy()
+    for number, (step, axis) in enumerate(((1, 0), (-1, 0), (1, 1), (-1, 1))):
+        first = channels - (4 - number) * share
+        order[..., first : first + share] = np.roll(places[..., first : first + share], step, axis)
+    return order.reshape(-1)
 
 
 def _synapses(

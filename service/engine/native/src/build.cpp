@@ -172,6 +172,17 @@ void widen_by_position(Network& network, const std::vector<std::int32_t>& positi
   }
 }
 
+// Half of the channels that a token reads are its own, an eighth come from each of the tokens around it.
+void mask_neighbours(Network& network) {
+  const int words = round_up(network.channels, kWordBits) / kWordBits, share = network.channels / 8;
+  network.seen_from.assign(static_cast<std::size_t>(kSides) * words, 0);
+  for (int channel = 0; channel < network.channels; ++channel) {
+    const int after_own = channel - (network.channels - 4 * share);
+    const int side = after_own < 0 ? 0 : 1 + after_own / share;
+    network.seen_from[side * words + channel / kWordBits] |= std::uint64_t{1} << channel % kWordBits;
+  }
+}
+
 // Where the residual potential of each token starts.
 void lay_out_places(Network& network, const std::vector<std::int32_t>& position) {
   const Synapses& stem3 = network.stem3;
@@ -214,6 +225,7 @@ void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64
 
   // The residual potential: everything that is added to it has one type. Any part of the sum has to fit as well.
   widen_by_position(network, arrays.position);
+  if (arrays.neighbours) mask_neighbours(network);
   std::vector<Interval> stream(network.channels);
   auto add = [&](const Synapses& synapses) {
     expect(synapses.outputs == network.channels, "residual synapses onto every channel");

@@ -26,6 +26,7 @@ struct NetworkArrays {
   int shift_input = 0, unit_input = 0, shift_membrane = 1, shift_readout = 1, shift_feedback = 0, unit_feedback = 0;
   SynapseArrays stem1, stem2, stem3;
   std::vector<std::int32_t> position;  // [token][channel] what tells a token where it is; empty: nothing does
+  bool neighbours = false;             // tokens see those around them
   std::vector<std::int32_t> stem1_threshold, stem2_threshold, residual_threshold;
   std::vector<BlockArrays> blocks;
   std::vector<std::int8_t> readout;  // [token, channel][class]; without hidden layers [pixel][class]

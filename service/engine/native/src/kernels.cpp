@@ -260,6 +260,31 @@ void take_stream(const Network& network, Workspace& space, int side) {
   forget_border(space.stream_map.as<T>(), side, synapses.padded);
 }
 
+// The spikes of a layer of tokens as its synapses see them: some channels are those of the tokens above, below, left
+// and right. The map is a torus.
+const std::uint64_t* seen_by_tokens(const Network& network, Workspace& space, int from) {
+  const std::uint64_t* spikes = space.layers[from].spikes.data();
+  if (network.seen_from.empty()) return spikes;
+  constexpr int kQuarter = kSide / 4;
+  const int words = network.layers[from].words, row = kQuarter * words;
+  const std::uint64_t* mask[kSides];
+  for (int side = 0; side < kSides; ++side) mask[side] = network.seen_from.data() + side * words;
+  std::uint64_t* to = space.seen.data();
+  for (int y = 0; y < kQuarter; ++y) {
+    const std::uint64_t *here = spikes + y * row, *above = spikes + (y + kQuarter - 1) % kQuarter * row,
+                        *below = spikes + (y + 1) % kQuarter * row;
+    for (int x = 0; x < kQuarter; ++x) {
+      const int at = x * words, left = (x + kQuarter - 1) % kQuarter * words, right = (x + 1) % kQuarter * words;
+      for (int word = 0; word < words; ++word) {
+        *to++ = (here[at + word] & mask[0][word]) | (above[at + word] & mask[1][word]) |
+                (below[at + word] & mask[2][word]) | (here[left + word] & mask[3][word]) |
+                (here[right + word] & mask[4][word]);
+      }
+    }
+  }
+  return space.seen.data();
+}
+
 // Matrices from one layer of token spikes to others, all of one width: its spikes are gone through once for all.
 template <class T, bool First, int Targets>
 void matrices(const Network& network, Workspace& space, const Synapses* const (&synapses)[Targets], int from,
@@ -267,6 +292,7 @@ void matrices(const Network& network, Workspace& space, const Synapses* const (&
   const Neurons& before = network.layers[from];
   const int padded = synapses[0]->padded, words = before.words, shift = network.shift_membrane;
   const int target_words = network.layers[to[0]].words;
+  const std::uint64_t* seen = seen_by_tokens(network, space, from);
   std::int64_t totals[Targets] = {};
   in_chunks(padded / kLanes<T>, [&]<int N>(int at) {
     const T *start[Targets], *rows[Targets], *limit[Targets];
@@ -280,7 +306,7 @@ void matrices(const Network& network, Workspace& space, const Synapses* const (&
       v[target] = space.layers[to[target]].template v<T>() + at * kLanes<T>;
       spikes[target] = space.layers[to[target]].spikes.data();
     }
-    const std::uint64_t* incoming = space.layers[from].spikes.data();
+    const std::uint64_t* incoming = seen;
     for (int token = 0; token < before.positions; ++token, incoming += words) {
       Vector<T> acc[Targets][N];
 #pragma GCC unroll 3

@@ -94,6 +94,7 @@ NetworkArrays arrays_of(const nb::dict& from) {
     result.stem2 = part("stem2");
     result.stem3 = part("stem3");
     result.position = list<std::int32_t>(from["position"]);
+    result.neighbours = nb::cast<bool>(from["neighbours"]);
     result.stem1_threshold = list<std::int32_t>(from["stem1_threshold"]);
     result.stem2_threshold = list<std::int32_t>(from["stem2_threshold"]);
     result.residual_threshold = list<std::int32_t>(from["residual_threshold"]);

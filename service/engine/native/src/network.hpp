@@ -23,6 +23,7 @@ constexpr int kClassLanes = 16;       // ten output neurons, padded
 constexpr int kAlignment = 64;        // bytes: one cache line, one AVX-512 register
 constexpr int kLanePadding = 32;      // channels are padded to a multiple of this: 64 bytes of 16-bit values
 constexpr int kWordBits = 64;         // spikes of 64 channels are one word
+constexpr int kSides = 5;             // where a token reads from: itself, above, below, left, right
 constexpr int kMapLayers = 2;         // the first two hidden layers are maps, all others tokens
 
 // Memory aligned for any vector, with no value that a constructor would set.
@@ -126,6 +127,7 @@ struct Network {
   int shift_membrane = 0, shift_readout = 0, shift_feedback = 0, unit_feedback = 0;
   Synapses stem1, stem2, stem3;
   Values place;                              // [token][padded] where the residual potential starts: bias and position
+  std::vector<std::uint64_t> seen_from;      // [own, above, below, left, right][word] channels that a token reads from there
   bool wide_stream = false;
   std::vector<Block> blocks;
   std::vector<Neurons> layers;  // hidden ones, in the order in which a spike travels; none: the GLM network

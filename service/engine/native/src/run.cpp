@@ -50,6 +50,7 @@ Workspace::Workspace(const Network& network) : layers(network.layers.size()), co
   else stream16.assign(stream, 0);
   counts16.assign(stream, 0);
   counts32.assign(stream, 0);
+  if (!network.seen_from.empty()) seen.assign(layers[network.tokens_layer].spikes.size(), 0);
   const int width = network.heads ? network.channels / network.heads : 0;
   coincidences.assign(static_cast<std::size_t>(network.channels) * round_up(width, 16), 0);
 }

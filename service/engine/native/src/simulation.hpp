@@ -37,6 +37,7 @@ struct Workspace {
   Aligned<std::int16_t> stream16, counts16;
   Aligned<std::int32_t> stream32, counts32;     // residual potential [token][padded]; counts of coincidences [token][padded]
   Aligned<std::int16_t> coincidences;           // K^T V: [key channel][value channel of its head]
+  Aligned<std::uint64_t> seen;                  // spikes that tokens read from themselves and those around them
   std::array<std::int32_t, kClasses> filtered{}, feedback{}, potential{};
   std::array<float, kClasses> probability{};
   std::array<std::uint8_t, kClasses> output{};
