@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -334,6 +335,10 @@ def evaluate(
         float, typer.Option("--stuck-at", min=0.0, max=1.0, help="with that share of stuck synapses")
     ] = 0.0,
     draws: Annotated[int, typer.Option(min=1, help="draws of imperfect synapses")] = 5,
+    lesion: Annotated[
+        list[str] | None,
+        typer.Option(help="measure it with these layers silent; `*.attention` means those of all blocks"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, nothing else")] = False,
     data: DataOption = None,
 ) -> None:
@@ -347,29 +352,35 @@ def evaluate(
     from training.distortions import DISTORTIONS
     from training.evaluate import evaluate as measure
     from training.evaluate import robustness, synapse_noise
+    from training.lesion import write_lesioned
 
     images, labels = mnist.load("validation" if validation else "test", data)
     images, labels = images[:limit], labels[:limit]
     settings = load_settings()
-    engine = load_engine(model, settings)
-    with _counted("simulations", seeds * len(images)) as progress:
-        result = measure(engine, images, labels, seeds, progress)
-    result["set"] = "validation" if validation else "test"
-    if distorted:
-        with _counted("distortions", len(DISTORTIONS)) as progress:
-            result["robustness"] = robustness(engine, images, labels, progress=progress)
-    if sigma is not None or stuck:
-        with _counted("draws of synapses", draws) as progress:
-            result["synapse_noise"] = synapse_noise(
-                model,
-                lambda folder: load_engine(folder, settings),
-                images,
-                labels,
-                sigma or 0.0,
-                stuck,
-                draws,
-                progress,
-            )
+    with TemporaryDirectory() as temporary:
+        silent = write_lesioned(model, Path(temporary), lesion) if lesion else []
+        model = Path(temporary) if lesion else model
+        engine = load_engine(model, settings)
+        with _counted("simulations", seeds * len(images)) as progress:
+            result = measure(engine, images, labels, seeds, progress)
+        result["set"] = "validation" if validation else "test"
+        if silent:
+            result["silent_layers"] = silent
+        if distorted:
+            with _counted("distortions", len(DISTORTIONS)) as progress:
+                result["robustness"] = robustness(engine, images, labels, progress=progress)
+        if sigma is not None or stuck:
+            with _counted("draws of synapses", draws) as progress:
+                result["synapse_noise"] = synapse_noise(
+                    model,
+                    lambda folder: load_engine(folder, settings),
+                    images,
+                    labels,
+                    sigma or 0.0,
+                    stuck,
+                    draws,
+                    progress,
+                )
     if as_json:
         print(json.dumps(result, indent=1))
     else:
@@ -379,6 +390,8 @@ def evaluate(
 def _print_evaluation(result: dict[str, Any]) -> None:
     out = Console()
     title = f"{result['model']} {result['version']}: {result['images']} {result['set']} images, {result['seeds']} seeds"
+    if "silent_layers" in result:
+        title += f"; silent: {', '.join(result['silent_layers'])}"
     table = Table("time steps", "accuracy %", "std", title=title)
     for row in result["accuracy_by_step"]:
         table.add_row(str(row["steps"]), f"{100 * row['mean']:.3f}", f"{100 * row['std']:.3f}")

@@ -11,16 +11,14 @@ defects in RRAM crossbar", 2017 (stuck-at faults).
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
-from service.card import CARD_FILE, load_card
+from service.card import load_card
+from training.changed_model import write_changed
 
 WEIGHTS = ".int8"
 """Ends the name of every tensor of synapses in a step graph."""
@@ -39,16 +37,9 @@ def perturbed(
 
 def write_perturbed(model: Path, folder: Path, sigma: float, stuck: float, seed: int) -> None:
     """Write a copy of the model in `model` to `folder`, its synapses read back from cells drawn by `seed`."""
-    card = load_card(model)
-    random = np.random.default_rng(seed)
-    proto = onnx.load(model / card.graph.file)
-    for tensor in proto.graph.initializer:
-        if tensor.name.endswith(WEIGHTS):
-            weights = perturbed(numpy_helper.to_array(tensor), card.bits, sigma, stuck, random)
-            tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
-    graph = proto.SerializeToString()
-    written = card.model_dump(exclude_none=True)
-    written["graph"]["sha256"] = hashlib.sha256(graph).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / card.graph.file).write_bytes(graph)
-    (folder / CARD_FILE).write_text(json.dumps(written))
+    bits, random = load_card(model).bits, np.random.default_rng(seed)
+
+    def change(name: str, values: NDArray[Any]) -> NDArray[Any]:
+        return perturbed(values, bits, sigma, stuck, random) if name.endswith(WEIGHTS) else values
+
+    write_changed(model, folder, change)

@@ -326,6 +326,15 @@ def test_evaluation_under_distortions_and_noise_as_a_table(
     assert "synapsesthatscatterby10%,5%ofthemstuck,2draws:" in text
 
 
+def test_evaluation_of_a_hurt_network(exported: Exported, tiny_mnist: Mnist) -> None:
+    options = ("--limit", 20, "--seeds", 1, "--data", tiny_mnist.folder, "--lesion", "*.attention")
+    hurt = json.loads(succeed("evaluate", exported.folder, *options, "--json").stdout)
+    assert hurt["silent_layers"] == ["block1.attention"]
+    assert hurt["firing_rate"]["block1.attention"] == 0.0 < hurt["firing_rate"]["block1.query"]
+    assert "silent:block1.attention" in said(succeed("evaluate", exported.folder, *options).stdout)
+    assert_refused("expected a layer among stem1,", "evaluate", exported.folder, *options[:-1], "nothing")
+
+
 # The comparison
 
 

@@ -1,0 +1,38 @@
+"""Copies of exported models with other numbers in their graphs: what an experiment on a model is done with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from service.card import CARD_FILE, load_card
+
+Change = Callable[[str, NDArray[Any]], NDArray[Any]]
+"""From the name and values of a tensor to other values of its type and shape."""
+
+
+def write_changed(model: Path, folder: Path, change: Change) -> None:
+    """Write a copy of the model in `model` to `folder`, with what `change` makes of each stored tensor.
+
+    Raises ModelError where there is no model.
+    """
+    card = load_card(model)
+    proto = onnx.load(model / card.graph.file)
+    for tensor in proto.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        tensor.CopyFrom(
+            numpy_helper.from_array(change(tensor.name, values).astype(values.dtype), tensor.name)
+        )
+    graph = proto.SerializeToString()
+    written = card.model_dump(exclude_none=True)
+    written["graph"]["sha256"] = hashlib.sha256(graph).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / card.graph.file).write_bytes(graph)
+    (folder / CARD_FILE).write_text(json.dumps(written))
