@@ -230,6 +230,12 @@ def measure(
     return contents
 
 
+def epochs_of(training: Mapping[str, Any]) -> int:
+    """All epochs that a card's `training` tells of, those of the models that it went on from among them."""
+    before = training.get("started_from")
+    return int(training["epochs_done"]) + (epochs_of(before["training"]) if before else 0)
+
+
 def dense_operations(card: Card) -> int:
     """Multiply-accumulates of one step if every value were there. Attention in the order K^T V, then Q (K^T V)."""
     total = sum(synapses_of(layer) for layer in card.layers[:-1])
@@ -254,7 +260,7 @@ def _row(
     return Row(
         name=name,
         title=title,
-        epochs=int(card.training["epochs_done"]),
+        epochs=epochs_of(card.training),
         accuracy=found["stopping"]["accuracy"]["mean"],
         accuracy_std=found["stopping"]["accuracy"]["std"],
         parameters=card.parameters,

@@ -30,6 +30,7 @@ from training.compare import (
     Contender,
     Row,
     dense_operations,
+    epochs_of,
     load_ann,
     markdown,
     plot,
@@ -98,6 +99,12 @@ def contents_of(*rows: Row) -> dict[str, Any]:
 
 
 # Who takes part
+
+
+def test_epochs_are_those_of_the_models_before_too() -> None:
+    before = {"epochs_done": 5, "started_from": {"name": "older", "training": {"epochs_done": 7}}}
+    assert epochs_of({"epochs_done": 3}) == 3
+    assert epochs_of({"epochs_done": 3, "started_from": {"name": "old", "training": before}}) == 15
 
 
 def test_every_contender_is_either_spiking_or_conventional() -> None:

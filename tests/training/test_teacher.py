@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from service.card import load_card
 from tests.training.conftest import Mnist
 from training import data
 from training.fit import FitSettings, accuracy
 from training.teacher import Teacher, load_teacher, train_teacher
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 QUICK = FitSettings(epochs=2, batch_size=16, limit=48)
 
 
@@ -76,3 +78,11 @@ def test_a_run_of_ten_batches(tiny_mnist: Mnist, tmp_path: Path, few_held_out: i
 def test_loading_a_teacher_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"absent\.pt"):
         load_teacher(tmp_path / "absent.pt", CPU)
+
+
+def test_the_kept_teacher_learned_from_the_images_that_the_shipped_network_did() -> None:
+    """None of them is held out, so what the network was told about validation and test images was not copied."""
+    teacher, contents = load_teacher(ROOT / "training" / "checkpoints" / "teacher.pt", CPU)
+    assert not teacher.training
+    assert contents["data_sha256"] == load_card(ROOT / "models" / "spiking-mha").training["data_sha256"]
+    assert contents["validation_accuracy"] > 0.99
