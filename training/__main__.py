@@ -245,6 +245,10 @@ def train(
 def teacher(
     run: Annotated[Path, typer.Option(help="folder of the checkpoint")] = Path("runs/teacher"),
     epochs: Annotated[int, typer.Option(min=1)] = 20,
+    learning_rate: Annotated[float, typer.Option(min=0.0)] = 2e-3,
+    start: Annotated[
+        Path | None, typer.Option(help="begin with the weights of this teacher, not with random ones")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
     device: DeviceOption = "auto",
@@ -257,8 +261,15 @@ def teacher(
     from training.teacher import CHECKPOINT, train_teacher
 
     where = choose_device(device)
+    if start and not start.is_file():
+        raise typer.BadParameter(f"expected a teacher's checkpoint to begin with, found no file {start}")
     settings = FitSettings(
-        epochs=epochs, seed=seed, limit=limit, precision=choose_precision(precision, where)
+        epochs=epochs,
+        learning_rate=learning_rate,
+        start=str(start) if start else None,
+        seed=seed,
+        limit=limit,
+        precision=choose_precision(precision, where),
     )
     with _bar() as bar:
         task = bar.add_task("epoch", total=None, figures="")

@@ -32,6 +32,7 @@ class FitSettings:
     weight_decay: float = 0.02
     averaging: float = 0.998  # weights are a moving average over about 1 / (1 - averaging) batches
     precision: Precision = "float32"
+    start: str | None = None  # a checkpoint whose weights the fit begins with; None: random ones
     teacher: str | None = None  # a checkpoint of `training.teacher`; None learns from the labels alone
     distillation: float = 0.7  # weight of the teacher's answers; the labels have the rest
     temperature: float = 2.0  # by which teacher and student are softened when they are compared

@@ -51,9 +51,13 @@ def train_teacher(
     progress: Callable[[int, int, dict[str, float]], None],
     report: Callable[[int, float, float], None],
 ) -> None:
-    """Train a teacher; write `folder/teacher.pt`. See `training.fit.fit`."""
+    """Train a teacher; write `folder/teacher.pt`. See `training.fit.fit`. Raises FileNotFoundError without a start."""
     torch.manual_seed(settings.seed)
-    fit(Teacher(), settings, folder / CHECKPOINT, device, data_root, progress, report)
+    network = Teacher()
+    if settings.start:
+        load_fitted(network, Path(settings.start))
+        network.requires_grad_()
+    fit(network, settings, folder / CHECKPOINT, device, data_root, progress, report)
 
 
 def load_teacher(path: Path, device: torch.device) -> tuple[Teacher, dict[str, Any]]:

@@ -159,10 +159,14 @@ def test_a_model_to_begin_with_that_is_not_there(tiny_mnist: Mnist, tmp_path: Pa
 
 
 def test_every_option_of_teacher_arrives(captured: dict[str, Any], tmp_path: Path) -> None:
+    start = tmp_path / "older.pt"
+    start.touch()
     given = ("--run", tmp_path, "--epochs", 3, "--seed", 5, "--limit", 7, "--device", "cpu", "--data", "here")
-    precision = ("--precision", "bfloat16")
-    settings, folder, device, data, *_ = begun(captured, "teacher", *given, *precision)
-    assert settings == FitSettings(epochs=3, seed=5, limit=7, precision="bfloat16")
+    more = ("--precision", "bfloat16", "--learning-rate", 0.25, "--start", start)
+    settings, folder, device, data, *_ = begun(captured, "teacher", *given, *more)
+    assert settings == FitSettings(
+        epochs=3, seed=5, limit=7, precision="bfloat16", learning_rate=0.25, start=str(start)
+    )
     assert (folder, device.type, data) == (tmp_path, "cpu", Path("here"))
 
 
@@ -531,6 +535,11 @@ def test_more_integer_epochs_than_epochs(tmp_path: Path) -> None:
         "train", "--run", tmp_path / "run", "--epochs", 3, "--integer-epochs", 4,
     )  # fmt: skip
     assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_to_begin_with_that_is_not_there(tmp_path: Path) -> None:
+    absent = tmp_path / "absent.pt"
+    assert_refused(f"begin with, found no file {absent}", "teacher", "--start", absent, "--run", tmp_path)
 
 
 def test_a_teacher_that_is_not_there(tmp_path: Path) -> None:

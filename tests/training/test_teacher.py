@@ -62,6 +62,17 @@ def test_a_teacher_follows_from_its_seed(tiny_mnist: Mnist, tmp_path: Path, few_
     assert not torch.equal(once, trained(2, "other"))
 
 
+def test_a_teacher_begins_with_an_older_one(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) -> None:
+    """At a learning rate of 0 it stays what it was, but for the statistics of normalisation."""
+    run(dataclasses.replace(QUICK, limit=16), tmp_path / "old", tiny_mnist)
+    old = tmp_path / "old" / "teacher.pt"
+    settings = dataclasses.replace(QUICK, epochs=1, limit=16, seed=9, learning_rate=0.0, start=str(old))
+    run(settings, tmp_path / "new", tiny_mnist)
+    before, after = (load_teacher(path, CPU)[0] for path in (old, tmp_path / "new" / "teacher.pt"))
+    for (name, one), other in zip(before.named_parameters(), after.parameters(), strict=True):
+        assert torch.allclose(one, other), name
+
+
 def test_a_teacher_learns(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) -> None:
     """Forty drawings, seen some twelve times: the loss falls far below log 10, and the average reads most of them."""
     settings = dataclasses.replace(QUICK, epochs=5, limit=96, averaging=0.9)
