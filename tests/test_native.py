@@ -542,8 +542,21 @@ def foreign() -> dict[str, Callable[[Any], None]]:
     def opset(model: Any) -> None:
         model.opset_import[0].version = 18
 
+    def order(model: Any) -> None:
+        tensor = next(one for one in model.graph.initializer if one.name == "neighbours")
+        places = np.frombuffer(tensor.raw_data, np.int64).copy()
+        places[[0, 1]] = places[[1, 0]]
+        tensor.raw_data = places.tobytes()
+
+    def some(model: Any) -> None:
+        nodes = model.graph.node
+        for name in ("row", "moved", "seen"):
+            nodes.remove(next(node for node in nodes if node.name == f"block1.mlp_in.{name}"))
+        next(node for node in nodes if node.name == "block1.expand.product").input[0] = "spikes.block1.mlp_in"
+
     return {
         "GreaterOrEqual": operator, "Sub": swapped, "end after": extra, "strides": strides, "opset 17": opset,
+        "neighbours above, below, left and right": order, "all blocks to see neighbours or none": some,
     }  # fmt: skip
 
 
