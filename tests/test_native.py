@@ -33,8 +33,9 @@ from service.registry import Models
 from service.settings import Settings
 from service.simulation import Simulator
 from tests.service.drawings import drawing
-from training.export import _draft_card, write
+from training.export import _draft_card
 from training.graph import ExportError, build
+from training.model_folder import write
 from training.network import Block, GLMNetwork, NetworkConfig, SpikingNetwork, SpikingTransformer
 
 STEPS = 4

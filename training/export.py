@@ -8,7 +8,6 @@ same spikes in every layer, or nothing is written.
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from training.ann_graph import AnyAnn
 from training.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
 from training.evaluate import simulate
 from training.graph import ExportError, build
+from training.model_folder import write
 from training.network import (
     GLMNetwork,
     Kind,
@@ -163,12 +163,6 @@ def check_ann(network: AnyAnn, engine: OnnxruntimeEngine, images: NDArray[np.uin
     distance = float(np.abs(found * ann_graph.POTENTIAL_UNIT - expected).max())
     if not distance < 1e-3:
         raise ExportError(f"expected the same logits from torch and {engine.name}, got {distance:g} apart")
-
-
-def write(folder: Path, graph: bytes, card: Card) -> None:
-    """Put graph and card into a folder."""
-    (folder / card.graph.file).write_bytes(graph)
-    (folder / "card.json").write_text(json.dumps(card.model_dump(exclude_none=True), indent=1) + "\n")
 
 
 def check_parity(

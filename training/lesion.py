@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.card import ModelError, load_card
-from training.changed_model import write_changed
+from training.model_folder import write_changed
 
 OUT_OF_REACH = 2.0**24 - 1
 """A threshold that no potential reaches: all are below 2**24 (`training.graph`)."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.card import load_card
-from training.changed_model import write_changed
+from training.model_folder import write_changed
 
 WEIGHTS = ".int8"
 """Ends the name of every tensor of synapses in a step graph."""

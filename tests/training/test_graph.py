@@ -9,8 +9,9 @@ import torch
 
 from service.engine.onnxruntime import OnnxruntimeEngine
 from tests.training.conftest import GLM, SMALL, make_glm, make_network
-from training.export import _draft_card, check_parity, write
+from training.export import _draft_card, check_parity
 from training.graph import ExportError, build
+from training.model_folder import write
 from training.network import NetworkConfig, SpikingNetwork
 
 CONFIGS = {

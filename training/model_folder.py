@@ -1,4 +1,4 @@
-"""Copies of exported models with other numbers in their graphs: what an experiment on a model is done with."""
+"""Model folders: a graph and its card, and copies with other numbers in the graph for experiments on a model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from service.card import CARD_FILE, load_card
+from service.card import CARD_FILE, Card, load_card
 
 Change = Callable[[str, NDArray[Any]], NDArray[Any]]
 """From the name and values of a tensor to other values of its type and shape."""
+
+
+def write(folder: Path, graph: bytes, card: Card) -> None:
+    """Put graph and card into a folder."""
+    (folder / card.graph.file).write_bytes(graph)
+    (folder / CARD_FILE).write_text(json.dumps(card.model_dump(exclude_none=True), indent=1) + "\n")
 
 
 def write_changed(model: Path, folder: Path, change: Change) -> None:
@@ -31,8 +37,6 @@ def write_changed(model: Path, folder: Path, change: Change) -> None:
             numpy_helper.from_array(change(tensor.name, values).astype(values.dtype), tensor.name)
         )
     graph = proto.SerializeToString()
-    written = card.model_dump(exclude_none=True)
-    written["graph"]["sha256"] = hashlib.sha256(graph).hexdigest()
+    described = card.graph.model_copy(update={"sha256": hashlib.sha256(graph).hexdigest()})
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / card.graph.file).write_bytes(graph)
-    (folder / CARD_FILE).write_text(json.dumps(written))
+    write(folder, graph, card.model_copy(update={"graph": described}))
