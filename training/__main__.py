@@ -89,6 +89,9 @@ PrecisionOption = Annotated[
     typer.Option(help="float32, bfloat16, or auto: bfloat16 where the machine multiplies in it"),
 ]
 ModelArgument = Annotated[Path, typer.Argument(help="model folder, such as models/spiking-mha")]
+VariationOption = Annotated[
+    float, typer.Option(min=0.0, help="how far handwriting varies in training, relatively")
+]
 
 
 def _bar() -> Progress:
@@ -128,9 +131,7 @@ def train(
         float, typer.Option(help="share of synaptic operations that costs nothing")
     ] = 0.05,
     activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
-    variation: Annotated[
-        float, typer.Option(min=0.0, help="how far handwriting varies in training, relatively")
-    ] = 1.0,
+    variation: VariationOption = 1.0,
     final_variation: Annotated[
         float, typer.Option(min=0.0, help="how far of that it varies in the integer epochs")
     ] = 0.5,
@@ -139,9 +140,20 @@ def train(
     neighbours: Annotated[
         bool, typer.Option(help="tokens see those around them, or themselves alone")
     ] = True,
+    stem: Annotated[
+        tuple[int, int] | None, typer.Option(help="channels of the two stem layers  [default: 32 32]")
+    ] = None,
+    blocks: Annotated[
+        int | None, typer.Option(min=1, help="blocks of attention and MLP  [default: 2]")
+    ] = None,
+    mlp_ratio: Annotated[
+        int | None, typer.Option(min=1, help="hidden neurons of an MLP a channel  [default: 2]")
+    ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(help="model folder to begin with, its shape and weights, where its run is gone"),
+        typer.Option(
+            help="model folder to begin with, its weights and its sizes unless larger ones are asked for"
+        ),
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="learn from this teacher's answers too (`teacher`)")
@@ -166,6 +178,8 @@ def train(
     from training.train import CHECKPOINT, SETTINGS, Trainer, TrainingSettings
 
     where = choose_device(device)
+    asked = {"stem": stem, "blocks": blocks, "mlp_ratio": mlp_ratio}
+    sizes: dict[str, Any] = {name: size for name, size in asked.items() if size}
     settings = TrainingSettings(
         epochs=epochs or TrainingSettings.epochs,
         integer_epochs=integer_epochs,
@@ -182,7 +196,7 @@ def train(
         precision=choose_precision(precision, where),
         seed=seed,
         limit=limit,
-        network=NetworkConfig(bits=bits, attention=attention, neighbours=neighbours),
+        network=NetworkConfig(bits=bits, attention=attention, neighbours=neighbours, **sizes),
     )
     if not resume and (run / CHECKPOINT).exists():
         raise typer.BadParameter(f"expected a new folder, found a run in {run}: go on with it by --resume")
@@ -201,7 +215,7 @@ def train(
             f"expected a teacher's checkpoint (see `teacher`), found no file {settings.teacher}"
         )
     if start and not resume:
-        network = restore_from(start, settings, data)
+        network = restore_from(start, settings, data, sizes)
         # It is sparse already: nothing to be gained by letting it grow busy first.
         settings = replace(settings, network=network.config, activity_start=activity_target)
     else:
@@ -249,6 +263,7 @@ def teacher(
     start: Annotated[
         Path | None, typer.Option(help="begin with the weights of this teacher, not with random ones")
     ] = None,
+    variation: VariationOption = 1.0,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
     device: DeviceOption = "auto",
@@ -257,6 +272,7 @@ def teacher(
 ) -> None:
     """Train the convolutional network whose answers `train --teacher` learns from."""
     from training.compute import choose_device, choose_precision
+    from training.data import Variation
     from training.fit import FitSettings
     from training.teacher import CHECKPOINT, train_teacher
 
@@ -267,6 +283,7 @@ def teacher(
         epochs=epochs,
         learning_rate=learning_rate,
         start=str(start) if start else None,
+        variation=Variation().times(variation),
         seed=seed,
         limit=limit,
         precision=choose_precision(precision, where),

@@ -2,6 +2,9 @@
 
 The integers of the step graph become float weights that fold into the same integers again. Batch normalisation
 was folded into them: its statistics are measured anew, and its factors chosen such that nothing changes.
+
+The network may be larger than the model. What is new in it drives nothing yet, so that it answers as the model does.
+Source: Chen, Goodfellow, Shlens, "Net2Net: Accelerating Learning via Knowledge Transfer", 2016.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from service.card import ModelError, load_card
 from training import data
@@ -29,16 +33,28 @@ START = "start.json"
 IMAGES = 500
 """By so many training images batch normalisation is measured."""
 
+GROWN_BIAS = -0.7
+"""Of new neurons, in thresholds: normal currents reach the threshold one time in twenty, as in a trained network."""
 
-def restore_from(model: Path, settings: TrainingSettings, data_root: Path | None) -> SpikingNetwork:
+GROWING = ("stem", "blocks", "mlp_ratio")
+"""Sizes that may be larger than the model's. Others would change what the neurons there are read as."""
+
+
+def restore_from(
+    model: Path,
+    settings: TrainingSettings,
+    data_root: Path | None,
+    sizes: Mapping[str, Any] | None = None,
+) -> SpikingNetwork:
     """The network of a model folder, as the training that `settings` describe can begin with it.
 
-    Its shape is the model's; bits, and whether tokens see their neighbours, are what `settings` say. See `restore`.
+    Bits, and whether tokens see their neighbours, are what `settings` say. Its sizes are the model's but for those in
+    `sizes` (of `GROWING`). See `restore`.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     images = torch.from_numpy(data.load("train", data_root)[0][:IMAGES].copy())
     varied = data.vary(images, settings.variation, generator)
-    changes = {"bits": settings.network.bits, "neighbours": settings.network.neighbours}
+    changes = {"bits": settings.network.bits, "neighbours": settings.network.neighbours, **(sizes or {})}
     return restore(model, varied.numpy(), settings.time_steps, settings.seed, changes)
 
 
@@ -63,8 +79,9 @@ def restore(
     """The network of a model folder in float arithmetic, ready to be trained on.
 
     images uint8 [N, 28, 28]: some hundred training images, by which batch normalisation is measured. changes: what is
-    to differ from the model's `NetworkConfig`, no weights' shapes among it.
-    Raises ModelError where there is no model, or one whose card does not tell how a spiking network was made.
+    to differ from the model's `NetworkConfig`; of what shapes weights, `GROWING` alone.
+    Raises ModelError where there is no model, one whose card does not tell how a spiking network was made, or one that
+    is larger than what `changes` ask for.
     """
     card = load_card(model)
     stored = card.training.get("settings", {})
@@ -73,7 +90,12 @@ def restore(
             f"expected a spiking model whose card tells the settings of its training, "
             f"got {card.name} of kind {card.kind}"
         )
-    config = replace(TrainingSettings.from_dict(stored).network, **(changes or {}))
+    smaller = TrainingSettings.from_dict(stored).network
+    config = replace(smaller, **(changes or {}))
+    for size in GROWING:
+        asked, had = getattr(config, size), getattr(smaller, size)
+        if np.any(np.less(asked, had)):
+            raise ModelError(f"expected {size} of at least {had}, as {card.name} has, got {asked}")
     graph = onnx.load(model / card.graph.file).graph
     values = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
     network = make_network(config)
@@ -87,11 +109,14 @@ def restore(
         network.gamma.copy_(tensor("readout.gamma") * scale)
         network.feedback.copy_(tensor("readout.feedback") * scale * config.trace_unit)
         if isinstance(network, SpikingTransformer):
-            _restore_hidden(network, values)
+            grown = _restore_hidden(network, values, smaller.blocks)
             generator = torch.Generator().manual_seed(seed)
             probability = data.firing_probabilities(images)  # [N, 1, 28, 28]
             trains = torch.rand(time_steps, *probability.shape, generator=generator) < probability
             _measure_normalisation(network, trains.float())
+            for norm, known in grown:
+                norm.weight[known:] = 1.0
+                norm.bias[known:] = GROWN_BIAS
     return network
 
 
@@ -99,8 +124,15 @@ def _tensor(values: NDArray[Any]) -> Tensor:
     return torch.from_numpy(values.astype("float32"))
 
 
-def _restore_hidden(network: SpikingTransformer, values: dict[str, NDArray[Any]]) -> None:
-    """Weights and biases in units of the threshold; batch normalisation does nothing yet."""
+def _restore_hidden(
+    network: SpikingTransformer, values: dict[str, NDArray[Any]], blocks: int
+) -> list[tuple[nn.BatchNorm1d, int]]:
+    """Weights and biases in units of the threshold; batch normalisation does nothing yet.
+
+    New neurons keep their fresh weights, and nothing reads them. New blocks, all after the first so many `blocks`,
+    add nothing to the residual potential. Returns the normalisations of new neurons and the row where they begin.
+    """
+    grown: list[tuple[nn.BatchNorm1d, int]] = []
 
     def fill(synapses: Synapses, layer: str, neurons: str) -> None:
         unit = 1.0 / _tensor(values[f"{neurons}.v_threshold"]).flatten()  # [C]
@@ -108,10 +140,19 @@ def _restore_hidden(network: SpikingTransformer, values: dict[str, NDArray[Any]]
         weight = weight.T if weight.dim() == 2 else weight  # graphs multiply from the left
         weight = weight * unit.view(-1, *[1] * (weight.dim() - 1)) * synapses.input_unit
         length = weight.flatten(1).norm(dim=1).clamp(min=1e-6)  # as long as fresh weights are: learns as fast
-        synapses.weight.copy_(weight / length.view(-1, *[1] * (weight.dim() - 1)))
+        written, read = weight.shape[:2]
+        synapses.weight[:written] = 0.0
+        synapses.weight[:written, :read] = weight / length.view(-1, *[1] * (weight.dim() - 1))
+        new = len(synapses.weight) - written
         _set_normalisation(
-            synapses.norm, length, _tensor(values[f"{layer}.bias"]) * unit, torch.zeros(()), torch.ones(())
+            synapses.norm,
+            F.pad(length, (0, new), value=1.0),
+            F.pad(_tensor(values[f"{layer}.bias"]) * unit, (0, new)),
+            torch.zeros(()),
+            torch.ones(()),
         )
+        if new:
+            grown.append((synapses.norm, written))
 
     residual = "tokens"
     fill(network.stem1, "stem1", "stem1")
@@ -122,6 +163,13 @@ def _restore_hidden(network: SpikingTransformer, values: dict[str, NDArray[Any]]
         network.position.copy_(_tensor(values["position"]) * unit)
     for number, block in enumerate(network.blocks, 1):
         assert isinstance(block, Block)
+        if number > blocks:
+            nn.init.zeros_(block.contract.norm.weight)
+            grown.append((block.expand.norm, 0))
+            if network.config.attention:
+                nn.init.zeros_(block.projection.norm.weight)
+                grown += [(one.norm, 0) for one in (block.query, block.key, block.value)]
+            continue
         layer = f"block{number}"
         if network.config.attention:
             for role in ("query", "key", "value"):
@@ -130,6 +178,7 @@ def _restore_hidden(network: SpikingTransformer, values: dict[str, NDArray[Any]]
             block.attention_threshold.copy_(_tensor(values[f"{layer}.attention.v_threshold"]).flatten())
         fill(block.expand, f"{layer}.expand", f"{layer}.mlp_hidden")
         fill(block.contract, f"{layer}.contract", residual)
+    return grown
 
 
 def _set_normalisation(norm: nn.BatchNorm1d, factor: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> None:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +102,13 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
     options = {
         "run": tmp_path, "epochs": 9, "integer-epochs": 3, "time-steps": 5, "final-time-steps": 7,
         "batch-size": 11, "learning-rate": 0.5, "activity-target": 0.25, "activity-price": 4.5, "bits": 4,
-        "variation": 0.5, "final-variation": 0.25,
+        "variation": 0.5, "final-variation": 0.25, "blocks": 3, "mlp-ratio": 4,
         "teacher": teacher, "seed": 13, "limit": 17, "device": "cpu", "precision": "bfloat16",
         "data": tmp_path / "data",
     }  # fmt: skip
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     settings, folder, device, data, compiled, _ = begun(
-        captured, "train", "--no-attention", "--no-neighbours", "--compile", *given
+        captured, "train", "--no-attention", "--no-neighbours", "--compile", "--stem", 16, 24, *given
     )
     assert settings == TrainingSettings(
         epochs=9,
@@ -124,7 +125,9 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         precision="bfloat16",
         seed=13,
         limit=17,
-        network=NetworkConfig(bits=4, attention=False, neighbours=False),
+        network=NetworkConfig(
+            stem=(16, 24), blocks=3, mlp_ratio=4, bits=4, attention=False, neighbours=False
+        ),
     )
     assert (folder, device.type, data, compiled) == (tmp_path, "cpu", tmp_path / "data", True)
 
@@ -138,6 +141,14 @@ def test_a_run_begins_with_a_model(
     assert (settings.start, settings.network) == (str(exported.folder), exported.network.config)
     assert settings.activity_start == settings.activity_target == 0.03
     assert network.config == exported.network.config
+
+
+def test_a_run_begins_with_a_model_that_grows(
+    captured: dict[str, Any], exported: Exported, tiny_mnist: Mnist, tmp_path: Path
+) -> None:
+    larger = ("--stem", 4, 6, "--blocks", 2, "--data", tiny_mnist.folder)
+    settings, *_, network = begun(captured, "train", "--start", exported.folder, *larger)
+    assert settings.network == network.config == replace(exported.network.config, stem=(4, 6), blocks=2)
 
 
 def test_a_card_tells_with_which_model_training_began(
@@ -162,10 +173,16 @@ def test_every_option_of_teacher_arrives(captured: dict[str, Any], tmp_path: Pat
     start = tmp_path / "older.pt"
     start.touch()
     given = ("--run", tmp_path, "--epochs", 3, "--seed", 5, "--limit", 7, "--device", "cpu", "--data", "here")
-    more = ("--precision", "bfloat16", "--learning-rate", 0.25, "--start", start)
+    more = ("--precision", "bfloat16", "--learning-rate", 0.25, "--start", start, "--variation", 0.5)
     settings, folder, device, data, *_ = begun(captured, "teacher", *given, *more)
     assert settings == FitSettings(
-        epochs=3, seed=5, limit=7, precision="bfloat16", learning_rate=0.25, start=str(start)
+        epochs=3,
+        seed=5,
+        limit=7,
+        precision="bfloat16",
+        learning_rate=0.25,
+        start=str(start),
+        variation=Variation().times(0.5),
     )
     assert (folder, device.type, data) == (tmp_path, "cpu", Path("here"))
 

@@ -1,5 +1,6 @@
 """Restore: from an exported model back to a network, in float arithmetic, that folds into the same integers."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,64 @@ def test_batch_normalisation_knows_its_currents(exported: Exported, drawn: Drawn
         of_batch = statistics(norm)
         assert ((of_batch[0] - mean).abs() / (spread + 0.01)).max() < 0.05
         assert ((of_batch[1] - spread).abs() / (spread + 0.01)).max() < 0.05
+
+
+def answers(network: SpikingNetwork, drawn: Drawn) -> torch.Tensor:
+    """Potentials [T, N, 10] in evaluation mode."""
+    generator = torch.Generator().manual_seed(11)
+    probability = firing_probabilities(drawn[0])
+    spikes = (torch.rand(3, *probability.shape, generator=generator) < probability).float()
+    with torch.no_grad():
+        potentials: torch.Tensor = network.eval()(spikes, torch.zeros(3, len(probability), 10)).potentials
+    return potentials
+
+
+LARGER: dict[str, Any] = {"stem": (6, 10), "blocks": 3, "mlp_ratio": 3}
+
+
+def test_a_larger_network_answers_as_the_model_does(exported: Exported, drawn: Drawn) -> None:
+    torch.manual_seed(0)
+    grown = restore(exported.folder, drawn[0], changes=LARGER)
+    assert grown.config == replace(SMALL, **LARGER)
+    assert torch.allclose(
+        answers(grown, drawn), answers(restore(exported.folder, drawn[0]), drawn), atol=1e-4
+    )
+
+
+def test_what_is_new_in_a_larger_network_learns(exported: Exported, drawn: Drawn) -> None:
+    """New neurons spike, and have weights that come to be read; no two of them are alike."""
+    grown = restore(exported.folder, drawn[0], changes=LARGER)
+    assert isinstance(grown, SpikingTransformer)
+    probability = firing_probabilities(drawn[0])
+    spikes = (torch.rand(2, *probability.shape) < probability).float()
+    optimizer = torch.optim.SGD(grown.parameters(), lr=0.1)
+    before = {name: values.detach().clone() for name, values in grown.named_parameters()}
+    for _ in range(3):  # the first moves what reads new neurons, the next also what drives them
+        run = grown(spikes, torch.zeros(2, len(probability), 10))
+        optimizer.zero_grad()
+        run.potentials.square().mean().backward()
+        optimizer.step()
+    for name in ("stem1", "stem2"):
+        new = run.layers[name][:, :, SMALL.stem[name == "stem2"] :]
+        assert 0.0 < new.detach().mean().item() < 0.5
+    for name, rows in (("stem1", slice(4, 6)), ("stem2", slice(4, 10)), ("blocks.0.expand", slice(16, 24))):
+        weight = dict(grown.named_parameters())[f"{name}.weight"].detach()
+        assert not torch.equal(weight[rows], before[f"{name}.weight"][rows]), name
+        assert len(torch.unique(before[f"{name}.weight"][rows], dim=0)) == rows.stop - rows.start
+    for name in ("query", "key", "value", "projection", "expand", "contract"):
+        changed = dict(grown.named_parameters())[f"blocks.2.{name}.weight"].detach()
+        assert not torch.equal(changed, before[f"blocks.2.{name}.weight"]), name
+
+
+@pytest.mark.parametrize("smaller", [{"stem": (4, 3)}, {"mlp_ratio": 1}])
+def test_a_smaller_network_than_the_model_is_refused(
+    exported: Exported, drawn: Drawn, smaller: dict[str, Any]
+) -> None:
+    (size, asked), had = *smaller.items(), getattr(SMALL, next(iter(smaller)))
+    with pytest.raises(
+        ModelError, match=re.escape(f"expected {size} of at least {had}, as small has, got {asked}")
+    ):
+        restore(exported.folder, drawn[0], changes=smaller)
 
 
 def test_a_conventional_network_is_not_restored(drawn: Drawn, tmp_path: Path) -> None:
