@@ -158,6 +158,9 @@ def train(
     teacher: Annotated[
         Path | None, typer.Option(help="learn from this teacher's answers too (`teacher`)")
     ] = None,
+    hint: Annotated[
+        float, typer.Option(min=0.0, help="weight of what the teacher sees, place by place (1 is a good one)")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
     device: DeviceOption = "auto",
@@ -193,6 +196,7 @@ def train(
         final_variation=final_variation,
         start=str(start) if start else None,
         teacher=str(teacher) if teacher else None,
+        hint=hint,
         precision=choose_precision(precision, where),
         seed=seed,
         limit=limit,

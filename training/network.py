@@ -16,7 +16,7 @@ membrane potentials after Hu et al., "Advancing Spiking Neural Networks toward D
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -187,6 +187,7 @@ class Run:
     spike_probabilities: Tensor  # [T, N, 10]
     output_spikes: Tensor  # [T, N, 10] {0, 1}
     layers: dict[str, Tensor]  # name -> spikes [T, N, ...]
+    currents: dict[str, Tensor] = field(default_factory=dict)  # what drives "stem2" and "tokens", [T, N, ...]
 
 
 class ProbabilisticReadout(nn.Module):
@@ -293,7 +294,8 @@ class SpikingTransformer(ProbabilisticReadout):
         x = layers["stem1"] = self._spikes(
             self._current(self.stem1, traces, stem1), stem1
         )  # [T, N, C1, 14, 14]
-        x = layers["stem2"] = self._spikes(self._current(self.stem2, x, stem2), stem2)  # [T, N, C2, 14, 14]
+        currents = {"stem2": self._current(self.stem2, x, stem2)}
+        x = layers["stem2"] = self._spikes(currents["stem2"], stem2)  # [T, N, C2, 14, 14]
         x = self._current(self.stem3, x, residual)  # [T, N, C, 7, 7]
         potential = x.flatten(3).transpose(2, 3)  # [T, N, L, C]: the residual stream, a current
         if config.position:
@@ -322,8 +324,10 @@ class SpikingTransformer(ProbabilisticReadout):
             x = layers[name + "mlp_hidden"] = self._spikes(self._current(block.expand, x, hidden), hidden)
             potential = potential + self._current(block.contract, x, residual)
 
+        currents["tokens"] = potential
         x = layers["tokens"] = self._spikes(potential, residual)  # [T, N, L, C]
-        return self._read_out(x.flatten(2), uniforms, layers, filtered=True)
+        run = self._read_out(x.flatten(2), uniforms, layers, filtered=True)
+        return replace(run, currents=currents)
 
     def place(self, residual: Membrane | None) -> Tensor:
         """Current that tells a token where it is, [L, C], every step the same, in the residual's units."""

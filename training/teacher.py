@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,18 @@ from torch import Tensor, nn
 from training.fit import FitSettings, fit, load_fitted
 
 CHECKPOINT = "teacher.pt"
+
+MIDDLE_CHANNELS, LAST_CHANNELS = 64, 128
+MIDDLE = 9
+"""After so many modules, three layers, the map is as fine as the spiking network's stem."""
+
+
+class Explanation(NamedTuple):
+    """What the teacher answers, and why."""
+
+    logits: Tensor  # [N, 10]
+    middle: Tensor  # [N, 64, 14, 14]
+    last: Tensor  # [N, 128, 7, 7]
 
 
 class Teacher(nn.Module):
@@ -30,17 +42,22 @@ class Teacher(nn.Module):
 
         self.features = nn.Sequential(
             *layer(1, 32),  # [N, 32, 28, 28]
-            *layer(32, 64, stride=2),  # [N, 64, 14, 14]
-            *layer(64, 64),
-            *layer(64, 128, stride=2),  # [N, 128, 7, 7]
-            *layer(128, 128),
+            *layer(32, MIDDLE_CHANNELS, stride=2),  # [N, 64, 14, 14]
+            *layer(MIDDLE_CHANNELS, MIDDLE_CHANNELS),
+            *layer(MIDDLE_CHANNELS, LAST_CHANNELS, stride=2),  # [N, 128, 7, 7]
+            *layer(LAST_CHANNELS, LAST_CHANNELS),
         )
         self.dropout = nn.Dropout(0.3)
-        self.classes = nn.Linear(128 * 7 * 7, 10)
+        self.classes = nn.Linear(LAST_CHANNELS * 7 * 7, 10)
 
     def forward(self, intensities: Tensor) -> Tensor:
-        logits: Tensor = self.classes(self.dropout(self.features(intensities).flatten(1)))
-        return logits
+        return self.explain(intensities).logits
+
+    def explain(self, intensities: Tensor) -> Explanation:
+        """Logits, and the features that they come from. Intensities [N, 1, 28, 28]."""
+        middle = self.features[:MIDDLE](intensities)
+        last = self.features[MIDDLE:](middle)
+        return Explanation(self.classes(self.dropout(last.flatten(1))), middle, last)
 
 
 def train_teacher(

@@ -26,8 +26,9 @@ from service.card import FanOut, Layer, fan_out_map
 from training import data
 from training.compute import Precision, Processes, averaged_copy, mixed
 from training.fit import distance
+from training.hints import Hints
 from training.network import NetworkConfig, Run, SpikingNetwork, fan_outs, layer_shapes, make_network
-from training.teacher import load_teacher
+from training.teacher import Explanation, load_teacher
 
 CHECKPOINT = "last.pt"
 BEST = "best.pt"
@@ -59,6 +60,9 @@ class TrainingSettings:
     teacher: str | None = None  # checkpoint of `training.teacher`; None learns from the labels alone
     distillation: float = 0.7  # weight of the teacher's answers; the labels have the rest
     temperature: float = 2.0  # by which teacher and student are softened when they are compared
+    hint: float = (
+        0.0  # weight of `training.hints` in the float epochs: what the teacher sees, not only answers
+    )
     averaging: float = 0.998  # weights are a moving average over about 1 / (1 - averaging) batches
     precision: Precision = "float32"  # of products of matrices in the float epochs; integers are exact
     seed: int = 1
@@ -195,6 +199,7 @@ class Trainer:
         self.validation = held_out[0][:size], held_out[1][:size]
         self.network = (network or make_network(settings.network)).to(device)
         self.teacher = load_teacher(Path(settings.teacher), device)[0] if settings.teacher else None
+        self.hints = self._hints()
         self.averaged = averaged_copy(self.network, settings.averaging)
         # Whole batches alone are compiled: each further shape would cost half a minute.
         self.compiled = torch.compile(self.learn_from, dynamic=False) if compiled else self.learn_from
@@ -204,12 +209,19 @@ class Trainer:
             [
                 {"params": decayed, "weight_decay": settings.weight_decay},
                 {"params": plain, "weight_decay": 0.0},
+                *([{"params": list(self.hints.parameters()), "weight_decay": 0.0}] if self.hints else []),
             ],
             lr=settings.learning_rate,
         )
         self.activity = ActivityMeter(settings.network, device)
         self.epoch = 0
         self.best = -1.0
+
+    def _hints(self) -> Hints | None:
+        """What compares the network with its teacher, where that is asked for and there is a teacher."""
+        if self.teacher is None or self.settings.hint == 0.0 or self.settings.network.kind == "glm":
+            return None
+        return Hints(self.settings.network).to(self.device)
 
     @property
     def exported(self) -> SpikingNetwork:
@@ -277,6 +289,8 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.processes.average_gradients(self.network)
+            if self.hints is not None:
+                self.processes.average_gradients(self.hints)
             nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
             self.optimizer.step()
             self.averaged.update_parameters(self.network)
@@ -302,27 +316,29 @@ class Trainer:
         )
 
     def learn_from(
-        self, spikes: Tensor, uniforms: Tensor, labels: Tensor, taught: Tensor | None, free: Tensor
+        self, spikes: Tensor, uniforms: Tensor, labels: Tensor, taught: Explanation | None, free: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, activity and share of right answers of a batch; everything that is compiled.
 
-        spikes [T, N, 1, 28, 28], uniforms [T, N, 10], labels [N], taught [N, 10], free: scalar.
+        spikes [T, N, 1, 28, 28], uniforms [T, N, 10], labels [N], free: scalar.
         """
         precision: Precision = "float32" if self.network.integer else self.settings.precision
         with mixed(precision, self.device):
             run: Run = self.network(spikes, uniforms)
         activity = self.activity(run.layers)
-        loss = loss_function(run, labels, activity - free, self.settings, taught)
+        loss = loss_function(run, labels, activity - free, self.settings, taught.logits if taught else None)
+        if self.hints is not None and taught is not None and not self.network.integer:
+            loss = loss + self.settings.hint * self.hints(run, taught)
         right = (prefix_logits(run.potentials.detach())[-1].argmax(-1) == labels).float().mean()
         return loss, activity, right
 
-    def _taught(self, probability: Tensor) -> Tensor | None:
-        """The teacher's answers [N, 10] to firing probabilities [N, 1, 28, 28]."""
+    def _taught(self, probability: Tensor) -> Explanation | None:
+        """What the teacher answers to firing probabilities [N, 1, 28, 28], and what it sees."""
         if self.teacher is None:
             return None
         with torch.no_grad(), mixed(self.settings.precision, self.device):
-            logits: Tensor = self.teacher(probability)
-        return logits.float()
+            found = self.teacher.explain(probability)
+        return Explanation(*(part.float() for part in found))
 
     def _validation(self, whole: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The validation images; while nothing is chosen by them, a fifth is enough to watch."""
@@ -346,6 +362,7 @@ class Trainer:
             "latest": self.network.state_dict(),
             "averaged_over": self.averaged.n_averaged,
             "optimizer": self.optimizer.state_dict(),
+            "hints": self.hints.state_dict() if self.hints else None,
             "epoch": self.epoch,
             "best": self.best,
             "data_sha256": self.data_sha256,
@@ -369,6 +386,8 @@ class Trainer:
         self.exported.load_state_dict(contents["network"])
         self.averaged.n_averaged.copy_(contents["averaged_over"])
         self.optimizer.load_state_dict(contents["optimizer"])
+        if self.hints is not None:
+            self.hints.load_state_dict(contents["hints"])
         self.epoch, self.best = contents["epoch"], contents["best"]
 
 

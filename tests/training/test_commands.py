@@ -103,7 +103,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         "run": tmp_path, "epochs": 9, "integer-epochs": 3, "time-steps": 5, "final-time-steps": 7,
         "batch-size": 11, "learning-rate": 0.5, "activity-target": 0.25, "activity-price": 4.5, "bits": 4,
         "variation": 0.5, "final-variation": 0.25, "blocks": 3, "mlp-ratio": 4,
-        "teacher": teacher, "seed": 13, "limit": 17, "device": "cpu", "precision": "bfloat16",
+        "teacher": teacher, "hint": 0.75, "seed": 13, "limit": 17, "device": "cpu", "precision": "bfloat16",
         "data": tmp_path / "data",
     }  # fmt: skip
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
@@ -122,6 +122,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         variation=Variation().times(0.5),
         final_variation=0.25,
         teacher=str(teacher),
+        hint=0.75,
         precision="bfloat16",
         seed=13,
         limit=17,

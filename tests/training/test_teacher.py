@@ -33,6 +33,17 @@ def test_ten_logits_an_image_from_feature_maps_that_halve_twice() -> None:
     assert torch.allclose(teacher(images)[1:2], teacher(images[1:2]), atol=1e-5)  # images do not meet
 
 
+def test_a_teacher_explains_its_answers() -> None:
+    """The middle of its maps is as fine as the spiking network's stem, the last as its tokens."""
+    teacher = Teacher().eval()
+    images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    found = teacher.explain(images)
+    assert torch.equal(found.logits, teacher(images))
+    assert found.middle.shape == (3, 64, 14, 14)
+    assert torch.equal(found.last, teacher.features(images))
+    assert min(found.middle.min(), found.last.min()) == 0.0  # both after a ReLU
+
+
 def test_a_run_leaves_a_teacher_that_can_be_loaded(
     tiny_mnist: Mnist, tmp_path: Path, few_held_out: int
 ) -> None:
