@@ -159,7 +159,7 @@ def train(
         Path | None, typer.Option(help="learn from this teacher's answers too (`teacher`)")
     ] = None,
     hint: Annotated[
-        float, typer.Option(min=0.0, help="weight of what the teacher sees, place by place (1 is a good one)")
+        float, typer.Option(min=0.0, help="weight of what the teacher sees, place by place; falls to 0")
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,

@@ -145,6 +145,11 @@ def activity_target(epoch: int, settings: TrainingSettings) -> float:
     return settings.activity_target + left * max(0.0, settings.activity_start - settings.activity_target)
 
 
+def hint_weight(epoch: int, settings: TrainingSettings) -> float:
+    """What hints count in an epoch: less in each float epoch, for in the end it is answers that matter."""
+    return settings.hint * max(0.0, 1.0 - epoch / max(1, settings.epochs - settings.integer_epochs))
+
+
 def loss_function(
     run: Run, labels: Tensor, excess: Tensor, settings: TrainingSettings, taught: Tensor | None = None
 ) -> Tensor:
@@ -264,6 +269,7 @@ class Trainer:
         if integer:
             freeze_normalisation(self.network)
         free = torch.tensor(activity_target(self.epoch, settings), device=self.device)
+        hint = torch.tensor(hint_weight(self.epoch, settings), device=self.device)
         totals = {"loss": 0.0, "accuracy": 0.0, "activity": 0.0}
         order = torch.randperm(len(self.images), generator=generator)
         for number, batch in enumerate(order.split(settings.batch_size)):
@@ -285,6 +291,7 @@ class Trainer:
                 labels,
                 self._taught(probability),
                 free,
+                hint,
             )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -316,11 +323,17 @@ class Trainer:
         )
 
     def learn_from(
-        self, spikes: Tensor, uniforms: Tensor, labels: Tensor, taught: Explanation | None, free: Tensor
+        self,
+        spikes: Tensor,
+        uniforms: Tensor,
+        labels: Tensor,
+        taught: Explanation | None,
+        free: Tensor,
+        hint: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, activity and share of right answers of a batch; everything that is compiled.
 
-        spikes [T, N, 1, 28, 28], uniforms [T, N, 10], labels [N], free: scalar.
+        spikes [T, N, 1, 28, 28], uniforms [T, N, 10], labels [N]; activity that is `free`, and weight of a `hint`: scalars.
         """
         precision: Precision = "float32" if self.network.integer else self.settings.precision
         with mixed(precision, self.device):
@@ -328,7 +341,7 @@ class Trainer:
         activity = self.activity(run.layers)
         loss = loss_function(run, labels, activity - free, self.settings, taught.logits if taught else None)
         if self.hints is not None and taught is not None and not self.network.integer:
-            loss = loss + self.settings.hint * self.hints(run, taught)
+            loss = loss + hint * self.hints(run, taught)
         right = (prefix_logits(run.potentials.detach())[-1].argmax(-1) == labels).float().mean()
         return loss, activity, right
 

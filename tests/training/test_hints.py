@@ -11,7 +11,7 @@ from tests.training.conftest import SMALL, Mnist
 from training.hints import Hints, standardised
 from training.network import NetworkConfig, Run, SpikingTransformer
 from training.teacher import Explanation, Teacher
-from training.train import Trainer, TrainingSettings
+from training.train import Trainer, TrainingSettings, hint_weight
 
 CPU = torch.device("cpu")
 IMAGES, STEPS = 5, 3
@@ -122,6 +122,12 @@ def same(one: Trainer, other: Trainer) -> bool:
     """Whether they came to the same weights."""
     ours, theirs = one.network.state_dict(), other.network.state_dict()
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_hints_count_less_in_each_float_epoch_and_nothing_after_them() -> None:
+    run = TrainingSettings(epochs=6, integer_epochs=2, hint=0.8)
+    weights = [hint_weight(epoch, run) for epoch in range(6)]
+    assert weights == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0, 0.0])
 
 
 def test_hints_change_what_is_learned_and_learn_themselves(
