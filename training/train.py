@@ -333,7 +333,7 @@ class Trainer:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, activity and share of right answers of a batch; everything that is compiled.
 
-        spikes [T, N, 1, 28, 28], uniforms [T, N, 10], labels [N]; activity that is `free`, and weight of a `hint`: scalars.
+        spikes [T, N, 1, 28, 28], uniforms [T, N, 10], labels [N], `free` activity and weight of a `hint`: scalars.
         """
         precision: Precision = "float32" if self.network.integer else self.settings.precision
         with mixed(precision, self.device):
