@@ -102,9 +102,10 @@ def test_loading_a_teacher_that_is_not_there(tmp_path: Path) -> None:
         load_teacher(tmp_path / "absent.pt", CPU)
 
 
-def test_the_kept_teacher_learned_from_the_images_that_the_shipped_network_did() -> None:
+@pytest.mark.parametrize("kept", ["teacher.pt", "teacher2.pt"])
+def test_kept_teachers_learned_from_the_images_that_the_shipped_network_did(kept: str) -> None:
     """None of them is held out, so what the network was told about validation and test images was not copied."""
-    teacher, contents = load_teacher(ROOT / "training" / "checkpoints" / "teacher.pt", CPU)
+    teacher, contents = load_teacher(ROOT / "training" / "checkpoints" / kept, CPU)
     assert not teacher.training
     assert contents["data_sha256"] == load_card(ROOT / "models" / "spiking-mha").training["data_sha256"]
     assert contents["validation_accuracy"] > 0.99
