@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from tests.training.conftest import GLM, SMALL, Mnist, make_network
 from training import data
 from training.compute import Precision
-from training.network import GLMNetwork, NetworkConfig, Run, fan_outs, layer_shapes
+from training.network import GLMNetwork, NetworkConfig, Run, SpikingTransformer, fan_outs, layer_shapes
 from training.teacher import Teacher
 from training.train import (
     SPIKE_COST,
+    VALIDATION_DRAWS,
     ActivityMeter,
     EpochReport,
     Trainer,
@@ -535,18 +537,20 @@ def test_an_average_over_one_batch_is_the_weights_themselves(tiny_mnist: Mnist, 
 def test_averages_are_what_is_validated_with_a_fifth_of_the_images_before_the_integers(
     tiny_mnist: Mnist, tmp_path: Path, few_held_out: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[object, int, int]] = []
+    asked: list[tuple[object, int, int, int]] = []
 
-    def accuracy(network: object, images: np.ndarray, labels: np.ndarray, steps: int) -> list[float]:
+    def accuracy(
+        network: object, images: np.ndarray, labels: np.ndarray, steps: int, draws: int
+    ) -> list[float]:
         assert len(labels) == len(images)
-        asked.append((network, len(images), steps))
+        asked.append((network, len(images), steps, draws))
         return [0.5] * steps
 
     monkeypatch.setattr("training.train.accuracy_by_step", accuracy)
     settings = dataclasses.replace(QUICK, limit=22, network=TINY)
     trainer = Trainer(settings, tmp_path, CPU, tiny_mnist.folder)
     train(trainer)
-    assert asked == [(trainer.exported, 5, 2), (trainer.exported, 22, 2)]
+    assert asked == [(trainer.exported, 5, 2, 1), (trainer.exported, 22, 2, VALIDATION_DRAWS)]
     assert trainer.exported is not trainer.network
 
 
@@ -590,6 +594,23 @@ def test_accuracy_by_step_by_hand(drawn: tuple[np.ndarray, np.ndarray]) -> None:
         network.gamma[7] = 10.0
     labels = np.array([7] * 10 + [1] * 30)
     assert accuracy_by_step(network, drawn[0], labels, 3) == [0.25, 0.25, 0.25]
+
+
+def test_accuracy_is_the_mean_over_draws_of_the_encoder(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    """A network that answers by whether an even number of pixels spike: a draw at a time, then three at once."""
+    sums: list[torch.Tensor] = []
+
+    class Parity(SpikingTransformer):
+        def forward(self, spikes: torch.Tensor, uniforms: torch.Tensor) -> Run:
+            sums.append(spikes.flatten(2).sum(-1))  # [T, N]
+            return run_of(F.one_hot(sums[-1].long() % 2, 10).float())
+
+    network, labels = Parity(TINY), np.zeros(len(drawn[0]), np.int64)
+    found = accuracy_by_step(network, drawn[0], labels, 1, draws=3)
+    assert len(sums) == 3 and not torch.equal(sums[0], sums[1]) and not torch.equal(sums[1], sums[2])
+    assert found == pytest.approx([float((torch.stack(sums) % 2 == 0).float().mean())], abs=1e-6)
+    accuracy_by_step(network, drawn[0], labels, 1)
+    assert torch.equal(sums[3], sums[0])
 
 
 def test_accuracy_leaves_the_network_in_the_mode_it_was_in(drawn: tuple[np.ndarray, np.ndarray]) -> None:
