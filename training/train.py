@@ -63,9 +63,7 @@ class TrainingSettings:
     teacher: str | None = None  # checkpoint of `training.teacher`; None learns from the labels alone
     distillation: float = 0.7  # weight of the teacher's answers; the labels have the rest
     temperature: float = 2.0  # by which teacher and student are softened when they are compared
-    hint: float = (
-        0.0  # weight of `training.hints` in the float epochs: what the teacher sees, not only answers
-    )
+    hint: float = 0.0  # weight of `training.hints` at first; falls to 0 over the float epochs
     averaging: float = 0.998  # weights are a moving average over about 1 / (1 - averaging) batches
     precision: Precision = "float32"  # of products of matrices in the float epochs; integers are exact
     seed: int = 1
@@ -433,10 +431,10 @@ def accuracy_by_step(
     network.eval()
     device = next(network.parameters()).device
     right = torch.zeros(steps)
-    for seed in range(draws):
-        generator = torch.Generator().manual_seed(seed)
-        for start in range(0, len(images), 500):
-            probability = data.firing_probabilities(images[start : start + 500])
+    generators = [torch.Generator().manual_seed(seed) for seed in range(draws)]
+    for start in range(0, len(images), 500):
+        probability = data.firing_probabilities(images[start : start + 500])
+        for generator in generators:
             spikes = (torch.rand(steps, *probability.shape, generator=generator) < probability).float()
             uniforms = torch.rand(steps, len(probability), 10, generator=generator)
             run = network(spikes.to(device), uniforms.to(device))
