@@ -29,15 +29,15 @@ _BLOCKS_PER_STEP = 26  # Philox makes 4 words of 64 bits a block: 26 * 4 = 104 w
 _PIXEL_WORDS = PIXELS // 8  # one random byte a pixel
 _UNIFORM_WORDS = CLASSES // 2  # one 32-bit half a class
 
-_SPECK = 64  # grey levels by which a pixel stands out of its neighbours to be a speck
-_SPECKS = 8  # a picture of fewer has corners and ends of strokes, not noise
-_MARGIN = 3  # MNIST's digits fill 20 x 20 pixels of 28 x 28: the frame around them is paper
-_MARGIN_WINDOW = 5  # along the frame, a median over so many pixels
-_EVEN = 24  # grey levels that an even margin may spread over
-_MEDIAN_RADIUS = 8  # 17 x 17 pixels: wider than any stroke, so that ink stays under half of a window
-_MEDIAN_STEP = 16  # the local median is known to 16 grey levels
-_MIN_PEAK = 32  # contrast below this is not amplified to full rate
-_FLOOR_DIVISOR = 8  # contrast below an eighth of the peak does not spike
+SPECK = 64  # grey levels by which a pixel stands out of its neighbours to be a speck
+SPECKS = 8  # a picture of fewer has corners and ends of strokes, not noise
+MARGIN = 3  # MNIST's digits fill 20 x 20 pixels of 28 x 28: the frame around them is paper
+MARGIN_WINDOW = 5  # along the frame, a median over so many pixels
+EVEN = 24  # grey levels that an even margin may spread over
+MEDIAN_RADIUS = 8  # 17 x 17 pixels: wider than any stroke, so that ink stays under half of a window
+MEDIAN_STEP = 16  # the local median is known to 16 grey levels
+MIN_PEAK = 32  # contrast below this is not amplified to full rate
+FLOOR_DIVISOR = 8  # contrast below an eighth of the peak does not spike
 
 
 class EncodingError(ValueError):
@@ -66,8 +66,8 @@ def contrast(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     clean = _despeckle(flat)
     distance = np.abs(clean.astype(np.int16) - _background(clean))  # [N, 28, 28]
     peak = distance.max(axis=(1, 2), keepdims=True).astype(np.int32)  # [N, 1, 1]
-    kept = np.where(distance * _FLOOR_DIVISOR >= peak, distance, 0).astype(np.int32)
-    gained = kept * 255 // np.maximum(peak, _MIN_PEAK)
+    kept = np.where(distance * FLOOR_DIVISOR >= peak, distance, 0).astype(np.int32)
+    gained = kept * 255 // np.maximum(peak, MIN_PEAK)
     return np.asarray(gained.reshape(images.shape), np.uint8)
 
 
@@ -87,7 +87,7 @@ def _despeckle(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
             low1 = np.minimum(low1, neighbour)
     strict = np.clip(images, low2, high2)
     change = np.maximum(strict, images) - np.minimum(strict, images)
-    noisy = (change >= _SPECK).sum(axis=(1, 2)) >= _SPECKS  # [N]
+    noisy = (change >= SPECK).sum(axis=(1, 2)) >= SPECKS  # [N]
     return np.where(noisy[:, None, None], strict, np.clip(images, low1, high1))
 
 
@@ -99,11 +99,11 @@ def _background(images: NDArray[np.uint8]) -> NDArray[np.int16]:
     leaves the least ink wins; the later ones must leave clearly less, since they can also swallow strokes.
     """
     frame = np.ones((SIDE, SIDE), bool)
-    frame[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = False
+    frame[MARGIN:-MARGIN, MARGIN:-MARGIN] = False
     margin = np.sort(images[:, frame], axis=1)  # [N, 300]
     even = margin[:, margin.shape[1] // 2].astype(np.int16)
     result = np.broadcast_to(even[:, None, None], images.shape).copy()
-    uneven = np.flatnonzero(margin[:, -1].astype(np.int16) - margin[:, 0] > _EVEN)
+    uneven = np.flatnonzero(margin[:, -1].astype(np.int16) - margin[:, 0] > EVEN)
     if not len(uneven):
         return result
     some = images[uneven]
@@ -121,8 +121,8 @@ def _continued_margin(images: NDArray[np.uint8]) -> NDArray[np.int16]:
     Source: Coons, "Surfaces for Computer-Aided Design of Space Forms", 1967.
     """
     last = SIDE - 1
-    top, bottom = _edge(images[:, :_MARGIN]), _edge(images[:, -_MARGIN:])  # [N, 28]
-    left, right = _edge(images[:, :, :_MARGIN].swapaxes(1, 2)), _edge(images[:, :, -_MARGIN:].swapaxes(1, 2))
+    top, bottom = _edge(images[:, :MARGIN]), _edge(images[:, -MARGIN:])  # [N, 28]
+    left, right = _edge(images[:, :, :MARGIN].swapaxes(1, 2)), _edge(images[:, :, -MARGIN:].swapaxes(1, 2))
     far = np.arange(SIDE, dtype=np.int32)
     near = last - far
     rows = near[:, None] * top[:, None, :] + far[:, None] * bottom[:, None, :]
@@ -137,10 +137,10 @@ def _continued_margin(images: NDArray[np.uint8]) -> NDArray[np.int16]:
 
 def _edge(strip: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Median over the strip's depth and 5 pixels along it. [N, 3, 28] -> int32 [N, 28]."""
-    half = _MARGIN_WINDOW // 2
+    half = MARGIN_WINDOW // 2
     padded = np.pad(strip, ((0, 0), (0, 0), (half, half)), mode="edge")
     windows = np.concatenate(
-        [padded[:, :, i : i + SIDE] for i in range(_MARGIN_WINDOW)], axis=1
+        [padded[:, :, i : i + SIDE] for i in range(MARGIN_WINDOW)], axis=1
     )  # [N, 15, 28]
     return np.partition(windows, windows.shape[1] // 2, axis=1)[:, windows.shape[1] // 2].astype(np.int32)
 
@@ -151,14 +151,14 @@ def _local_median(images: NDArray[np.uint8]) -> NDArray[np.int16]:
     Threshold decomposition: at each grey level, does the majority of the window reach it? The answer is
     monotonous in the level, so an image is done at the first level that no window reaches.
     """
-    radius, width = _MEDIAN_RADIUS, 2 * _MEDIAN_RADIUS + 1
+    radius, width = MEDIAN_RADIUS, 2 * MEDIAN_RADIUS + 1
     result = np.zeros(images.shape, np.int16)
     alive = np.arange(len(images))
-    for level in range(_MEDIAN_STEP // 2, 256, _MEDIAN_STEP):
+    for level in range(MEDIAN_STEP // 2, 256, MEDIAN_STEP):
         lit = np.pad(images[alive] >= level, ((0, 0), (radius, radius), (radius, radius)), mode="edge")
         count = _sliding_sum(_sliding_sum(lit.astype(np.uint16), width, 1), width, 2)
         majority = count * 2 > width * width
-        result[alive] += _MEDIAN_STEP * majority
+        result[alive] += MEDIAN_STEP * majority
         alive = alive[majority.any(axis=(1, 2))]
         if not len(alive):
             break

@@ -81,12 +81,13 @@ class PrecisionName(StrEnum):
 
     auto = "auto"
     float32 = "float32"
+    tf32 = "tf32"
     bfloat16 = "bfloat16"
 
 
 PrecisionOption = Annotated[
     PrecisionName,
-    typer.Option(help="float32, bfloat16, or auto: bfloat16 where the machine multiplies in it"),
+    typer.Option(help="float32, tf32 (on a GPU), bfloat16, or auto: what the machine is fast in"),
 ]
 ModelArgument = Annotated[Path, typer.Argument(help="model folder, such as models/spiking-mha")]
 VariationOption = Annotated[
@@ -214,6 +215,8 @@ def train(
         raise typer.BadParameter(
             f"expected at most {settings.epochs} integer epochs, got {settings.integer_epochs}"
         )
+    if settings.hint and not settings.teacher:
+        raise typer.BadParameter("expected a teacher to take hints from, got --hint without --teacher")
     if settings.teacher and not Path(settings.teacher).is_file():
         raise typer.BadParameter(
             f"expected a teacher's checkpoint (see `teacher`), found no file {settings.teacher}"
@@ -267,14 +270,24 @@ def teacher(
     start: Annotated[
         Path | None, typer.Option(help="begin with the weights of this teacher, not with random ones")
     ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="so many times as many channels  [default: 1]")
+    ] = None,
+    members: Annotated[
+        int | None, typer.Option(min=1, help="networks that answer together  [default: 1]")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 128,
     variation: VariationOption = 1.0,
+    final_epochs: Annotated[
+        int, typer.Option(min=0, help="so many, at the end, in which handwriting varies half as far")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = PrecisionName.auto,
     data: DataOption = None,
 ) -> None:
-    """Train the convolutional network whose answers `train --teacher` learns from."""
+    """Train the convolutional networks whose answers `train --teacher` learns from."""
     from training.compute import choose_device, choose_precision
     from training.data import Variation
     from training.fit import FitSettings
@@ -283,8 +296,12 @@ def teacher(
     where = choose_device(device)
     if start and not start.is_file():
         raise typer.BadParameter(f"expected a teacher's checkpoint to begin with, found no file {start}")
+    if start and (width or members):
+        raise typer.BadParameter("expected --start alone: that teacher has its width and members already")
     settings = FitSettings(
         epochs=epochs,
+        final_epochs=final_epochs,
+        batch_size=batch_size,
         learning_rate=learning_rate,
         start=str(start) if start else None,
         variation=Variation().times(variation),
@@ -303,7 +320,7 @@ def teacher(
                 f"epoch {epoch}/{epochs} loss {loss:.4f} validation accuracy {100 * accuracy:.2f} %"
             )
 
-        train_teacher(settings, run, where, data, progress, report)
+        train_teacher(settings, run, where, data, progress, report, width or 1, members or 1)
     console.print(f"wrote {run / CHECKPOINT}")
 
 
@@ -474,7 +491,11 @@ def compare(
         bool, typer.Option("--measure", help="measure what --runs has, train nothing")
     ] = False,
     runs: Annotated[Path, typer.Option(help="folder of the contenders' runs")] = Path("runs/compare"),
+    contender: Annotated[
+        str | None, typer.Option(help="train this one alone, in its folder of --runs, and measure nothing")
+    ] = None,
     epochs: Annotated[int, typer.Option(min=2, help="epochs for each contender")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1)] = 128,
     teacher: Annotated[Path | None, typer.Option(help="teacher of all contenders")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only so many images (for trials)")] = None,
     figure: Annotated[Path | None, typer.Option(help="file of the plot, .png or .svg")] = None,
@@ -489,7 +510,14 @@ def compare(
     stored = models / comparison.STORED
     if teacher and not teacher.is_file():
         raise typer.BadParameter(f"expected a teacher's checkpoint (see `teacher`), found no file {teacher}")
-    budget = comparison.Budget(epochs=epochs, teacher=teacher, limit=limit)
+    budget = comparison.Budget(epochs=epochs, teacher=teacher, limit=limit, batch_size=batch_size)
+    if contender:
+        try:
+            one = comparison.contender_of(contender)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        comparison.train(one, runs / one.name, budget, choose_device(device), data, console.print)
+        return
     if again:
         contents = comparison.retrain(models, runs, budget, choose_device(device), data, console.print)
     elif remeasure:

@@ -29,7 +29,7 @@ from service.settings import Settings
 from training import ann_graph, data
 from training.ann import AnnTwin, LeNet5, MnistCnn
 from training.ann_graph import AnyAnn
-from training.compute import choose_precision
+from training.compute import Precision, choose_precision
 from training.distortions import DISTORTIONS, distorted
 from training.evaluate import evaluate, robustness
 from training.export import export, export_ann
@@ -37,7 +37,7 @@ from training.fit import FitSettings, fit, load_fitted
 from training.network import NetworkConfig
 from training.quantised import QuantisedAnn
 from training.teacher import load_teacher
-from training.train import BEST, Trainer, TrainingSettings
+from training.train import BEST, CHECKPOINT, Trainer, TrainingSettings
 
 STORED = "comparison.json"
 SHIPPED = "spiking-mha"
@@ -95,7 +95,46 @@ class Budget:
     epochs: int = 8
     teacher: Path | None = None
     limit: int | None = None
+    batch_size: int = 128
     seed: int = 1
+
+    @property
+    def final_epochs(self) -> int:
+        """At the end: in integers for spiking networks, and with less variation for all."""
+        return max(1, min(self.epochs // 4, 20))
+
+    @property
+    def command(self) -> str:
+        """What trains every contender within this budget."""
+        command = f"python -m training compare --retrain --epochs {self.epochs}"
+        if self.batch_size != Budget.batch_size:
+            command += f" --batch-size {self.batch_size}"
+        return command + (f" --teacher {self.teacher}" if self.teacher else "")
+
+    def spiking(self, network: NetworkConfig, precision: Precision) -> TrainingSettings:
+        """The budget as settings of a spiking network's training."""
+        return TrainingSettings(
+            epochs=self.epochs,
+            integer_epochs=self.final_epochs,
+            batch_size=self.batch_size,
+            teacher=str(self.teacher) if self.teacher else None,
+            precision=precision,
+            limit=self.limit,
+            seed=self.seed,
+            network=network,
+        )
+
+    def conventional(self, precision: Precision) -> FitSettings:
+        """The budget as settings of a conventional network's training."""
+        return FitSettings(
+            epochs=self.epochs,
+            final_epochs=self.final_epochs,
+            batch_size=self.batch_size,
+            teacher=str(self.teacher) if self.teacher else None,
+            precision=precision,
+            limit=self.limit,
+            seed=self.seed,
+        )
 
 
 Report = Callable[[str], None]
@@ -116,68 +155,83 @@ def retrain(
     A contender whose model stands in `runs` already is not trained again.
     """
     for contender in CONTENDERS:
-        folder = runs / contender.name / contender.name
+        run = runs / contender.name
+        folder = run / contender.name
         if not (folder / "card.json").exists():
-            report(f"{contender.name}: training for {budget.epochs} epochs")
-            train(contender, folder, budget, device, data_root, report)
+            if not finished(contender, run, budget):
+                report(f"{contender.name}: training for {budget.epochs} epochs")
+                train(contender, run, budget, device, data_root, report)
+            write_model(contender, run, budget, data_root)
         if contender.name in SHIP_TOO:
             _copy(folder, models / contender.name)
     return measure(models, runs, budget, data_root, report)
 
 
+def contender_of(name: str) -> Contender:
+    """The contender of that name. Raises ValueError for any other."""
+    for contender in CONTENDERS:
+        if contender.name == name:
+            return contender
+    names = ", ".join(contender.name for contender in CONTENDERS)
+    raise ValueError(f"expected a contender among {names}, got {name!r}")
+
+
+def finished(contender: Contender, run: Path, budget: Budget) -> bool:
+    """Whether a contender's run has all of its epochs."""
+    last = run / (CHECKPOINT if contender.network else BEST)
+    return last.is_file() and torch.load(last, weights_only=True)["epoch"] >= budget.epochs
+
+
 def train(
     contender: Contender,
-    folder: Path,
+    run: Path,
     budget: Budget,
     device: torch.device,
     data_root: Path | None,
     report: Report,
 ) -> None:
-    """Train one contender and export it to `folder`."""
+    """Train one contender in `run`; a spiking one goes on with what is there."""
     precision = choose_precision("auto", device)
-    run, held_out = folder.parent, data.load("validation", data_root)
-    if budget.limit:
-        held_out = held_out[0][: budget.limit], held_out[1][: budget.limit]
-    teacher = str(budget.teacher) if budget.teacher else None
-    command = f"python -m training compare --retrain --epochs {budget.epochs}"
-    command += f" --teacher {teacher}" if teacher else ""
     if contender.network is not None:
-        settings = TrainingSettings(
-            epochs=budget.epochs,
-            integer_epochs=max(1, budget.epochs // 4),
-            teacher=teacher,
-            precision=precision,
-            limit=budget.limit,
-            seed=budget.seed,
-            network=contender.network,
-        )
         compiled = contender.network.kind != "glm" and budget.limit is None
-        Trainer(settings, run, device, data_root, compiled).run(
+        trainer = Trainer(budget.spiking(contender.network, precision), run, device, data_root, compiled)
+        if (run / CHECKPOINT).is_file():
+            trainer.resume()
+        trainer.run(
             lambda done, total, figures: None,
-            lambda epoch: report(f"{contender.name}: epoch {epoch.epoch}, {epoch.validation_accuracy}"),
+            lambda epoch: report(
+                f"{contender.name}: epoch {epoch.epoch}, {epoch.validation_accuracy}, {epoch.seconds:.1f} s"
+            ),
         )
-        export(run / BEST, folder, held_out, held_out[0][:100], command=command)
         return
     assert contender.ann is not None
     torch.manual_seed(budget.seed)
-    network = contender.ann()
-    chosen = FitSettings(
-        epochs=budget.epochs, teacher=teacher, precision=precision, limit=budget.limit, seed=budget.seed
-    )
     fit(
-        network,
-        chosen,
+        contender.ann(),
+        budget.conventional(precision),
         run / BEST,
         device,
         data_root,
         lambda done, total, figures: None,
         lambda epoch, loss, accuracy: report(f"{contender.name}: epoch {epoch}, {accuracy}"),
-        load_teacher(Path(teacher), device)[0] if teacher else None,
+        load_teacher(budget.teacher, device)[0] if budget.teacher else None,
     )
+
+
+def write_model(contender: Contender, run: Path, budget: Budget, data_root: Path | None) -> None:
+    """The model folder of a trained contender, in its run's folder."""
+    folder, held_out = run / contender.name, data.load("validation", data_root)
+    if budget.limit:
+        held_out = held_out[0][: budget.limit], held_out[1][: budget.limit]
+    if contender.network is not None:
+        export(run / BEST, folder, held_out, held_out[0][:100], command=budget.command)
+        return
+    assert contender.ann is not None
+    network = contender.ann()
     contents = load_fitted(network, run / BEST)
     trained = {
-        "command": command,
-        "settings": asdict(chosen),
+        "command": budget.command,
+        "settings": contents["settings"],
         "epochs_done": contents["epoch"],
         "data_sha256": contents["data_sha256"],
     }
@@ -216,7 +270,7 @@ def measure(
         report(f"{name}: measuring")
         rows.append(_row(name, titles[name], folder, images, labels, drawn))
         if name == "ann-twin":
-            twin = load_ann(next(c for c in CONTENDERS if c.name == name), runs / name / BEST)
+            twin = load_ann(contender_of(name), runs / name / BEST)
             report(f"{name}: quantising")
             rows.append(_quantised_row(twin, rows[-1], runs / name, images, labels, drawn, data_root))
     rows = _with_latencies(rows, folders, runs, images)
@@ -313,7 +367,7 @@ def _with_latencies(
             continue
         card = load_card(folders[row.name])
         if card.kind == "ann":
-            contender = next(c for c in CONTENDERS if c.name == row.name)
+            contender = contender_of(row.name)
             graph = ann_graph.build(load_ann(contender, runs / row.name / BEST), row.name, counting=False)[0]
             runners[row.name, "onnxruntime"] = QuantisedAnn.plain(graph).run
             continue

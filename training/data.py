@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.encoding import contrast, rates
+from service.encoding import RATE_LEVELS, contrast, rates
 from service.engine import native
+from training import retina
 
 Split = Literal["train", "validation", "test"]
 VALIDATION_IMAGES = 10_000
@@ -114,24 +115,27 @@ class Variation:
 
 
 def vary(images: Tensor, variation: Variation, generator: torch.Generator) -> Tensor:
-    """Shift, rotate, scale, shear and bend digits. uint8 [N, 28, 28] -> uint8 [N, 28, 28]. Geometry only."""
+    """Shift, rotate, scale, shear and bend digits. uint8 [N, 28, 28] -> uint8 [N, 28, 28]. Geometry only.
+
+    Images and generator are on the same device.
+    """
     count, side = images.shape[0], images.shape[-1]
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator)
+        return torch.randn(shape, generator=generator, device=generator.device)
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator) * 2 - 1
+        return torch.rand(shape, generator=generator, device=generator.device)
 
-    reach = torch.where(torch.rand(count, generator=generator) < variation.wide_share, variation.wide, 1.0)
+    reach = torch.where(uniform(count) < variation.wide_share, variation.wide, 1.0)
     angle = normal(count) * reach * math.radians(variation.rotation_degrees)
     shear = normal(count) * reach * variation.shear
     scale_x = torch.exp(normal(count) * reach * variation.scale)
     scale_y = torch.exp(normal(count) * reach * variation.scale)
-    shift = uniform(count, 2) * reach[:, None] * variation.max_shift * 2 / side
+    shift = (uniform(count, 2) * 2 - 1) * reach[:, None] * variation.max_shift * 2 / side
     cos, sin = torch.cos(angle), torch.sin(angle)
     rotate = torch.stack([cos, -sin, sin, cos], -1).view(-1, 2, 2)
-    zero = torch.zeros(count)
+    zero = torch.zeros_like(shear)
     stretch = torch.stack([scale_x, shear, zero, scale_y], -1).view(-1, 2, 2)
     # [N, 2, 3]: from a position in the output to one in the input
     affine = torch.cat([rotate @ stretch, shift[:, :, None]], -1)
@@ -144,7 +148,14 @@ def vary(images: Tensor, variation: Variation, generator: torch.Generator) -> Te
     return warped.round().clamp(0, 255).to(torch.uint8)
 
 
-def firing_probabilities(images: NDArray[np.uint8]) -> Tensor:
-    """What the service's encoder makes of images: probability of a spike a pixel and step. [N, 1, 28, 28]."""
-    seen = native.contrast(images).reshape(images.shape) if native.available() else contrast(images)
-    return torch.from_numpy(rates(seen).astype(np.float32))[:, None] / 256.0
+def firing_probabilities(images: NDArray[np.uint8] | Tensor) -> Tensor:
+    """What the service's encoder makes of images: probability of a spike a pixel and step. [N, 1, 28, 28].
+
+    On the device of the images, uint8 [N, 28, 28]; numpy's are on the CPU.
+    """
+    if isinstance(images, Tensor) and images.device.type != "cpu":
+        seen = retina.contrast(images)
+        return (seen.float() + (seen >> 7))[:, None] / RATE_LEVELS
+    pixels = np.asarray(images)
+    contrasts = native.contrast(pixels).reshape(pixels.shape) if native.available() else contrast(pixels)
+    return torch.from_numpy(rates(contrasts).astype(np.float32))[:, None] / RATE_LEVELS

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training import data
-from training.compute import Precision, averaged_copy, mixed
+from training.batches import generator_of, shown
+from training.compute import Precision, Refresh, allow, averaged_copy, mixed
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class FitSettings:
     seed: int = 1
     limit: int | None = None
     variation: data.Variation = field(default_factory=data.Variation)
+    final_epochs: int = 0  # so many, at the end, in which handwriting varies less
+    final_variation: float = 0.5  # so many times as far as before
 
 
 def distance(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
@@ -66,19 +69,23 @@ def fit(
 
     `report` gets epoch, loss, validation accuracy. The network maps intensities [N, 1, 28, 28] to logits [N, 10].
     """
-    pixels, answers = data.load("train", data_root)
+    pixels, truth = data.load("train", data_root)
     held_out = data.load("validation", data_root)
     if settings.limit:
         held_out = held_out[0][: settings.limit], held_out[1][: settings.limit]
     images, labels = (
-        torch.from_numpy(pixels[: settings.limit].copy()),
-        torch.from_numpy(answers[: settings.limit].copy()),
+        torch.from_numpy(pixels[: settings.limit].copy()).to(device),
+        torch.from_numpy(truth[: settings.limit].copy()).to(device),
     )
     network = network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    allow(settings.precision)
     averaged = averaged_copy(network, settings.averaging)
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        network.parameters(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=device.type == "cuda",
     )
     batches = math.ceil(len(images) / settings.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -87,21 +94,21 @@ def fit(
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     score = 0.0
     for epoch in range(settings.epochs):
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
+        generator = generator_of(device, settings.seed, epoch)
+        final = epoch >= settings.epochs - settings.final_epochs
+        variation = settings.variation.times(settings.final_variation if final else 1.0)
         network.train()
-        total = 0.0
-        for number, chosen in enumerate(
-            torch.randperm(len(images), generator=generator).split(settings.batch_size)
+        total, refresh = torch.zeros((), device=device), Refresh()
+        for number, (probability, answers) in enumerate(
+            shown(images, labels, settings.batch_size, variation, generator)
         ):
-            varied = data.vary(images[chosen], settings.variation, generator)
-            intensities = data.firing_probabilities(varied.numpy()).to(
-                device, memory_format=torch.channels_last
-            )
+            intensities = probability.contiguous(memory_format=torch.channels_last)
             with mixed(settings.precision, device):
                 logits = network(intensities)
                 with torch.no_grad():
                     taught = teacher(intensities).float() if teacher else None
-            loss = F.cross_entropy(logits.float(), labels[chosen].to(device))
+            # An ensemble answers as often as it has members.
+            loss = F.cross_entropy(logits.float(), answers.repeat(len(logits) // len(answers)))
             if taught is not None:
                 loss = torch.lerp(
                     loss, distance(logits.float(), taught, settings.temperature), settings.distillation
@@ -111,20 +118,21 @@ def fit(
             optimizer.step()
             schedule.step()
             averaged.update_parameters(network)
-            total += float(loss.detach()) * len(chosen) / len(images)
-            progress(number + 1, batches, {"loss": float(loss.detach())})
+            total += loss.detach() * (len(answers) / len(images))
+            if refresh.due(device):
+                progress(number + 1, batches, {"loss": float(loss.detach())})
         score = accuracy(averaged, *held_out)
         contents = {
             "settings": asdict(settings),
             "network": averaged.module.state_dict(),
             "epoch": epoch + 1,
             "validation_accuracy": score,
-            "data_sha256": data.sha256(images.numpy(), labels.numpy()),
+            "data_sha256": data.sha256(images.cpu().numpy(), labels.cpu().numpy()),
         }
         partial = checkpoint.with_name(checkpoint.name + ".partial")
         torch.save(contents, partial)
         partial.replace(checkpoint)
-        report(epoch + 1, total, score)
+        report(epoch + 1, float(total), score)
     return score
 
 
@@ -135,7 +143,8 @@ def accuracy(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.i
     device = next(network.parameters()).device
     right = 0
     for start in range(0, len(images), 500):
-        logits = network(data.firing_probabilities(images[start : start + 500]).to(device))
+        pixels = torch.from_numpy(images[start : start + 500].copy()).to(device)
+        logits = network(data.firing_probabilities(pixels))
         right += int((logits.argmax(-1).cpu() == torch.from_numpy(labels[start : start + 500])).sum())
     return right / len(images)
 

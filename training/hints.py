@@ -21,10 +21,11 @@ NOISE = 1e-3
 class Hints(nn.Module):
     """Projections of the network's currents to the teacher's features, and how far they are from them."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, width: int = 1) -> None:
+        """`width` is the teacher's."""
         super().__init__()
-        self.stem2 = nn.Linear(config.stem[1], MIDDLE_CHANNELS)
-        self.tokens = nn.Linear(config.channels, LAST_CHANNELS)
+        self.stem2 = nn.Linear(config.stem[1], MIDDLE_CHANNELS * width)
+        self.tokens = nn.Linear(config.channels, LAST_CHANNELS * width)
 
     def forward(self, run: Run, explanation: Explanation) -> Tensor:
         """Share of the features' variance that is not foretold, stem and tokens together: 2 where nothing is.

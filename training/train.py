@@ -24,10 +24,11 @@ from torch.nn import functional as F
 
 from service.card import FanOut, Layer, fan_out_map
 from training import data
-from training.compute import Precision, Processes, averaged_copy, mixed
+from training.batches import generator_of, shown
+from training.compute import Precision, Processes, Refresh, allow, averaged_copy, mixed
 from training.fit import distance
 from training.hints import Hints
-from training.network import NetworkConfig, Run, SpikingNetwork, fan_outs, layer_shapes, make_network
+from training.network import CLASSES, NetworkConfig, Run, SpikingNetwork, fan_outs, layer_shapes, make_network
 from training.teacher import Explanation, load_teacher
 
 CHECKPOINT = "last.pt"
@@ -192,6 +193,7 @@ class Trainer:
             True
         )  # gradients of silent layers are tiny, and slow where they are denormal
         torch.manual_seed(settings.seed)
+        allow(settings.precision)
         images, labels = data.load("train", data_root)
         if settings.all_data:
             more = data.load("validation", data_root)
@@ -199,7 +201,8 @@ class Trainer:
         if settings.limit:
             images, labels = images[: settings.limit], labels[: settings.limit]
         self.data_sha256 = data.sha256(images, labels)
-        self.images, self.labels = torch.from_numpy(images.copy()), torch.from_numpy(labels.copy())
+        self.images = torch.from_numpy(images.copy()).to(device)
+        self.labels = torch.from_numpy(labels.copy()).to(device)
         held_out = data.load("validation", data_root)
         size = min(len(held_out[0]), settings.limit or len(held_out[0]))
         self.validation = held_out[0][:size], held_out[1][:size]
@@ -218,6 +221,7 @@ class Trainer:
                 *([{"params": list(self.hints.parameters()), "weight_decay": 0.0}] if self.hints else []),
             ],
             lr=settings.learning_rate,
+            fused=device.type == "cuda",
         )
         self.activity = ActivityMeter(settings.network, device)
         self.epoch = 0
@@ -227,7 +231,7 @@ class Trainer:
         """What compares the network with its teacher, where that is asked for and there is a teacher."""
         if self.teacher is None or self.settings.hint == 0.0 or self.settings.network.kind == "glm":
             return None
-        return Hints(self.settings.network).to(self.device)
+        return Hints(self.settings.network, self.teacher.width).to(self.device)
 
     @property
     def exported(self) -> SpikingNetwork:
@@ -261,7 +265,7 @@ class Trainer:
     def train_epoch(self, progress: Progress) -> EpochReport:
         """One pass over the training images, then accuracy on the validation images."""
         settings, started = self.settings, time.monotonic()
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.epoch)
+        generator = generator_of(self.device, settings.seed, self.epoch)
         integer = self.epoch >= settings.epochs - settings.integer_epochs
         steps = settings.final_time_steps if integer else settings.time_steps
         variation = settings.variation.times(settings.final_variation) if integer else settings.variation
@@ -271,24 +275,24 @@ class Trainer:
             freeze_normalisation(self.network)
         free = torch.tensor(activity_target(self.epoch, settings), device=self.device)
         hint = torch.tensor(hint_weight(self.epoch, settings), device=self.device)
-        totals = {"loss": 0.0, "accuracy": 0.0, "activity": 0.0}
-        order = torch.randperm(len(self.images), generator=generator)
-        for number, batch in enumerate(order.split(settings.batch_size)):
-            if len(batch) < self.processes.count:
+        totals = {name: torch.zeros((), device=self.device) for name in ("loss", "accuracy", "activity")}
+        refresh = Refresh()
+        for number, (probability, labels) in enumerate(
+            shown(self.images, self.labels, settings.batch_size, variation, generator)
+        ):
+            count = len(labels)
+            if count < self.processes.count:
                 continue  # somebody's share would be empty
             self._set_learning_rate(self.epoch + number / self.batches)
-            images = data.vary(self.images[batch], variation, generator)
-            labels = self.labels[batch]
-            probability = data.firing_probabilities(images.numpy())
-            spikes = (torch.rand(steps, *probability.shape, generator=generator) < probability).float()
-            uniforms = torch.rand(steps, len(batch), 10, generator=generator)
+            spikes = (self._uniform(generator, steps, *probability.shape) < probability).float()
+            uniforms = self._uniform(generator, steps, count, CLASSES)
             # Every process draws the whole batch, so that what is learned does not depend on their number.
-            mine = self.processes.share(torch.arange(len(batch)))
-            probability, labels = probability[mine].to(self.device), labels[mine].to(self.device)
-            learn_from = self.compiled if len(batch) == settings.batch_size else self.learn_from
+            mine = self.processes.share(torch.arange(count, device=self.device))
+            probability, labels = probability[mine], labels[mine]
+            learn_from = self.compiled if count == settings.batch_size else self.learn_from
             loss, activity, right = learn_from(
-                spikes[:, mine].to(self.device),
-                uniforms[:, mine].to(self.device),
+                spikes[:, mine],
+                uniforms[:, mine],
                 labels,
                 self._taught(probability),
                 free,
@@ -303,10 +307,10 @@ class Trainer:
             self.optimizer.step()
             self.averaged.update_parameters(self.network)
             for name, value in (("loss", loss), ("accuracy", right), ("activity", activity)):
-                totals[name] += float(value.detach()) * len(batch) / len(self.images)
-            progress(
-                number + 1, self.batches, {"loss": float(loss.detach()), "activity": float(activity.detach())}
-            )
+                totals[name] += value.detach() * (count / len(self.images))
+            if refresh.due(self.device):
+                figures = {"loss": float(loss.detach()), "activity": float(activity.detach())}
+                progress(number + 1, self.batches, figures)
         self.processes.average_statistics(self.network)
         self.processes.average_statistics(self.averaged)
         self.epoch += 1
@@ -314,15 +318,15 @@ class Trainer:
             epoch=self.epoch,
             arithmetic="integer" if integer else "float",
             time_steps=steps,
-            loss=self.processes.mean(totals["loss"]),
-            train_accuracy=self.processes.mean(totals["accuracy"]),
+            loss=self.processes.mean(float(totals["loss"])),
+            train_accuracy=self.processes.mean(float(totals["accuracy"])),
             validation_accuracy=accuracy_by_step(
                 self.exported,
                 *self._validation(integer),
                 settings.final_time_steps,
                 VALIDATION_DRAWS if integer else 1,
             ),
-            activity=self.processes.mean(totals["activity"]),
+            activity=self.processes.mean(float(totals["activity"])),
             seconds=time.monotonic() - started,
         )
 
@@ -349,11 +353,16 @@ class Trainer:
         right = (prefix_logits(run.potentials.detach())[-1].argmax(-1) == labels).float().mean()
         return loss, activity, right
 
+    def _uniform(self, generator: torch.Generator, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=self.device)
+
     def _taught(self, probability: Tensor) -> Explanation | None:
         """What the teacher answers to firing probabilities [N, 1, 28, 28], and what it sees."""
         if self.teacher is None:
             return None
-        with torch.no_grad(), mixed(self.settings.precision, self.device):
+        # On a GPU this would be half of the work, and what a teacher says need not be exact.
+        precision: Precision = "bfloat16" if self.device.type == "cuda" else self.settings.precision
+        with torch.no_grad(), mixed(precision, self.device):
             found = self.teacher.explain(probability)
         return Explanation(*(part.float() for part in found))
 
@@ -430,16 +439,20 @@ def accuracy_by_step(
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
-    right = torch.zeros(steps)
+    right = torch.zeros(steps, device=device)
     generators = [torch.Generator().manual_seed(seed) for seed in range(draws)]
-    for start in range(0, len(images), 500):
-        probability = data.firing_probabilities(images[start : start + 500])
+    at_once = 500 if device.type == "cpu" else 2500
+    for start in range(0, len(images), at_once):
+        pixels = torch.from_numpy(images[start : start + at_once].copy()).to(device)
+        truth = torch.from_numpy(labels[start : start + at_once].copy()).to(device)
+        probability = data.firing_probabilities(pixels)
         for generator in generators:
-            spikes = (torch.rand(steps, *probability.shape, generator=generator) < probability).float()
-            uniforms = torch.rand(steps, len(probability), 10, generator=generator)
-            run = network(spikes.to(device), uniforms.to(device))
-            answers = prefix_logits(run.potentials).argmax(-1).cpu()  # [T, N]
-            right += (answers == torch.from_numpy(labels[start : start + 500])).float().sum(1)
+            # Drawn on the CPU, so that a network is judged by the same spikes wherever it is.
+            trains = torch.rand(steps, *probability.shape, generator=generator).to(device) < probability
+            uniforms = torch.rand(steps, len(probability), CLASSES, generator=generator).to(device)
+            run = network(trains.float(), uniforms)
+            answers = prefix_logits(run.potentials).argmax(-1)  # [T, N]
+            right += (answers == truth).float().sum(1)
     network.train(was_training)
     return [round(float(x), 6) for x in right / (draws * len(images))]
 

@@ -11,7 +11,7 @@ from service.card import load_card
 from tests.training.conftest import Mnist
 from training import data
 from training.fit import FitSettings, accuracy
-from training.teacher import Teacher, load_teacher, train_teacher
+from training.teacher import Member, Teacher, load_teacher, train_teacher
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -25,23 +25,43 @@ def run(settings: FitSettings, folder: Path, mnist: Mnist) -> list[tuple[int, fl
     return reports
 
 
-def test_ten_logits_an_image_from_feature_maps_that_halve_twice() -> None:
-    teacher = Teacher().eval()
-    images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    assert teacher.features(images).shape == (3, 128, 7, 7)
-    assert teacher(images).shape == (3, 10)
-    assert torch.allclose(teacher(images)[1:2], teacher(images[1:2]), atol=1e-5)  # images do not meet
+def pictures() -> Tensor:
+    return torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_teacher_explains_its_answers() -> None:
+@pytest.mark.parametrize("width", [1, 2])
+def test_ten_logits_an_image_from_feature_maps_that_halve_twice(width: int) -> None:
+    member = Member(width).eval()
+    assert member.features(pictures()).shape == (3, 128 * width, 7, 7)
+    assert member(pictures()).shape == (3, 10)
+    assert torch.allclose(member(pictures())[1:2], member(pictures()[1:2]), atol=1e-5)  # images do not meet
+
+
+def test_a_member_explains_its_answers() -> None:
     """The middle of its maps is as fine as the spiking network's stem, the last as its tokens."""
-    teacher = Teacher().eval()
-    images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    found = teacher.explain(images)
-    assert torch.equal(found.logits, teacher(images))
+    member = Member().eval()
+    found = member.explain(pictures())
+    assert torch.equal(found.logits, member(pictures()))
     assert found.middle.shape == (3, 64, 14, 14)
-    assert torch.equal(found.last, teacher.features(images))
+    assert torch.equal(found.last, member.features(pictures()))
     assert min(found.middle.min(), found.last.min()) == 0.0  # both after a ReLU
+
+
+def test_members_answer_together_and_learn_each_for_itself() -> None:
+    teacher = Teacher(members=3).eval()
+    each = [member(pictures()) for member in teacher.members]
+    assert not torch.allclose(each[0], each[1])
+    assert torch.allclose(teacher(pictures()), (each[0] + each[1] + each[2]) / 3, atol=1e-5)
+    found, first = teacher.explain(pictures()), teacher.members[0]
+    assert isinstance(first, Member)
+    assert torch.equal(found.logits, teacher(pictures()))
+    assert torch.equal(found.middle, first.explain(pictures()).middle)  # what the first of them sees
+    assert torch.equal(found.last, first.explain(pictures()).last)
+    for one in teacher.modules():
+        if isinstance(one, torch.nn.Dropout):
+            one.p = 0.0
+    taught = teacher.train()(pictures())
+    assert torch.allclose(taught, torch.cat([member(pictures()) for member in teacher.members]))
 
 
 def test_a_run_leaves_a_teacher_that_can_be_loaded(
@@ -66,7 +86,9 @@ def test_a_teacher_follows_from_its_seed(tiny_mnist: Mnist, tmp_path: Path, few_
     def trained(seed: int, folder: str) -> Tensor:
         settings = dataclasses.replace(QUICK, epochs=1, limit=16, seed=seed)
         run(settings, tmp_path / folder, tiny_mnist)
-        return load_teacher(tmp_path / folder / "teacher.pt", CPU)[0].classes.weight
+        member = load_teacher(tmp_path / folder / "teacher.pt", CPU)[0].members[0]
+        assert isinstance(member, Member)
+        return member.classes.weight
 
     once = trained(1, "once")
     assert torch.equal(once, trained(1, "again"))
@@ -82,6 +104,28 @@ def test_a_teacher_begins_with_an_older_one(tiny_mnist: Mnist, tmp_path: Path, f
     before, after = (load_teacher(path, CPU)[0] for path in (old, tmp_path / "new" / "teacher.pt"))
     for (name, one), other in zip(before.named_parameters(), after.parameters(), strict=True):
         assert torch.allclose(one, other), name
+
+
+def test_a_checkpoint_tells_width_and_members(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) -> None:
+    def shape(folder: str) -> tuple[int, int]:
+        teacher = load_teacher(tmp_path / folder / "teacher.pt", CPU)[0]
+        return teacher.width, len(teacher.members)
+
+    settings = dataclasses.replace(QUICK, epochs=1, limit=16)
+    report = [lambda *figures: None] * 2
+    train_teacher(settings, tmp_path / "old", CPU, tiny_mnist.folder, *report, width=2, members=3)
+    assert shape("old") == (2, 3)
+    settings = dataclasses.replace(settings, start=str(tmp_path / "old" / "teacher.pt"))
+    train_teacher(settings, tmp_path / "new", CPU, tiny_mnist.folder, *report)
+    assert shape("new") == (2, 3)
+
+
+def test_checkpoints_from_when_there_was_one_member_are_read(tmp_path: Path) -> None:
+    member = Member().eval()
+    torch.save({"network": member.state_dict(), "epoch": 7}, tmp_path / "teacher.pt")
+    teacher, contents = load_teacher(tmp_path / "teacher.pt", CPU)
+    assert torch.allclose(teacher(pictures()), member(pictures()), atol=1e-5)
+    assert contents == {"epoch": 7} and len(teacher.members) == 1
 
 
 def test_a_teacher_learns(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) -> None:

@@ -1,0 +1,35 @@
+"""What an epoch shows: the training images in a new order, each varied, as the retina sees them.
+
+All of it happens where the generator draws: on a GPU nothing waits for the processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from training import data
+
+AT_ONCE = 64
+"""Batches that a GPU varies in one go: one alone is too little work for it. What they hold stays small."""
+
+
+def generator_of(device: torch.device, seed: int, epoch: int) -> torch.Generator:
+    """The randomness of one epoch, the same however a run got there."""
+    return torch.Generator(device).manual_seed(seed * 1_000_003 + epoch)
+
+
+def shown(
+    images: Tensor, labels: Tensor, batch_size: int, variation: data.Variation, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of firing probabilities [N, 1, 28, 28] and labels [N], on the generator's device.
+
+    images uint8 [M, 28, 28] and labels [M], there too. The last batch may be smaller.
+    """
+    order = torch.randperm(len(images), generator=generator, device=generator.device)
+    together = batch_size * (AT_ONCE if generator.device.type == "cuda" else 1)
+    for some in order.split(together):
+        probability = data.firing_probabilities(data.vary(images[some], variation, generator))
+        yield from zip(probability.split(batch_size), labels[some].split(batch_size), strict=True)
