@@ -19,7 +19,7 @@ from tests.service.pictures import png
 from tests.training.conftest import SMALL, Exported, Mnist, write_checkpoint
 from tests.training.test_compare import contents_of, row
 from training.__main__ import app
-from training.compare import Budget, markdown
+from training.compare import Budget, contender_of, markdown
 from training.compute import choose_device, choose_precision
 from training.data import Variation, _torchvision_mnist
 from training.distortions import DISTORTIONS
@@ -94,6 +94,27 @@ def test_defaults_of_teacher_are_those_of_the_settings(captured: dict[str, Any])
     settings, folder, device, data, *_ = begun(captured, "teacher")
     assert settings == FitSettings(precision=choose_precision("auto", device))
     assert (folder, data) == (Path("runs/teacher"), None)
+
+
+def test_every_option_of_a_new_teacher_arrives(captured: dict[str, Any], tmp_path: Path) -> None:
+    options = {
+        "run": tmp_path, "epochs": 9, "final-epochs": 3, "learning-rate": 0.5, "width": 2, "members": 3,
+        "batch-size": 11, "variation": 0.5, "seed": 13, "limit": 17, "device": "cpu", "precision": "bfloat16",
+        "data": tmp_path / "data",
+    }  # fmt: skip
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    settings, folder, device, data, _, _, width, members = begun(captured, "teacher", *given)
+    assert settings == FitSettings(
+        epochs=9,
+        final_epochs=3,
+        learning_rate=0.5,
+        batch_size=11,
+        variation=Variation().times(0.5),
+        seed=13,
+        limit=17,
+        precision="bfloat16",
+    )
+    assert (folder, device.type, data, width, members) == (tmp_path, "cpu", tmp_path / "data", 2, 3)
 
 
 def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path) -> None:
@@ -418,13 +439,32 @@ def test_a_table_is_made_again(flag: str, tmp_path: Path, monkeypatch: pytest.Mo
     )
     result = succeed(
         "compare", flag, "--models", tmp_path, "--runs", tmp_path / "runs", "--epochs", 3, "--limit", 7,
+        "--batch-size", 5,
         "--teacher", tmp_path / "teacher.pt", "--device", "cpu", "--data", "here",
     )  # fmt: skip
-    budget = Budget(epochs=3, teacher=tmp_path / "teacher.pt", limit=7)
+    budget = Budget(epochs=3, teacher=tmp_path / "teacher.pt", limit=7, batch_size=5)
     where = (choose_device("cpu"),) if flag == "--retrain" else ()
     assert calls == [(tmp_path, tmp_path / "runs", budget, *where, Path("here"))]
     assert "glm:measuring" in said(result.stderr) and "onenetwork" in said(result.stdout)
     assert markdown(STORED_TABLE) in (tmp_path / "README.md").read_text()
+
+
+def test_one_contender_is_trained_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """So that several machines, or processes of a GPU, share the work; nothing is measured."""
+    calls: list[Any] = []
+    monkeypatch.setattr("training.compare.train", lambda *arguments: calls.append(arguments[:-1]))
+    succeed(
+        "compare", "--contender", "lenet5", "--runs", tmp_path / "runs", "--epochs", 3, "--limit", 7,
+        "--device", "cpu", "--data", "here",
+    )  # fmt: skip
+    budget = Budget(epochs=3, limit=7)
+    assert calls == [
+        (contender_of("lenet5"), tmp_path / "runs" / "lenet5", budget, choose_device("cpu"), Path("here"))
+    ]
+    assert_refused(
+        "expected a contender among spiking-mha, no-attention, glm, ann-twin, lenet5, mnist-cnn, got 'lenet'",
+        "compare", "--contender", "lenet",
+    )  # fmt: skip
 
 
 # Stopping and going on
@@ -569,10 +609,28 @@ def test_a_teacher_that_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_hints_that_nobody_gives(tmp_path: Path) -> None:
+    assert_refused(
+        "expected a teacher to take hints from, got --hint without --teacher",
+        "train", "--run", tmp_path / "run", "--hint", 1,
+    )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_to_begin_with_has_its_size(tmp_path: Path) -> None:
+    (tmp_path / "teacher.pt").touch()
+    for size in ("--width", "--members"):
+        assert_refused(
+            "expected --start alone: that teacher has its width and members already",
+            "teacher", "--run", tmp_path / "run", "--start", tmp_path / "teacher.pt", size, 2,
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("command", ["train", "teacher"])
 def test_a_precision_that_is_not_there(command: str, tmp_path: Path) -> None:
     assert_refused(
-        "'float16' is not one of 'auto', 'float32', 'bfloat16'",
+        "'float16' is not one of 'auto', 'float32', 'tf32', 'bfloat16'",
         command, "--run", tmp_path / "run", "--precision", "float16",
     )  # fmt: skip
     assert not (tmp_path / "run").exists()

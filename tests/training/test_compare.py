@@ -29,13 +29,16 @@ from training.compare import (
     Budget,
     Contender,
     Row,
+    contender_of,
     dense_operations,
     epochs_of,
+    finished,
     load_ann,
     markdown,
     plot,
     retrain,
     table,
+    train,
     write_readme,
 )
 from training.distortions import DISTORTIONS, distorted
@@ -181,6 +184,51 @@ def test_every_contender_is_trained_for_the_same_budget(compared: Compared) -> N
     assert len(teachers) == 1 and teachers.pop().endswith("teacher.pt")
     hashes = {load_card(compared.folder(one.name)).training["data_sha256"] for one in FEW}
     assert len(hashes) == 1  # the same images
+
+
+def test_the_budget_is_the_same_for_spiking_and_conventional_networks() -> None:
+    budget = Budget(epochs=100, teacher=Path("teacher.pt"), limit=7, batch_size=256, seed=3)
+    spiking, conventional = budget.spiking(TINY, "tf32"), budget.conventional("tf32")
+    for name in (
+        "epochs",
+        "teacher",
+        "limit",
+        "batch_size",
+        "seed",
+        "precision",
+        "variation",
+        "final_variation",
+    ):
+        assert getattr(spiking, name) == getattr(conventional, name), name
+    assert spiking.integer_epochs == conventional.final_epochs == 20
+    assert [Budget(epochs=n).final_epochs for n in (2, 8, 9, 80, 200)] == [1, 2, 2, 20, 20]
+    assert budget.command == (
+        "python -m training compare --retrain --epochs 100 --batch-size 256 --teacher teacher.pt"
+    )
+
+
+def test_a_contender_that_was_stopped_is_gone_on_with(
+    compared: Compared, tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.data.VALIDATION_IMAGES", 50)
+    budget = Budget(epochs=3, limit=16)
+    for contender in (FEW[0], next(one for one in FEW if one.ann)):
+        run = tmp_path / contender.name
+        said: list[str] = []
+        assert not finished(contender, run, budget)
+        train(contender, run, replace(budget, epochs=2), CPU, tiny_mnist.folder, said.append)
+        assert finished(contender, run, replace(budget, epochs=2)) and not finished(contender, run, budget)
+        said.clear()
+        train(contender, run, budget, CPU, tiny_mnist.folder, said.append)
+        assert finished(contender, run, budget)
+        # A conventional one takes minutes, and begins anew.
+        assert len(said) == (1 if contender.network else 3)
+
+
+def test_contenders_have_names() -> None:
+    assert contender_of("lenet5").title == "LeNet-5"
+    with pytest.raises(ValueError, match=r"expected a contender among spiking-mha, .*, got 'resnet'"):
+        contender_of("resnet")
 
 
 def test_what_was_measured_is_stored(compared: Compared) -> None:

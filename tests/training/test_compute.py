@@ -11,7 +11,16 @@ from torch.multiprocessing.spawn import spawn
 
 from tests.training.conftest import GLM, Mnist
 from training import data
-from training.compute import Processes, averaged_copy, choose_device, choose_precision, mixed
+from training.compute import (
+    PRECISIONS,
+    Processes,
+    Refresh,
+    allow,
+    averaged_copy,
+    choose_device,
+    choose_precision,
+    mixed,
+)
 from training.network import NetworkConfig
 from training.train import Trainer, TrainingSettings
 
@@ -39,30 +48,34 @@ def test_each_process_of_torchrun_has_a_gpu_of_its_own(monkeypatch: pytest.Monke
 # Precision
 
 
-@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["float32", "tf32", "bfloat16"])
 def test_precision_is_the_one_asked_for(name: str) -> None:
     assert choose_precision(name, CPU) == name
 
 
 @pytest.mark.parametrize(("multiplies", "precision"), [(True, "bfloat16"), (False, "float32")])
-def test_auto_is_bfloat16_where_the_device_multiplies_in_it(
+def test_auto_is_what_the_device_is_fast_in(
     multiplies: bool, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[bool] = []
-
-    def supported(including_emulation: bool = True) -> bool:
-        asked.append(including_emulation)
-        return multiplies
-
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: multiplies)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", supported)
     assert choose_precision("auto", CPU) == precision
-    assert choose_precision("auto", torch.device("cuda")) == precision
-    assert asked == [False]
+    assert choose_precision("auto", torch.device("cuda")) == "tf32"
+
+
+def test_factors_are_rounded_where_that_is_allowed_alone() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        for precision in (*PRECISIONS, *PRECISIONS):
+            allow(precision)
+            allowed = precision == "tf32"
+            found = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+            assert found == (allowed, allowed), precision
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def test_unknown_precisions_are_refused() -> None:
-    message = "expected a precision among auto, float32, bfloat16, got 'float16'"
+    message = "expected a precision among auto, float32, tf32, bfloat16, got 'float16'"
     with pytest.raises(ValueError, match=message):
         choose_precision("float16", CPU)
 
@@ -77,6 +90,19 @@ def test_products_are_in_the_precision_and_sums_are_not() -> None:
     with mixed("float32", CPU):
         product = x @ x
     assert product.dtype == torch.float32 and product.item() == 1 + 2.0**-9 + 2.0**-20
+
+
+def test_a_gpu_is_asked_for_figures_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would have to finish all that it was given before it answers; a CPU has finished anyway."""
+    now = 10.0
+    monkeypatch.setattr("training.compute.time.monotonic", lambda: now)
+    refresh, gpu = Refresh(seconds=0.2), torch.device("cuda")
+    assert refresh.due(gpu) and not refresh.due(gpu)
+    assert refresh.due(CPU) and refresh.due(CPU)
+    now = 10.15
+    assert not refresh.due(gpu)
+    now = 10.25
+    assert refresh.due(gpu) and not refresh.due(gpu)
 
 
 # Averages

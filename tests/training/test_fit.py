@@ -142,6 +142,36 @@ def test_a_network_learns(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) 
     assert reports[-1][2] > 0.5
 
 
+def test_handwriting_varies_less_in_the_last_epochs(
+    tiny_mnist: Mnist, tmp_path: Path, few_held_out: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[data.Variation] = []
+
+    def vary(images: Tensor, variation: data.Variation, generator: torch.Generator) -> Tensor:
+        asked.append(variation)
+        return images
+
+    monkeypatch.setattr("training.data.vary", vary)
+    settings = dataclasses.replace(QUICK, epochs=3, limit=16, final_epochs=1, final_variation=0.25)
+    run(Linear(), settings, tmp_path, tiny_mnist)
+    assert asked == [settings.variation] * 2 + [settings.variation.times(0.25)]
+
+
+def test_every_member_of_an_ensemble_learns_from_the_labels(
+    tiny_mnist: Mnist, tmp_path: Path, few_held_out: int
+) -> None:
+    """What answers twice as often, in training, learns what it would have learned with one answer each."""
+
+    class Twice(Linear):
+        def forward(self, intensities: Tensor) -> Tensor:
+            logits = super().forward(intensities)
+            return torch.cat([logits, logits]) if self.training else logits
+
+    once, twice = Linear(), Twice()
+    assert run(once, QUICK, tmp_path, tiny_mnist)[-1][2] == run(twice, QUICK, tmp_path, tiny_mnist)[-1][2]
+    assert torch.allclose(once.classes.weight, twice.classes.weight, atol=1e-5)
+
+
 def test_products_may_be_in_bfloat16(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) -> None:
     seen: list[torch.dtype] = []
     network = Linear()

@@ -18,10 +18,21 @@ ROOT = Path(__file__).parents[2]
 QUICK = FitSettings(epochs=2, batch_size=16, limit=48)
 
 
-def run(settings: FitSettings, folder: Path, mnist: Mnist) -> list[tuple[int, float, float]]:
+def run(
+    settings: FitSettings, folder: Path, mnist: Mnist, width: int = 1, members: int = 1
+) -> list[tuple[int, float, float]]:
     """Train a teacher; what each epoch reported."""
     reports: list[tuple[int, float, float]] = []
-    train_teacher(settings, folder, CPU, mnist.folder, lambda *figures: None, lambda *r: reports.append(r))
+    train_teacher(
+        settings,
+        folder,
+        CPU,
+        mnist.folder,
+        lambda *figures: None,
+        lambda *r: reports.append(r),
+        width,
+        members,
+    )
     return reports
 
 
@@ -112,11 +123,13 @@ def test_a_checkpoint_tells_width_and_members(tiny_mnist: Mnist, tmp_path: Path,
         return teacher.width, len(teacher.members)
 
     settings = dataclasses.replace(QUICK, epochs=1, limit=16)
-    report = [lambda *figures: None] * 2
-    train_teacher(settings, tmp_path / "old", CPU, tiny_mnist.folder, *report, width=2, members=3)
+    run(settings, tmp_path / "old", tiny_mnist, width=2, members=3)
     assert shape("old") == (2, 3)
-    settings = dataclasses.replace(settings, start=str(tmp_path / "old" / "teacher.pt"))
-    train_teacher(settings, tmp_path / "new", CPU, tiny_mnist.folder, *report)
+    run(
+        dataclasses.replace(settings, start=str(tmp_path / "old" / "teacher.pt")),
+        tmp_path / "new",
+        tiny_mnist,
+    )
     assert shape("new") == (2, 3)
 
 
