@@ -59,7 +59,7 @@ def measure(model: Path, rounds: int) -> dict[str, Any]:
     config = TrainingSettings.from_dict(card.training["settings"]).network
     rule = Rule(card.max_steps, card.calibration.confidence)
     seen = contrast(images)
-    spikes, uniforms = encode(seen, range(len(images)), 1)
+    spikes, uniforms = encode(seen, range(len(images)), 1, slope=card.rate_slope)
     trains = np.ascontiguousarray(spikes.reshape(1, len(images), -1), np.uint8)
     scale = engine._scale
     state = dense.initial_state(1)

@@ -123,6 +123,12 @@ class Card(_Part):
         0, ge=0, description="products of a step whose factors are never 0 (an ann's attention)"
     )
     states: list[State]
+    rate_slope: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="of the rate encoder's tuning curve around half contrast; 1: rate = contrast",
+    )
     kernels: dict[str, Kernel]
     potential_scale: float = Field(gt=0, le=1e3, description="logits per integer unit of potential")
     calibration: Calibration

@@ -2,8 +2,8 @@
 
 Two stages. The *retina* (`contrast`) turns brightness into contrast, so that a lit background does not
 spike. The *rate encoder* turns contrast into spikes: at each time step a pixel fires with a probability
-proportional to its contrast. Integer arithmetic and a counter-based generator make both the same to the
-bit on every machine. Training, evaluation and the service all use this one module.
+that rises with its contrast, along the tuning curve of the model. Integer arithmetic and a counter-based
+generator make both the same to the bit on every machine. Training, evaluation and the service all use this one module.
 """
 
 from __future__ import annotations
@@ -173,12 +173,16 @@ def _sliding_sum(values: NDArray[np.uint16], width: int, axis: int) -> NDArray[n
     return total.take(range(width, width + size), axis) - total.take(range(size), axis)
 
 
-def rates(contrast_image: NDArray[np.uint8]) -> NDArray[np.uint16]:
+def rates(contrast_image: NDArray[np.uint8], slope: int = 1) -> NDArray[np.uint16]:
     """Firing probability of each pixel and time step, in 1/256: 0 never fires, 255 always does.
 
-    Between them the numerator is the nearest whole one to intensity / 255 * 256.
+    Between them the numerator is the nearest whole one to intensity / 255 * 256. A slope above 1 is that of the
+    neurons' tuning curve, around half contrast: a pixel then fires never, or always, where contrast is so low, or so
+    high, that the line would leave 0 or 1. The steeper, the less chance is in a spike train.
     """
-    return contrast_image.astype(np.uint16) + (contrast_image >> 7)
+    level = contrast_image.astype(np.int16) + (contrast_image >> 7)  # 0 to 256
+    half = RATE_LEVELS // 2
+    return np.asarray(np.clip(half + slope * (level - half), 0, RATE_LEVELS), np.uint16)
 
 
 def _random_words(seed: int, steps: int) -> NDArray[np.uint64]:
@@ -192,14 +196,18 @@ def _random_words(seed: int, steps: int) -> NDArray[np.uint64]:
 
 
 def input_spikes(
-    contrast_image: NDArray[np.uint8], seed: int, steps: int, encoder: Encoder = "bernoulli"
+    contrast_image: NDArray[np.uint8],
+    seed: int,
+    steps: int,
+    encoder: Encoder = "bernoulli",
+    slope: int = 1,
 ) -> NDArray[np.uint8]:
-    """Spike trains of all pixels. contrast uint8 [28, 28] -> uint8 {0, 1} [T, 1, 28, 28].
+    """Spike trains of all pixels. contrast uint8 [28, 28] -> uint8 {0, 1} [T, 1, 28, 28]. `slope`: see `rates`.
 
     bernoulli: x_t ~ Bernoulli(rate), a random byte below the rate. regular: spikes as evenly spaced as
     whole steps allow, at the same rates, with the phase that lets a rate of one half fire first.
     """
-    numerators = rates(contrast_image).reshape(PIXELS)
+    numerators = rates(contrast_image, slope).reshape(PIXELS)
     if encoder == "bernoulli":
         return _bernoulli(numerators, _random_words(seed, steps))
     if encoder == "regular":
@@ -229,7 +237,11 @@ def _uniforms(words: NDArray[np.uint64]) -> NDArray[np.float32]:
 
 
 def encode(
-    contrast_images: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: Encoder = "bernoulli"
+    contrast_images: NDArray[np.uint8],
+    seeds: Sequence[int],
+    steps: int,
+    encoder: Encoder = "bernoulli",
+    slope: int = 1,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Everything random about the runs of N images, each from its own seed.
 
@@ -240,7 +252,7 @@ def encode(
     if encoder not in ENCODERS:
         raise EncodingError(f"expected an encoder among {', '.join(ENCODERS)}, got {encoder!r}")
     count = len(contrast_images)
-    numerators = rates(contrast_images).reshape(count, PIXELS)
+    numerators = rates(contrast_images, slope).reshape(count, PIXELS)
     spikes = np.empty((steps, count, 1, SIDE, SIDE), np.float32)
     uniforms = np.empty((steps, count, CLASSES), np.float32)
     for i, seed in enumerate(seeds):

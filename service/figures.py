@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from service.card import Card, Kernel
-from service.encoding import input_spikes
+from service.encoding import RATE_LEVELS, input_spikes, rates
 from service.recording import Recording, attention_maps
 
 INK = "#1f77b4"
@@ -62,7 +62,7 @@ def spike_trains(recording: Recording) -> Figure:
     axes[0, 0].imshow(recording.contrast, cmap="gray", vmin=0, vmax=255)
     axes[0, 0].set_title("contrast")
     _raster(axes[0, 1], recording.spikes["input"].reshape(recording.steps, -1))
-    axes[0, 1].set(ylabel="pixel (row by row)", title="spike trains: x ~ Bernoulli(contrast)")
+    axes[0, 1].set(ylabel="pixel (row by row)", title="spike trains: x ~ Bernoulli(rate of the contrast)")
     axes[0, 1].invert_yaxis()
     return figure
 
@@ -174,19 +174,25 @@ def attention(card: Card, recording: Recording) -> Figure:
     return figure
 
 
-def random_spike_trains(seed: int, steps: int = 100) -> Figure:
-    """The rate encoder itself: trains of pixels at given rates, with the rate that came out."""
+def random_spike_trains(seed: int, steps: int = 100, slope: int = 1) -> Figure:
+    """The rate encoder itself: trains of pixels of given contrast, with the rate that came out."""
     wanted = np.linspace(0, 255, 11).round().astype(np.uint8)
     picture = np.zeros((28, 28), np.uint8)
     picture[0, : len(wanted)] = wanted
-    trains = input_spikes(picture, seed, steps)[:, 0, 0, : len(wanted)]  # [steps, 11]
+    trains = input_spikes(picture, seed, steps, slope=slope)[:, 0, 0, : len(wanted)]  # [steps, 11]
     figure, axes = _figure(9, 4)
     t, row = np.nonzero(trains)
     axes[0, 0].scatter(t + 1, row, marker="|", s=90, color=INK)
-    labels = [f"{level / 255:.2f} -> {trains[:, i].mean():.2f}" for i, level in enumerate(wanted)]
+    asked = rates(wanted, slope) / RATE_LEVELS
+    labels = [
+        f"{level / 255:.2f}: {rate:.2f} -> {train.mean():.2f}"
+        for level, rate, train in zip(wanted, asked, trains.T, strict=True)
+    ]
     axes[0, 0].set_yticks(range(len(wanted)), labels)
     axes[0, 0].set(
-        xlabel=STEP_LABEL, ylabel="rate asked for -> rate drawn", title=f"random spike trains, seed {seed}"
+        xlabel=STEP_LABEL,
+        ylabel="contrast: rate asked for -> rate drawn",
+        title=f"random spike trains, seed {seed}",
     )
     return figure
 
@@ -241,7 +247,7 @@ KINDS: dict[str, Draw] = {
     "output-spiking": lambda card, recording, seed: output_spiking(recording),
     "output-feedback": _of_kernels(output_feedback),
     "attention": lambda card, recording, seed: attention(card, recording),
-    "random-spike-trains": lambda card, recording, seed: random_spike_trains(seed),
+    "random-spike-trains": lambda card, recording, seed: random_spike_trains(seed, slope=card.rate_slope),
     "sheet": lambda card, recording, seed: sheet([recording]),
 }
 """Every figure that can be drawn of a run."""

@@ -376,10 +376,11 @@ def test_the_retina_sees_the_same(data: st.DataObject) -> None:
 @needs_native
 @pytest.mark.parametrize("encoder", encoding.ENCODERS)
 @pytest.mark.parametrize("seed", [0, 7, 2**63, 2**64 - 1])
-def test_the_encoder_draws_the_same(encoder: encoding.Encoder, seed: int) -> None:
+@pytest.mark.parametrize("slope", [1, 3, 16])
+def test_the_encoder_draws_the_same(encoder: encoding.Encoder, seed: int, slope: int) -> None:
     image = np.arange(784, dtype=np.uint16).reshape(28, 28).astype(np.uint8)
-    spikes, uniforms = native._core.encode(image.reshape(-1), seed, 9, encoder == "regular")
-    assert np.array_equal(spikes, encoding.input_spikes(image, seed, 9, encoder).reshape(9, -1))
+    spikes, uniforms = native._core.encode(image.reshape(-1), seed, 9, encoder == "regular", slope)
+    assert np.array_equal(spikes, encoding.input_spikes(image, seed, 9, encoder, slope).reshape(9, -1))
     assert np.array_equal(uniforms, encoding.output_uniforms(seed, 9))
 
 

@@ -141,6 +141,9 @@ def train(
     neighbours: Annotated[
         bool, typer.Option(help="tokens see those around them, or themselves alone")
     ] = True,
+    rate_slope: Annotated[
+        int | None, typer.Option(min=1, max=16, help="slope of the encoder's tuning curve  [default: 1]")
+    ] = None,
     stem: Annotated[
         tuple[int, int] | None, typer.Option(help="channels of the two stem layers  [default: 32 32]")
     ] = None,
@@ -182,7 +185,7 @@ def train(
     from training.train import CHECKPOINT, SETTINGS, Trainer, TrainingSettings
 
     where = choose_device(device)
-    asked = {"stem": stem, "blocks": blocks, "mlp_ratio": mlp_ratio}
+    asked = {"stem": stem, "blocks": blocks, "mlp_ratio": mlp_ratio, "rate_slope": rate_slope}
     sizes: dict[str, Any] = {name: size for name, size in asked.items() if size}
     settings = TrainingSettings(
         epochs=epochs or TrainingSettings.epochs,

@@ -148,9 +148,15 @@ def vary(images: Tensor, variation: Variation, generator: torch.Generator) -> Te
     return warped.round().clamp(0, 255).to(torch.uint8)
 
 
+def tuned(intensities: Tensor, slope: int) -> Tensor:
+    """Firing probabilities under a tuning curve of that slope, `service.encoding.rates`. Any shape; exact."""
+    return (0.5 + slope * (intensities - 0.5)).clamp(0.0, 1.0)
+
+
 def firing_probabilities(images: NDArray[np.uint8] | Tensor) -> Tensor:
     """What the service's encoder makes of images: probability of a spike a pixel and step. [N, 1, 28, 28].
 
+    At slope 1, at which they are what conventional networks read as intensities; see `tuned`.
     On the device of the images, uint8 [N, 28, 28]; numpy's are on the CPU.
     """
     if isinstance(images, Tensor) and images.device.type != "cpu":

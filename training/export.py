@@ -171,7 +171,9 @@ def check_parity(
     """Raise ExportError unless torch and the engine agree in every spike and potential of every step."""
     for start in range(0, len(images), 100):
         chunk = images[start : start + 100]
-        trains, uniforms = encode(contrast(chunk), list(range(start, start + len(chunk))), steps)
+        trains, uniforms = encode(
+            contrast(chunk), range(start, start + len(chunk)), steps, slope=network.config.rate_slope
+        )
         with torch.no_grad():
             run = network(torch.from_numpy(trains), torch.from_numpy(uniforms))
         state = engine.initial_state(len(chunk))
@@ -236,6 +238,7 @@ def _draft_card(network: SpikingNetwork, name: str, version: str, graph: bytes, 
             "max_steps": max_steps,
             "layers": layers,
             "states": states,
+            "rate_slope": config.rate_slope,
             "kernels": {
                 key: {**kernel, "tau": tau_of_shift(kernel["shift"])} for key, kernel in kernels.items()
             },

@@ -46,6 +46,7 @@ class NetworkConfig:
 
     `kind` is the whole network, or the GLM output neurons alone: then stem, channels and blocks say nothing.
     `position` tells tokens where they are, with `neighbours` attention and MLPs see those next to them.
+    `rate_slope` is that of the encoder's tuning curve, see `service.encoding.rates`.
     """
 
     kind: Kind = "spiking-mha"
@@ -58,6 +59,7 @@ class NetworkConfig:
     position: bool = True
     neighbours: bool = True
     bits: int = 8
+    rate_slope: int = 1
     shift_input: int = 1
     shift_membrane: int = 1
     shift_readout: int = 2

@@ -111,8 +111,8 @@ def restore(
         if isinstance(network, SpikingTransformer):
             grown = _restore_hidden(network, values, smaller.blocks)
             generator = torch.Generator().manual_seed(seed)
-            probability = data.firing_probabilities(images)  # [N, 1, 28, 28]
-            trains = torch.rand(time_steps, *probability.shape, generator=generator) < probability
+            rates = data.tuned(data.firing_probabilities(images), config.rate_slope)  # [N, 1, 28, 28]
+            trains = torch.rand(time_steps, *rates.shape, generator=generator) < rates
             _measure_normalisation(network, trains.float())
             for norm, known in grown:
                 norm.weight[known:] = 1.0

@@ -284,7 +284,8 @@ class Trainer:
             if count < self.processes.count:
                 continue  # somebody's share would be empty
             self._set_learning_rate(self.epoch + number / self.batches)
-            spikes = (self._uniform(generator, steps, *probability.shape) < probability).float()
+            rates = data.tuned(probability, settings.network.rate_slope)
+            spikes = (self._uniform(generator, steps, *rates.shape) < rates).float()
             uniforms = self._uniform(generator, steps, count, CLASSES)
             # Every process draws the whole batch, so that what is learned does not depend on their number.
             mine = self.processes.share(torch.arange(count, device=self.device))
@@ -445,11 +446,11 @@ def accuracy_by_step(
     for start in range(0, len(images), at_once):
         pixels = torch.from_numpy(images[start : start + at_once].copy()).to(device)
         truth = torch.from_numpy(labels[start : start + at_once].copy()).to(device)
-        probability = data.firing_probabilities(pixels)
+        rates = data.tuned(data.firing_probabilities(pixels), network.config.rate_slope)
         for generator in generators:
             # Drawn on the CPU, so that a network is judged by the same spikes wherever it is.
-            trains = torch.rand(steps, *probability.shape, generator=generator).to(device) < probability
-            uniforms = torch.rand(steps, len(probability), CLASSES, generator=generator).to(device)
+            trains = torch.rand(steps, *rates.shape, generator=generator).to(device) < rates
+            uniforms = torch.rand(steps, len(rates), CLASSES, generator=generator).to(device)
             run = network(trains.float(), uniforms)
             answers = prefix_logits(run.potentials).argmax(-1)  # [T, N]
             right += (answers == truth).float().sum(1)

@@ -67,7 +67,7 @@ def stimulate(
     Spike trains; or intensities, the same at every step, where it is a conventional network.
     """
     if card.kind == "spiking":
-        return encode(seen, seeds, steps, encoder)
+        return encode(seen, seeds, steps, encoder, card.rate_slope)
     intensities = rates(seen)[None, :, None] / np.float32(RATE_LEVELS)  # [1, N, 1, 28, 28]
     uniforms = np.stack([output_uniforms(seed, steps) for seed in seeds], axis=1)
     return np.broadcast_to(intensities, (steps, *intensities.shape[1:])), uniforms

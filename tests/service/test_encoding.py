@@ -43,6 +43,28 @@ def test_rates_are_whole_256ths() -> None:
     assert rates(np.array([0, 1, 127, 128, 254, 255], np.uint8)).tolist() == [0, 1, 127, 129, 255, 256]
 
 
+def test_rates_along_a_steeper_tuning_curve() -> None:
+    """Slope 3 around half contrast: 0 up to a third, everything from two thirds on; half stays half."""
+    levels = np.array([0, 85, 86, 127, 128, 169, 170, 171, 255], np.uint8)
+    assert rates(levels, 3).tolist() == [0, 0, 2, 125, 131, 254, 256, 256, 256]
+    assert rates(levels, 16).tolist() == [0, 0, 0, 112, 144, 256, 256, 256, 256]
+    every = np.arange(256, dtype=np.uint8)
+    for slope in range(1, 17):
+        found = rates(every, slope).astype(int)
+        assert found[0] == 0 and found[255] == 256 and (np.diff(found) >= 0).all(), slope
+
+
+@pytest.mark.parametrize("encoder", ["bernoulli", "regular"])
+def test_trains_follow_the_tuning_curve(encoder: str) -> None:
+    image = np.zeros((28, 28), np.uint8)
+    image[0, :4] = [60, 110, 150, 200]
+    trains, _ = encode(image[None], [5], 400, encoder, slope=3)  # type: ignore[arg-type]
+    assert np.array_equal(trains[:, 0], input_spikes(image, 5, 400, encoder, 3))  # type: ignore[arg-type]
+    wanted = rates(image[0, :4], 3) / 256
+    assert wanted[0] == 0.0 and wanted[3] == 1.0
+    assert trains[:, 0, 0, 0, :4].mean(0) == pytest.approx(wanted, abs=0.06)
+
+
 @pytest.mark.parametrize("encoder", ["bernoulli", "regular"])
 def test_black_never_fires_and_white_always_does(encoder: str) -> None:
     image = np.zeros((28, 28), np.uint8)

@@ -123,7 +123,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
     options = {
         "run": tmp_path, "epochs": 9, "integer-epochs": 3, "time-steps": 5, "final-time-steps": 7,
         "batch-size": 11, "learning-rate": 0.5, "activity-target": 0.25, "activity-price": 4.5, "bits": 4,
-        "variation": 0.5, "final-variation": 0.25, "blocks": 3, "mlp-ratio": 4,
+        "variation": 0.5, "final-variation": 0.25, "blocks": 3, "mlp-ratio": 4, "rate-slope": 3,
         "teacher": teacher, "hint": 0.75, "seed": 13, "limit": 17, "device": "cpu", "precision": "bfloat16",
         "data": tmp_path / "data",
     }  # fmt: skip
@@ -148,7 +148,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         seed=13,
         limit=17,
         network=NetworkConfig(
-            stem=(16, 24), blocks=3, mlp_ratio=4, bits=4, attention=False, neighbours=False
+            stem=(16, 24), blocks=3, mlp_ratio=4, rate_slope=3, bits=4, attention=False, neighbours=False
         ),
     )
     assert (folder, device.type, data, compiled) == (tmp_path, "cpu", tmp_path / "data", True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.encoding import contrast
+from service.encoding import contrast, rates
 from tests.training.conftest import Mnist, write_mnist
 from training import data
 from training.data import DataError, Split, Variation, vary
@@ -196,6 +196,13 @@ def test_rotation_turns_by_the_angle_asked_for() -> None:
     assert abs(float(angles.mean())) < 1.5
     ink = varied.sum((1, 2)) / bar().double().sum()
     assert float((ink - 1).abs().max()) < 0.015  # turned, not squeezed
+
+
+@pytest.mark.parametrize("slope", [1, 3, 16])
+def test_rates_are_tuned_as_the_encoder_tunes_them(slope: int) -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    intensities = torch.from_numpy(rates(levels).astype(np.float32)) / 256
+    assert np.array_equal(data.tuned(intensities, slope).numpy() * 256, rates(levels, slope))
 
 
 def test_firing_probabilities_are_those_of_the_encoder() -> None:

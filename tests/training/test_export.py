@@ -1,5 +1,6 @@
 """Export: a checkpoint becomes a folder that the service accepts, or nothing."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -15,7 +16,10 @@ from onnx import numpy_helper
 
 from service.card import Card, load_card
 from service.encoding import contrast, encode
+from service.engine import load_engine, native
+from service.engine.base import Rule, Stimulus
 from service.engine.onnxruntime import OnnxruntimeEngine
+from service.settings import Settings
 from tests.training.conftest import (
     EXPORT_STEPS,
     GLM,
@@ -325,6 +329,32 @@ def test_exported_potentials_are_those_of_torch(exported: Exported, drawn: Drawn
         step = exported.engine.step(state, trains[t], uniforms[t])
         state = step.state
         assert step.potential.tolist() == run.integer_potentials[t].tolist()
+
+
+def test_a_model_is_shown_what_it_was_trained_on(drawn: Drawn, tmp_path: Path) -> None:
+    """The card tells the slope of the tuning curve, and every engine goes by it, recording or not."""
+    network = make_network(dataclasses.replace(SMALL, rate_slope=3), seed=4)
+    checkpoint = write_checkpoint(tmp_path / "best.pt", network)
+    card = export(checkpoint, tmp_path / "steep", drawn, drawn[0][:5], max_steps=EXPORT_STEPS)
+    assert card.rate_slope == 3 and load_card(tmp_path / "steep").rate_slope == 3
+    images, seeds = drawn[0][:6], list(range(6))
+    trains, uniforms = encode(contrast(images), seeds, EXPORT_STEPS, slope=3)
+    assert not np.array_equal(trains, encode(contrast(images), seeds, EXPORT_STEPS)[0])
+    with torch.no_grad():
+        run = network(torch.from_numpy(trains), torch.from_numpy(uniforms))
+    fired = trains.sum((0, 2, 3, 4)).astype(int).tolist()
+    answered = run.output_spikes.sum(0).long().tolist()
+    rule = Rule(EXPORT_STEPS, 1.0)
+    for name in ("onnxruntime", *(["native"] if native.available() else [])):
+        engine = load_engine(tmp_path / "steep", Settings(engine=name))
+        for recorded in ((), ("input",)):
+            found = engine.classify(Stimulus(images, seeds), rule, recorded)
+            assert [outcome.output_counts.tolist() for outcome in found] == answered, (name, recorded)
+            assert [outcome.counts["input"] for outcome in found] == fired, (name, recorded)
+            if recorded:
+                assert np.array_equal(np.stack([one.recorded["input"] for one in found], 1), trains), name
+        moments = list(engine.course(images[2], 2, EXPORT_STEPS, "bernoulli"))
+        assert np.array_equal(np.stack([moment.spikes["input"] for moment in moments]), trains[:, 2]), name
 
 
 # Conventional networks

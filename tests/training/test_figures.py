@@ -128,17 +128,19 @@ def test_a_network_without_attention_says_so(recording: Recording, exported: Exp
         figures.attention(exported.card.model_copy(update={"layers": layers}), recording)
 
 
-def test_random_spike_trains_are_the_encoders() -> None:
-    axis = figures.random_spike_trains(3, steps=50).axes[0]
+@pytest.mark.parametrize("slope", [1, 3])
+def test_random_spike_trains_are_the_encoders(slope: int) -> None:
+    axis = figures.random_spike_trains(3, steps=50, slope=slope).axes[0]
     levels = np.linspace(0, 255, 11).round().astype(np.uint8)
     picture = np.zeros((28, 28), np.uint8)
     picture[0, :11] = levels
-    trains = input_spikes(picture, 3, 50)[:, 0, 0, :11]
+    trains = input_spikes(picture, 3, 50, slope=slope)[:, 0, 0, :11]
     found = {(int(t), int(row)) for t, row in np.asarray(axis.collections[0].get_offsets())}
     assert found == fired(trains)
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    assert labels[0] == "0.00 -> 0.00" and labels[-1] == "1.00 -> 1.00"
-    assert labels[5] == f"{levels[5] / 255:.2f} -> {trains[:, 5].mean():.2f}"
+    assert labels[0] == "0.00: 0.00 -> 0.00" and labels[-1] == "1.00: 1.00 -> 1.00"
+    assert labels[3].startswith("0.30: 0.30 -> " if slope == 1 else "0.30: 0.00 -> 0.00")
+    assert labels[5].endswith(f" -> {trains[:, 5].mean():.2f}")
 
 
 def test_sheet_has_a_row_for_each_sample(recordings: list[Recording]) -> None:

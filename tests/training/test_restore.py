@@ -58,6 +58,16 @@ def test_the_network_has_the_integers_of_the_model(
     assert_same_integers(network, model)
 
 
+def test_a_network_is_shown_steeper_rates_than_its_model(exported: Exported, drawn: Drawn) -> None:
+    """The same integers; what normalisation measured is what the steeper rates drive."""
+    flat, steep = (restore(exported.folder, drawn[0], changes={"rate_slope": slope}) for slope in (1, 16))
+    assert (flat.config.rate_slope, steep.config.rate_slope) == (1, 16)
+    assert_same_integers(steep, exported.folder)
+    assert isinstance(flat, SpikingTransformer) and isinstance(steep, SpikingTransformer)
+    before, after = statistics(flat.stem1.norm), statistics(steep.stem1.norm)
+    assert not torch.allclose(before[1], after[1], rtol=1e-3)
+
+
 def test_output_neurons_alone(drawn: Drawn, tmp_path: Path) -> None:
     model = exported_to(tmp_path, make_glm(seed=3), drawn)
     network = restore(model, drawn[0])

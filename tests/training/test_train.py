@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -375,6 +376,31 @@ def test_every_epoch_shows_all_images_in_an_order_and_a_variation_of_its_own(
             image.numpy().tobytes() for image in trainer.images
         )
     assert len({image.numpy().tobytes() for image in torch.cat(varied)}) == 128
+
+
+def test_spikes_are_drawn_at_the_rates_of_the_tuning_curve(
+    tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grey pixels of a quarter and three quarters: by a slope of 3, they never and always fire."""
+    drawn: list[torch.Tensor] = []
+
+    class Watching(Trainer):
+        def learn_from(self, spikes: torch.Tensor, *arguments: Any) -> Any:
+            drawn.append(spikes)
+            return super().learn_from(spikes, *arguments)
+
+    grey = torch.full((1, 28, 28), 0.25)
+    grey[:, :, 14:] = 0.75
+    monkeypatch.setattr(
+        "training.data.firing_probabilities", lambda images: grey.expand(len(images), 1, 28, 28)
+    )
+    for slope, exact in ((1, False), (3, True)):
+        drawn.clear()
+        settings = dataclasses.replace(QUICK, epochs=1, network=dataclasses.replace(TINY, rate_slope=slope))
+        train(Watching(settings, tmp_path / str(slope), CPU, tiny_mnist.folder))
+        trains = torch.cat([batch.flatten(0, 1) for batch in drawn])
+        assert bool((trains[..., 14:] == 1).all() and (trains[..., :14] == 0).all()) is exact
+        assert float(trains[..., 14:].mean()) == pytest.approx(1.0 if exact else 0.75, abs=0.02)
 
 
 def interrupt_in(epoch: int, trainer: Trainer) -> Callable[[int, int, dict[str, float]], None]:

@@ -148,7 +148,9 @@ class NativeEngine:
         began = time.perf_counter()
         count = len(stimulus.images)
         seen = contrast(stimulus.images).reshape(count, encoding.SIDE, encoding.SIDE)
-        trains, uniforms = encoding.encode(seen, stimulus.seeds, rule.max_steps, stimulus.encoder)
+        trains, uniforms = encoding.encode(
+            seen, stimulus.seeds, rule.max_steps, stimulus.encoder, self.card.rate_slope
+        )
         spikes = np.ascontiguousarray(trains.reshape(rule.max_steps, count, -1), np.uint8)
         encode_ms = (time.perf_counter() - began) * 1000 / count
         values, kept = self.record(spikes, uniforms, rule)

@@ -326,11 +326,13 @@ Network build(const NetworkArrays& arrays) {
   for (const int shift : {arrays.shift_input, arrays.shift_membrane, arrays.shift_readout, arrays.shift_feedback}) {
     expect(shift >= 1 && shift <= 12, "shifts from 1 to 12");
   }
+  expect(arrays.rate_slope >= 1 && arrays.rate_slope <= 16, "a slope of the tuning curve from 1 to 16");
   expect(arrays.unit_input > 0 && arrays.unit_input <= 4096, "an input unit from 1 to 4096");
   expect(arrays.unit_feedback > 0 && arrays.unit_feedback <= 4096, "a feedback unit from 1 to 4096");
   expect(arrays.fan_out.size() == arrays.names.size(), "a fan-out for each layer");
   expect(arrays.input_fan_out.size() == kPixels, "a fan-out for each pixel");
   network.heads = arrays.heads;
+  network.rate_slope = arrays.rate_slope;
   network.shift_input = arrays.shift_input;
   network.unit_input = arrays.unit_input;
   network.shift_membrane = arrays.shift_membrane;

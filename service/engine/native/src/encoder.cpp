@@ -335,10 +335,13 @@ bool has_form(const std::uint8_t* image, const Form& form) {
   return form.smallest <= longer && longer <= form.largest;
 }
 
-Encoder::Encoder(const std::uint8_t* contrast, std::uint64_t seed, bool regular) : seed_(seed), regular_(regular) {
+Encoder::Encoder(const std::uint8_t* contrast, std::uint64_t seed, bool regular, int slope)
+    : seed_(seed), regular_(regular) {
   for (int i = 0; i < kPixels; ++i) {
-    rates_[i] = static_cast<std::uint16_t>(contrast[i] + (contrast[i] >> 7));
-    lit_[i] = contrast[i] != 0;
+    const int level = contrast[i] + (contrast[i] >> 7);
+    const int rate = 128 + slope * (level - 128);
+    rates_[i] = static_cast<std::uint16_t>(rate < 0 ? 0 : rate > 256 ? 256 : rate);
+    lit_[i] = rates_[i] != 0;
     last_[i] = static_cast<std::uint8_t>(rates_[i] - lit_[i]);
   }
 }

@@ -23,7 +23,8 @@ bool has_form(const std::uint8_t* image, const Form& form);
 // Spike trains and uniform numbers of one image, a time step at a call.
 class Encoder {
  public:
-  Encoder(const std::uint8_t* contrast, std::uint64_t seed, bool regular);
+  // `slope` of the tuning curve, 1 to 16: see `service.encoding.rates`.
+  Encoder(const std::uint8_t* contrast, std::uint64_t seed, bool regular, int slope);
   void step(std::uint8_t* spikes, float* uniforms);  // [784], [10]
 
  private:

@@ -82,6 +82,7 @@ NetworkArrays arrays_of(const nb::dict& from) {
   auto whole = [&](const char* name) { return nb::cast<int>(from[name]); };
   auto part = [&](const char* name) { return synapses(nb::cast<nb::dict>(from[name])); };
   result.heads = whole("heads");
+  result.rate_slope = whole("rate_slope");
   result.shift_input = whole("shift_input");
   result.unit_input = whole("unit_input");
   result.shift_feedback = whole("shift_feedback");
@@ -371,7 +372,7 @@ class Engine {
       const auto began = std::chrono::steady_clock::now();
       std::uint8_t contrast[kPixels];
       see_contrast(images.data() + i * kPixels, contrast);
-      Encoder encoder(contrast, seeds[i], regular);
+      Encoder encoder(contrast, seeds[i], regular, network_.rate_slope);
       double encoding = seconds_since(began);
       auto input = [&](int, std::uint8_t* spikes, float* uniforms) {
         const auto asked = std::chrono::steady_clock::now();
@@ -432,7 +433,7 @@ class Engine {
 class Course {
  public:
   Course(const Engine& engine, In<std::uint8_t> image, std::uint64_t seed, bool regular)
-      : engine_(engine), space_(engine.network_), encoder_(seen(image), seed, regular) {}
+      : engine_(engine), space_(engine.network_), encoder_(seen(image), seed, regular, engine.network_.rate_slope) {}
 
   // Everything of the next step: the spikes of `input`, each hidden layer and `output` (uint8, flat), `traces`,
   // `potential` and `feedback` (int32), `spike_probability` (float32).
@@ -532,11 +533,12 @@ bool in_form(In<std::uint8_t> image, double centred, int smallest, int largest) 
 }
 
 // Everything random of one image: spikes uint8 [T, 784], uniforms float32 [T, 10].
-nb::tuple encode(In<std::uint8_t> contrast, std::uint64_t seed, int steps, bool regular) {
+nb::tuple encode(In<std::uint8_t> contrast, std::uint64_t seed, int steps, bool regular, int slope) {
   if (contrast.size() != kPixels || steps < 0) throw std::invalid_argument("expected 784 pixels and steps from 0");
+  if (slope < 1 || slope > 16) throw std::invalid_argument("expected a slope from 1 to 16");
   Out<std::uint8_t> spikes({static_cast<std::size_t>(steps), kPixels});
   Out<float> uniforms({static_cast<std::size_t>(steps), kClasses});
-  Encoder encoder(contrast.data(), seed, regular);
+  Encoder encoder(contrast.data(), seed, regular, slope);
   for (int t = 0; t < steps; ++t) encoder.step(spikes.data + t * kPixels, uniforms.data + t * kClasses);
   return nb::make_tuple(spikes.array(), uniforms.array());
 }
@@ -578,6 +580,6 @@ NB_MODULE(_core, module) {
   module.def("in_form", &spikehead::in_form, nb::arg("image"), nb::arg("centred"), nb::arg("smallest"),
              nb::arg("largest"));
   module.def("encode", &spikehead::encode, nb::arg("contrast"), nb::arg("seed"), nb::arg("steps"),
-             nb::arg("regular") = false);
+             nb::arg("regular") = false, nb::arg("slope") = 1);
   module.def("instruction_sets", &spikehead::instruction_sets);
 }

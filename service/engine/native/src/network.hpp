@@ -123,6 +123,7 @@ struct Network {
   int channels = 0;
   int tokens = 0;
   std::vector<int> head_offset;              // [channel] first channel of its head
+  int rate_slope = 1;  // of the encoder's tuning curve
   int shift_input = 0, unit_input = 0;
   int shift_membrane = 0, shift_readout = 0, shift_feedback = 0, unit_feedback = 0;
   Synapses stem1, stem2, stem3;
