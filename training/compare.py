@@ -152,19 +152,19 @@ def retrain(
 ) -> dict[str, Any]:
     """Train, export and measure all contenders; write `models/comparison.json`; return what it holds.
 
-    A contender whose model stands in `runs` already is not trained again.
+    A contender whose model stands in `runs` already is not trained again; one that was stopped is gone on with.
     """
     for contender in CONTENDERS:
         run = runs / contender.name
-        folder = run / contender.name
-        if not (folder / "card.json").exists():
-            if not finished(contender, run, budget):
-                report(f"{contender.name}: training for {budget.epochs} epochs")
-                train(contender, run, budget, device, data_root, report)
-            write_model(contender, run, budget, data_root)
-        if contender.name in SHIP_TOO:
-            _copy(folder, models / contender.name)
+        if not ((_model(run) / "card.json").exists() or finished(contender, run, budget)):
+            report(f"{contender.name}: training for {budget.epochs} epochs")
+            train(contender, run, budget, device, data_root, report)
     return measure(models, runs, budget, data_root, report)
+
+
+def _model(run: Path) -> Path:
+    """Where the model of a run is written: a model is called what its folder is."""
+    return run / run.name
 
 
 def contender_of(name: str) -> Contender:
@@ -220,7 +220,7 @@ def train(
 
 def write_model(contender: Contender, run: Path, budget: Budget, data_root: Path | None) -> None:
     """The model folder of a trained contender, in its run's folder."""
-    folder, held_out = run / contender.name, data.load("validation", data_root)
+    folder, held_out = _model(run), data.load("validation", data_root)
     if budget.limit:
         held_out = held_out[0][: budget.limit], held_out[1][: budget.limit]
     if contender.network is not None:
@@ -255,10 +255,20 @@ def _copy(source: Path, target: Path) -> None:
 def measure(
     models: Path, runs: Path, budget: Budget, data_root: Path | None, report: Report
 ) -> dict[str, Any]:
-    """Measure the trained contenders and the shipped model on the test set; store and return the figures."""
+    """Measure the trained contenders and the shipped model on the test set; store and return the figures.
+
+    A contender that was trained, and be it for fewer epochs than `budget` has, is exported first where it was not yet.
+    """
+    for contender in CONTENDERS:
+        run = runs / contender.name
+        if not (_model(run) / "card.json").exists():
+            report(f"{contender.name}: exporting")
+            write_model(contender, run, budget, data_root)
+        if contender.name in SHIP_TOO:
+            _copy(_model(run), models / contender.name)
     images, labels = data.load("test", data_root)
     images, labels = images[: budget.limit], labels[: budget.limit]
-    folders = {contender.name: runs / contender.name / contender.name for contender in CONTENDERS}
+    folders = {contender.name: _model(runs / contender.name) for contender in CONTENDERS}
     titles = {contender.name: contender.title for contender in CONTENDERS}
     if (models / SHIPPED / "card.json").exists():
         folders = {"shipped": models / SHIPPED, **folders}

@@ -35,6 +35,7 @@ from training.compare import (
     finished,
     load_ann,
     markdown,
+    measure,
     plot,
     retrain,
     table,
@@ -223,6 +224,25 @@ def test_a_contender_that_was_stopped_is_gone_on_with(
         assert finished(contender, run, budget)
         # A conventional one takes minutes, and begins anew.
         assert len(said) == (1 if contender.network else 3)
+
+
+def test_what_was_stopped_can_be_measured(
+    compared: Compared, tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its model is written from the checkpoint; its card tells the epochs that it had."""
+    monkeypatch.setattr("training.data.VALIDATION_IMAGES", 50)
+    monkeypatch.setattr(module, "CONTENDERS", FEW[:1])
+    monkeypatch.setattr(module, "SHIP_TOO", (FEW[0].name,))
+    monkeypatch.setattr(module, "DISTORTIONS", {})
+    monkeypatch.setattr(module, "_row", lambda name, title, folder, *arguments: row(name, title=title))
+    monkeypatch.setattr(module, "_with_latencies", lambda rows, *arguments: rows)
+    budget = Budget(epochs=3, limit=16)
+    train(FEW[0], tmp_path / "runs" / FEW[0].name, replace(budget, epochs=2), CPU, tiny_mnist.folder, print)
+    (tmp_path / "models").mkdir()
+    measure(tmp_path / "models", tmp_path / "runs", budget, tiny_mnist.folder, print)
+    trained = load_card(tmp_path / "models" / FEW[0].name).training
+    assert trained["epochs_done"] == 2
+    assert trained["command"] == "python -m training compare --retrain --epochs 3"
 
 
 def test_contenders_have_names() -> None:
