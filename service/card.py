@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from service.encoding import MAX_SLOPE
+
 SCHEMA_VERSION = 1
 CARD_FILE = "card.json"
 
@@ -126,7 +128,7 @@ class Card(_Part):
     rate_slope: int = Field(
         1,
         ge=1,
-        le=16,
+        le=MAX_SLOPE,
         description="of the rate encoder's tuning curve around half contrast; 1: rate = contrast",
     )
     kernels: dict[str, Kernel]
@@ -149,6 +151,10 @@ class Card(_Part):
             )
         if self.layer_names[:1] != ["input"] or self.layer_names[-1:] != ["output"]:
             raise ValueError(f"expected layers from 'input' to 'output', got {self.layer_names}")
+        if self.kind == "ann" and self.rate_slope != 1:
+            raise ValueError(
+                f"expected rate_slope 1 of a conventional network, which has no rates, got {self.rate_slope}"
+            )
         if len(set(self.layer_names)) < len(self.layers):
             raise ValueError(f"expected a name for each layer, got {self.layer_names}")
         for layer in self.layers:

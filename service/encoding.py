@@ -3,7 +3,8 @@
 Two stages. The *retina* (`contrast`) turns brightness into contrast, so that a lit background does not
 spike. The *rate encoder* turns contrast into spikes: at each time step a pixel fires with a probability
 that rises with its contrast, along the tuning curve of the model. Integer arithmetic and a counter-based
-generator make both the same to the bit on every machine. Training, evaluation and the service all use this one module.
+generator make both the same to the bit on every machine. Training, evaluation and the service all use this one
+module, but for a training on a GPU, whose retina (`training.retina`) equals it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ RATE_LEVELS = 256
 """Firing probabilities are multiples of 1/256."""
 
 MAX_SEED = 2**64 - 1
+MAX_SLOPE = 16
+"""Of the tuning curve: at a steeper one hardly any chance would be left."""
 
 _BLOCKS_PER_STEP = 26  # Philox makes 4 words of 64 bits a block: 26 * 4 = 104 words a time step
 _PIXEL_WORDS = PIXELS // 8  # one random byte a pixel

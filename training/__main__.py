@@ -142,7 +142,10 @@ def train(
         bool, typer.Option(help="tokens see those around them, or themselves alone")
     ] = True,
     rate_slope: Annotated[
-        int | None, typer.Option(min=1, max=16, help="slope of the encoder's tuning curve  [default: 1]")
+        int | None,
+        typer.Option(
+            min=1, max=16, help="slope of the encoder's tuning curve  [default: 1, or that of --start]"
+        ),
     ] = None,
     stem: Annotated[
         tuple[int, int] | None, typer.Option(help="channels of the two stem layers  [default: 32 32]")
@@ -218,7 +221,7 @@ def train(
         raise typer.BadParameter(
             f"expected at most {settings.epochs} integer epochs, got {settings.integer_epochs}"
         )
-    if settings.hint and not settings.teacher:
+    if settings.hint and not settings.teacher and not resume:
         raise typer.BadParameter("expected a teacher to take hints from, got --hint without --teacher")
     if settings.teacher and not Path(settings.teacher).is_file():
         raise typer.BadParameter(
@@ -301,6 +304,8 @@ def teacher(
         raise typer.BadParameter(f"expected a teacher's checkpoint to begin with, found no file {start}")
     if start and (width or members):
         raise typer.BadParameter("expected --start alone: that teacher has its width and members already")
+    if final_epochs > epochs:
+        raise typer.BadParameter(f"expected at most {epochs} final epochs, got {final_epochs}")
     settings = FitSettings(
         epochs=epochs,
         final_epochs=final_epochs,
@@ -491,7 +496,10 @@ def compare(
         bool, typer.Option("--retrain", help="train and measure all contenders that --runs lacks")
     ] = False,
     remeasure: Annotated[
-        bool, typer.Option("--measure", help="measure what --runs has, train nothing")
+        bool,
+        typer.Option(
+            "--measure", help="measure what --runs has and ship its glm and ann-twin, train nothing"
+        ),
     ] = False,
     runs: Annotated[Path, typer.Option(help="folder of the contenders' runs")] = Path("runs/compare"),
     contender: Annotated[
@@ -515,11 +523,16 @@ def compare(
         raise typer.BadParameter(f"expected a teacher's checkpoint (see `teacher`), found no file {teacher}")
     budget = comparison.Budget(epochs=epochs, teacher=teacher, limit=limit, batch_size=batch_size)
     if contender:
+        if again or remeasure or figure or as_json:
+            raise typer.BadParameter("expected --contender without --retrain, --measure, --figure or --json")
         try:
             one = comparison.contender_of(contender)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-        comparison.train(one, runs / one.name, budget, choose_device(device), data, console.print)
+        if comparison.finished(one, runs / one.name, budget):
+            console.print(f"{one.name} has its {epochs} epochs in {runs / one.name}")
+        else:
+            comparison.train(one, runs / one.name, budget, choose_device(device), data, console.print)
         return
     if again:
         contents = comparison.retrain(models, runs, budget, choose_device(device), data, console.print)

@@ -1,6 +1,6 @@
 """What an epoch shows: the training images in a new order, each varied, as the retina sees them.
 
-All of it happens where the generator draws: on a GPU nothing waits for the processor.
+All of it happens where the generator draws, so that a GPU hardly waits for the processor.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from training import data
 
-AT_ONCE = 64
-"""Batches that a GPU varies in one go: one alone is too little work for it. What they hold stays small."""
+AT_ONCE = 16_384
+"""Images that a GPU varies in one go: a batch alone is too little work for it, all would need gigabytes."""
 
 
 def generator_of(device: torch.device, seed: int, epoch: int) -> torch.Generator:
@@ -22,14 +22,21 @@ def generator_of(device: torch.device, seed: int, epoch: int) -> torch.Generator
 
 
 def shown(
-    images: Tensor, labels: Tensor, batch_size: int, variation: data.Variation, generator: torch.Generator
+    images: Tensor,
+    labels: Tensor,
+    batch_size: int,
+    variation: data.Variation,
+    generator: torch.Generator,
+    at_once: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of firing probabilities [N, 1, 28, 28] and labels [N], on the generator's device.
 
-    images uint8 [M, 28, 28] and labels [M], there too. The last batch may be smaller.
+    images uint8 [M, 28, 28] and labels [M], there too. The last batch may be smaller. So many images are varied in
+    one go, or as few more as fill a batch: by default `AT_ONCE` on a GPU, a batch on a CPU.
     """
+    if at_once is None:
+        at_once = AT_ONCE if generator.device.type == "cuda" else batch_size
     order = torch.randperm(len(images), generator=generator, device=generator.device)
-    together = batch_size * (AT_ONCE if generator.device.type == "cuda" else 1)
-    for some in order.split(together):
+    for some in order.split(max(1, at_once // batch_size) * batch_size):
         probability = data.firing_probabilities(data.vary(images[some], variation, generator))
         yield from zip(probability.split(batch_size), labels[some].split(batch_size), strict=True)

@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from service.card import Card, load_card, synapses_of
+from service.card import CARD_FILE, Card, ModelError, load_card, synapses_of
 from service.engine import load_engine, native
 from service.engine.base import Engine, Rule, Stimulus
 from service.engine.onnxruntime import OnnxruntimeEngine
@@ -98,6 +98,18 @@ class Budget:
     batch_size: int = 128
     seed: int = 1
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Budget:
+        """The budget that a training's stored settings tell of."""
+        teacher = settings.get("teacher")
+        return cls(
+            epochs=settings["epochs"],
+            teacher=Path(teacher) if teacher else None,
+            limit=settings["limit"],
+            batch_size=settings["batch_size"],
+            seed=settings["seed"],
+        )
+
     @property
     def final_epochs(self) -> int:
         """At the end: in integers for spiking networks, and with less variation for all."""
@@ -156,7 +168,7 @@ def retrain(
     """
     for contender in CONTENDERS:
         run = runs / contender.name
-        if not ((_model(run) / "card.json").exists() or finished(contender, run, budget)):
+        if not finished(contender, run, budget):
             report(f"{contender.name}: training for {budget.epochs} epochs")
             train(contender, run, budget, device, data_root, report)
     return measure(models, runs, budget, data_root, report)
@@ -177,9 +189,18 @@ def contender_of(name: str) -> Contender:
 
 
 def finished(contender: Contender, run: Path, budget: Budget) -> bool:
-    """Whether a contender's run has all of its epochs."""
+    """Whether a contender's run has all of its epochs; where its checkpoints are gone, whether its model is there.
+
+    Raises ModelError where the run had another budget: it can neither be gone on with nor be compared.
+    """
     last = run / (CHECKPOINT if contender.network else BEST)
-    return last.is_file() and torch.load(last, weights_only=True)["epoch"] >= budget.epochs
+    if not last.is_file():
+        return (_model(run) / CARD_FILE).is_file()
+    contents = torch.load(last, map_location="cpu", weights_only=True)
+    found = Budget.of(contents["settings"])
+    if found != budget:
+        raise ModelError(f"expected a run of {budget} in {run}, found one of {found}")
+    return bool(contents["epoch"] >= budget.epochs)
 
 
 def train(
@@ -218,17 +239,24 @@ def train(
     )
 
 
-def write_model(contender: Contender, run: Path, budget: Budget, data_root: Path | None) -> None:
-    """The model folder of a trained contender, in its run's folder."""
-    folder, held_out = _model(run), data.load("validation", data_root)
+def write_model(contender: Contender, run: Path, data_root: Path | None) -> None:
+    """The model folder of a trained contender, in its run's folder; nothing where it is that of the best checkpoint."""
+    best = run / BEST
+    if not best.is_file():
+        return  # its checkpoints are gone
+    contents = torch.load(best, map_location="cpu", weights_only=True)
+    folder, budget = _model(run), Budget.of(contents["settings"])
+    if (folder / CARD_FILE).is_file() and load_card(folder).training["epochs_done"] == contents["epoch"]:
+        return
+    held_out = data.load("validation", data_root)
     if budget.limit:
         held_out = held_out[0][: budget.limit], held_out[1][: budget.limit]
     if contender.network is not None:
-        export(run / BEST, folder, held_out, held_out[0][:100], command=budget.command)
+        export(best, folder, held_out, held_out[0][:100], command=budget.command)
         return
     assert contender.ann is not None
     network = contender.ann()
-    contents = load_fitted(network, run / BEST)
+    load_fitted(network, best)
     trained = {
         "command": budget.command,
         "settings": contents["settings"],
@@ -257,13 +285,12 @@ def measure(
 ) -> dict[str, Any]:
     """Measure the trained contenders and the shipped model on the test set; store and return the figures.
 
-    A contender that was trained, and be it for fewer epochs than `budget` has, is exported first where it was not yet.
+    A contender is exported first where its best checkpoint was not yet, and be it one of a run that was stopped.
     """
     for contender in CONTENDERS:
         run = runs / contender.name
-        if not (_model(run) / "card.json").exists():
-            report(f"{contender.name}: exporting")
-            write_model(contender, run, budget, data_root)
+        report(f"{contender.name}: exporting")
+        write_model(contender, run, data_root)
         if contender.name in SHIP_TOO:
             _copy(_model(run), models / contender.name)
     images, labels = data.load("test", data_root)
@@ -272,7 +299,8 @@ def measure(
     titles = {contender.name: contender.title for contender in CONTENDERS}
     if (models / SHIPPED / "card.json").exists():
         folders = {"shipped": models / SHIPPED, **folders}
-        titles["shipped"] = "as shipped, trained longer"
+        slope = load_card(models / SHIPPED).rate_slope
+        titles["shipped"] = f"as shipped: trained longer, rates of slope {slope}"
     report("drawing distortions")
     drawn = {name: distorted(images, name, 1) for name in DISTORTIONS}
     rows = []

@@ -40,13 +40,18 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     raise ValueError(f"expected a precision among auto, {', '.join(PRECISIONS)}, got {name!r}")
 
 
-def allow(precision: Precision) -> None:
+def allow_tf32(precision: Precision) -> None:
     """Whether a GPU may round factors to 11 bits, in the whole process: products are several times as fast then.
 
-    Integers up to 2**11 stay exact, and none of the integer network's factors is larger, so its spikes are the same.
+    Integers up to 2**11 stay exact, and none of the integer network's factors is larger.
     """
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def asking(precision: Precision) -> Precision:
+    """In which a teacher is asked: it is half of the work on a GPU, and what it says need not be exact."""
+    return "bfloat16" if precision == "tf32" else precision
 
 
 def mixed(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
@@ -64,8 +69,8 @@ def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
     without the second term, the weights that training began with would linger.
     """
 
-    def average(averages: list[Tensor], weights: list[Tensor], updates: Tensor) -> None:
-        n = int(averaged.n_averaged)
+    def average(averages: list[Tensor], weights: list[Tensor], _: Tensor) -> None:
+        n = int(averaged.n_averaged)  # which is on the CPU; the argument would have to come back from the GPU
         share = 1.0 - min(decay, (1 + n) / (10 + n))
         if averages[0].is_floating_point():  # they come by type
             torch._foreach_lerp_(averages, weights, share)
@@ -73,8 +78,6 @@ def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
             torch._foreach_copy_(averages, weights)
 
     averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)  # type: ignore[arg-type]
-    # Asked once for each weight: on a GPU, every one of these questions would wait for all work begun before.
-    averaged.n_averaged = averaged.n_averaged.cpu()
     return averaged
 
 
@@ -101,6 +104,7 @@ class Processes:
     """
 
     def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
         if self.count > 1 and not torch.distributed.is_initialized():
@@ -131,7 +135,7 @@ class Processes:
             return value
         holder = torch.tensor([value], dtype=torch.float64)
         if torch.distributed.get_backend() == "nccl":
-            holder = holder.cuda()
+            holder = holder.to(self.device)
         torch.distributed.all_reduce(holder)
         return float(holder) / self.count
 

@@ -20,12 +20,12 @@ from torch.nn import functional as F
 
 from training import data
 from training.batches import generator_of, shown
-from training.compute import Precision, Refresh, allow, averaged_copy, mixed
+from training.compute import Precision, Refresh, allow_tf32, asking, averaged_copy, mixed
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Everything that decides how a conventional network turns out."""
+    """Everything that decides how a conventional network turns out, but for its shape."""
 
     epochs: int = 20
     batch_size: int = 128
@@ -67,7 +67,8 @@ def fit(
 ) -> float:
     """Train on the training images, varied; write `checkpoint` after each epoch; return validation accuracy.
 
-    `report` gets epoch, loss, validation accuracy. The network maps intensities [N, 1, 28, 28] to logits [N, 10].
+    `report` gets epoch, loss, validation accuracy. The network maps intensities [N, 1, 28, 28] to logits [N, 10];
+    one without a teacher may, while it trains, give [members N, 10], the answers of each member of an ensemble.
     """
     pixels, truth = data.load("train", data_root)
     held_out = data.load("validation", data_root)
@@ -79,13 +80,13 @@ def fit(
     )
     network = network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    allow(settings.precision)
+    allow_tf32(settings.precision)
     averaged = averaged_copy(network, settings.averaging)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
-        fused=device.type == "cuda",
+        fused=True if device.type == "cuda" else None,
     )
     batches = math.ceil(len(images) / settings.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -98,15 +99,14 @@ def fit(
         final = epoch >= settings.epochs - settings.final_epochs
         variation = settings.variation.times(settings.final_variation if final else 1.0)
         network.train()
-        total, refresh = torch.zeros((), device=device), Refresh()
-        for number, (probability, answers) in enumerate(
+        total, refresh = torch.zeros((), dtype=torch.float64, device=device), Refresh()
+        for number, (intensities, answers) in enumerate(
             shown(images, labels, settings.batch_size, variation, generator)
         ):
-            intensities = probability.contiguous(memory_format=torch.channels_last)
             with mixed(settings.precision, device):
                 logits = network(intensities)
-                with torch.no_grad():
-                    taught = teacher(intensities).float() if teacher else None
+            with torch.no_grad(), mixed(asking(settings.precision), device):
+                taught = teacher(intensities).float() if teacher else None
             # An ensemble answers as often as it has members.
             loss = F.cross_entropy(logits.float(), answers.repeat(len(logits) // len(answers)))
             if taught is not None:
@@ -119,7 +119,7 @@ def fit(
             schedule.step()
             averaged.update_parameters(network)
             total += loss.detach() * (len(answers) / len(images))
-            if refresh.due(device):
+            if refresh.due(device) or number + 1 == batches:
                 progress(number + 1, batches, {"loss": float(loss.detach())})
         score = accuracy(averaged, *held_out)
         contents = {

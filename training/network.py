@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from service.encoding import MAX_SLOPE
 from training.neurons import (
     decay_filter,
     leak,
@@ -65,6 +66,10 @@ class NetworkConfig:
     shift_readout: int = 2
     shift_feedback: int = 1
     trace_unit: int = 16
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rate_slope <= MAX_SLOPE:  # a card would refuse it after the training
+            raise ValueError(f"expected a rate slope between 1 and {MAX_SLOPE}, got {self.rate_slope}")
 
     @property
     def tokens(self) -> int:

@@ -49,7 +49,7 @@ def restore_from(
     """The network of a model folder, as the training that `settings` describe can begin with it.
 
     Bits, and whether tokens see their neighbours, are what `settings` say. Its sizes are the model's but for those in
-    `sizes` (of `GROWING`). See `restore`.
+    `sizes` (of `GROWING`, or `rate_slope`). See `restore`.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     images = torch.from_numpy(data.load("train", data_root)[0][:IMAGES].copy())

@@ -1,6 +1,6 @@
 """The retina on tensors, for devices whose memory numpy does not see: `service.encoding.contrast` to the bit.
 
-A GPU waits for nobody if pictures are varied, seen and drawn where the network learns from them. On a CPU the
+Pictures that are varied, seen and drawn where the network learns from them need not be sent there. On a CPU the
 service's own code is faster, and is what `training.data` takes there. Tests hold the two together.
 """
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from service.card import FanOut, Layer, fan_out_map
 from training import data
 from training.batches import generator_of, shown
-from training.compute import Precision, Processes, Refresh, allow, averaged_copy, mixed
+from training.compute import Precision, Processes, Refresh, allow_tf32, asking, averaged_copy, mixed
 from training.fit import distance
 from training.hints import Hints
 from training.network import CLASSES, NetworkConfig, Run, SpikingNetwork, fan_outs, layer_shapes, make_network
@@ -66,7 +66,7 @@ class TrainingSettings:
     temperature: float = 2.0  # by which teacher and student are softened when they are compared
     hint: float = 0.0  # weight of `training.hints` at first; falls to 0 over the float epochs
     averaging: float = 0.998  # weights are a moving average over about 1 / (1 - averaging) batches
-    precision: Precision = "float32"  # of products of matrices in the float epochs; integers are exact
+    precision: Precision = "float32"  # of products of matrices; integers are exact in all of them
     seed: int = 1
     limit: int | None = None  # train on so many images (for trials and tests)
     all_data: bool = False  # also train on the validation images: no choice can be made after that
@@ -108,7 +108,7 @@ class EpochReport:
 
 
 Progress = Callable[[int, int, dict[str, float]], None]
-"""Called after each batch with (batches done, batches, running figures)."""
+"""Called after each batch, on a GPU a few times a second, with (batches done, batches, running figures)."""
 
 
 class ActivityMeter:
@@ -193,7 +193,7 @@ class Trainer:
             True
         )  # gradients of silent layers are tiny, and slow where they are denormal
         torch.manual_seed(settings.seed)
-        allow(settings.precision)
+        allow_tf32(settings.precision)
         images, labels = data.load("train", data_root)
         if settings.all_data:
             more = data.load("validation", data_root)
@@ -221,7 +221,7 @@ class Trainer:
                 *([{"params": list(self.hints.parameters()), "weight_decay": 0.0}] if self.hints else []),
             ],
             lr=settings.learning_rate,
-            fused=device.type == "cuda",
+            fused=True if device.type == "cuda" else None,
         )
         self.activity = ActivityMeter(settings.network, device)
         self.epoch = 0
@@ -275,7 +275,10 @@ class Trainer:
             freeze_normalisation(self.network)
         free = torch.tensor(activity_target(self.epoch, settings), device=self.device)
         hint = torch.tensor(hint_weight(self.epoch, settings), device=self.device)
-        totals = {name: torch.zeros((), device=self.device) for name in ("loss", "accuracy", "activity")}
+        totals = {
+            name: torch.zeros((), dtype=torch.float64, device=self.device)
+            for name in ("loss", "accuracy", "activity")
+        }
         refresh = Refresh()
         for number, (probability, labels) in enumerate(
             shown(self.images, self.labels, settings.batch_size, variation, generator)
@@ -309,7 +312,7 @@ class Trainer:
             self.averaged.update_parameters(self.network)
             for name, value in (("loss", loss), ("accuracy", right), ("activity", activity)):
                 totals[name] += value.detach() * (count / len(self.images))
-            if refresh.due(self.device):
+            if refresh.due(self.device) or number + 1 == self.batches:
                 figures = {"loss": float(loss.detach()), "activity": float(activity.detach())}
                 progress(number + 1, self.batches, figures)
         self.processes.average_statistics(self.network)
@@ -361,9 +364,7 @@ class Trainer:
         """What the teacher answers to firing probabilities [N, 1, 28, 28], and what it sees."""
         if self.teacher is None:
             return None
-        # On a GPU this would be half of the work, and what a teacher says need not be exact.
-        precision: Precision = "bfloat16" if self.device.type == "cuda" else self.settings.precision
-        with torch.no_grad(), mixed(precision, self.device):
+        with torch.no_grad(), mixed(asking(self.settings.precision), self.device):
             found = self.teacher.explain(probability)
         return Explanation(*(part.float() for part in found))
 
@@ -412,6 +413,8 @@ class Trainer:
         self.network.load_state_dict(contents["latest"])
         self.exported.load_state_dict(contents["network"])
         self.averaged.n_averaged.copy_(contents["averaged_over"])
+        for group in contents["optimizer"]["param_groups"]:  # of this device, not of the one before
+            group["fused"] = True if self.device.type == "cuda" else None
         self.optimizer.load_state_dict(contents["optimizer"])
         if self.hints is not None:
             self.hints.load_state_dict(contents["hints"])
@@ -442,10 +445,9 @@ def accuracy_by_step(
     device = next(network.parameters()).device
     right = torch.zeros(steps, device=device)
     generators = [torch.Generator().manual_seed(seed) for seed in range(draws)]
-    at_once = 500 if device.type == "cpu" else 2500
-    for start in range(0, len(images), at_once):
-        pixels = torch.from_numpy(images[start : start + at_once].copy()).to(device)
-        truth = torch.from_numpy(labels[start : start + at_once].copy()).to(device)
+    for start in range(0, len(images), 500):
+        pixels = torch.from_numpy(images[start : start + 500].copy()).to(device)
+        truth = torch.from_numpy(labels[start : start + 500].copy()).to(device)
         rates = data.tuned(data.firing_probabilities(pixels), network.config.rate_slope)
         for generator in generators:
             # Drawn on the CPU, so that a network is judged by the same spikes wherever it is.

@@ -627,6 +627,21 @@ def test_a_teacher_to_begin_with_has_its_size(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_more_final_epochs_than_epochs(tmp_path: Path) -> None:
+    assert_refused(
+        "expected at most 3 final epochs, got 4",
+        "teacher", "--run", tmp_path / "run", "--epochs", 3, "--final-epochs", 4,
+    )  # fmt: skip
+
+
+def test_a_contender_is_not_measured_at_once(tmp_path: Path) -> None:
+    for other in ("--retrain", "--measure", "--json"):
+        assert_refused(
+            "expected --contender without --retrain, --measure, --figure or --json",
+            "compare", "--contender", "lenet5", other, "--runs", tmp_path,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("command", ["train", "teacher"])
 def test_a_precision_that_is_not_there(command: str, tmp_path: Path) -> None:
     assert_refused(

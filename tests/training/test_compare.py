@@ -12,7 +12,7 @@ import torch
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
-from service.card import load_card
+from service.card import ModelError, load_card
 from service.engine import load_engine, native
 from service.operations import energy_nj
 from service.settings import Settings
@@ -208,41 +208,65 @@ def test_the_budget_is_the_same_for_spiking_and_conventional_networks() -> None:
     )
 
 
+STOPPED_BUDGET = Budget(epochs=3, limit=16)
+
+
+def stop_after_two_epochs(contender: Contender, run: Path, mnist: Mnist) -> None:
+    """Train, and stop as Ctrl-C does."""
+    said: list[str] = []
+
+    def report(text: str) -> None:
+        said.append(text)
+        if len(said) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(contender, run, STOPPED_BUDGET, CPU, mnist.folder, report)
+
+
 def test_a_contender_that_was_stopped_is_gone_on_with(
     compared: Compared, tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.data.VALIDATION_IMAGES", 50)
-    budget = Budget(epochs=3, limit=16)
     for contender in (FEW[0], next(one for one in FEW if one.ann)):
         run = tmp_path / contender.name
+        assert not finished(contender, run, STOPPED_BUDGET)
+        stop_after_two_epochs(contender, run, tiny_mnist)
+        assert not finished(contender, run, STOPPED_BUDGET)
         said: list[str] = []
-        assert not finished(contender, run, budget)
-        train(contender, run, replace(budget, epochs=2), CPU, tiny_mnist.folder, said.append)
-        assert finished(contender, run, replace(budget, epochs=2)) and not finished(contender, run, budget)
-        said.clear()
-        train(contender, run, budget, CPU, tiny_mnist.folder, said.append)
-        assert finished(contender, run, budget)
+        train(contender, run, STOPPED_BUDGET, CPU, tiny_mnist.folder, said.append)
+        assert finished(contender, run, STOPPED_BUDGET)
         # A conventional one takes minutes, and begins anew.
         assert len(said) == (1 if contender.network else 3)
+        with pytest.raises(
+            ModelError, match=r"expected a run of Budget\(epochs=9, .*, found one of Budget\(epochs=3"
+        ):
+            finished(contender, run, replace(STOPPED_BUDGET, epochs=9))
 
 
-def test_what_was_stopped_can_be_measured(
+def test_what_was_stopped_can_be_measured_and_gone_on_with(
     compared: Compared, tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its model is written from the checkpoint; its card tells the epochs that it had."""
+    """Its model is written from the best checkpoint there is; the card tells the epochs that it had."""
+    conventional = next(one for one in FEW if one.ann)
     monkeypatch.setattr("training.data.VALIDATION_IMAGES", 50)
-    monkeypatch.setattr(module, "CONTENDERS", FEW[:1])
-    monkeypatch.setattr(module, "SHIP_TOO", (FEW[0].name,))
+    monkeypatch.setattr(module, "CONTENDERS", (conventional,))
+    monkeypatch.setattr(module, "SHIP_TOO", (conventional.name,))
     monkeypatch.setattr(module, "DISTORTIONS", {})
     monkeypatch.setattr(module, "_row", lambda name, title, folder, *arguments: row(name, title=title))
+    monkeypatch.setattr(module, "_quantised_row", lambda twin, row, *arguments: row)
     monkeypatch.setattr(module, "_with_latencies", lambda rows, *arguments: rows)
-    budget = Budget(epochs=3, limit=16)
-    train(FEW[0], tmp_path / "runs" / FEW[0].name, replace(budget, epochs=2), CPU, tiny_mnist.folder, print)
-    (tmp_path / "models").mkdir()
-    measure(tmp_path / "models", tmp_path / "runs", budget, tiny_mnist.folder, print)
-    trained = load_card(tmp_path / "models" / FEW[0].name).training
-    assert trained["epochs_done"] == 2
-    assert trained["command"] == "python -m training compare --retrain --epochs 3"
+    models, runs = tmp_path / "models", tmp_path / "runs"
+    models.mkdir()
+    stop_after_two_epochs(conventional, runs / conventional.name, tiny_mnist)
+    for again, epochs in ((False, 2), (True, 3)):
+        if again:
+            retrain(models, runs, STOPPED_BUDGET, CPU, tiny_mnist.folder, print)
+        else:
+            measure(models, runs, Budget(limit=4), tiny_mnist.folder, print)
+        trained = load_card(models / conventional.name).training
+        assert trained["epochs_done"] == epochs
+        assert trained["command"] == "python -m training compare --retrain --epochs 3"  # with which it began
 
 
 def test_contenders_have_names() -> None:
@@ -341,10 +365,12 @@ def test_a_contender_that_stands_there_is_not_trained_again(
     models = tmp_path / "models"
     module._copy(compared.folder("spiking-mha"), models / "spiking-mha")
     said: list[str] = []
-    contents = retrain(models, compared.runs, Budget(epochs=2, limit=4), CPU, tiny_mnist.folder, said.append)
+    monkeypatch.setattr("training.data.VALIDATION_IMAGES", 50)
+    budget = Budget(epochs=2, teacher=compared.runs.parent / "teacher.pt", limit=24)
+    contents = retrain(models, compared.runs, budget, CPU, tiny_mnist.folder, said.append)
     assert trained == []
     assert [(one["name"], one["title"]) for one in contents["rows"]] == [
-        ("shipped", "as shipped, trained longer: spiking-mha"),
+        ("shipped", "as shipped: trained longer, rates of slope 1: spiking-mha"),
         ("spiking-mha", "tiny, spiking: spiking-mha"),
         ("glm", "output neurons alone: glm"),
         ("ann-twin", "tiny, conventional: ann-twin"),
@@ -352,7 +378,7 @@ def test_a_contender_that_stands_there_is_not_trained_again(
         ("lenet5", "LeNet-5: lenet5"),
     ]
     assert not any("training" in text for text in said)
-    assert (contents["test_images"], json.loads((models / STORED).read_text())) == (4, contents)
+    assert (contents["test_images"], json.loads((models / STORED).read_text())) == (24, contents)
 
 
 # Operations and energy

@@ -15,7 +15,8 @@ from training.compute import (
     PRECISIONS,
     Processes,
     Refresh,
-    allow,
+    allow_tf32,
+    asking,
     averaged_copy,
     choose_device,
     choose_precision,
@@ -66,7 +67,7 @@ def test_factors_are_rounded_where_that_is_allowed_alone() -> None:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     try:
         for precision in (*PRECISIONS, *PRECISIONS):
-            allow(precision)
+            allow_tf32(precision)
             allowed = precision == "tf32"
             found = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
             assert found == (allowed, allowed), precision
@@ -90,6 +91,10 @@ def test_products_are_in_the_precision_and_sums_are_not() -> None:
     with mixed("float32", CPU):
         product = x @ x
     assert product.dtype == torch.float32 and product.item() == 1 + 2.0**-9 + 2.0**-20
+
+
+def test_a_teacher_is_asked_in_bfloat16_where_rounding_is_allowed() -> None:
+    assert [asking(precision) for precision in PRECISIONS] == ["float32", "bfloat16", "bfloat16"]
 
 
 def test_a_gpu_is_asked_for_figures_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -353,6 +353,8 @@ def test_a_model_is_shown_what_it_was_trained_on(drawn: Drawn, tmp_path: Path) -
             assert [outcome.counts["input"] for outcome in found] == fired, (name, recorded)
             if recorded:
                 assert np.array_equal(np.stack([one.recorded["input"] for one in found], 1), trains), name
+        shown = engine.by_step(images, seeds, EXPORT_STEPS, "bernoulli")
+        assert shown.spikes["input"].sum(0).tolist() == fired, name
         moments = list(engine.course(images[2], 2, EXPORT_STEPS, "bernoulli"))
         assert np.array_equal(np.stack([moment.spikes["input"] for moment in moments]), trains[:, 2]), name
 

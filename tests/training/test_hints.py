@@ -93,6 +93,17 @@ def test_a_run_tells_its_currents() -> None:
         assert torch.equal((currents[0] >= 1.0).float(), run.layers[name][0]), name
 
 
+def test_projections_are_as_wide_as_the_teacher() -> None:
+    teacher = Teacher(width=2, members=2).eval()
+    assert teacher.width == 2
+    with torch.no_grad():
+        seen = teacher.explain(torch.rand(IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+    run = run_of(torch.rand(IMAGES, 64, 14, 14), torch.rand(IMAGES, 49, 128))
+    wide = Hints(WIDE, teacher.width)
+    assert (wide.stem2.out_features, wide.tokens.out_features) == (128, 256)
+    assert torch.isfinite(wide(run, seen))
+
+
 # Training with hints
 
 

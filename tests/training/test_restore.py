@@ -68,6 +68,14 @@ def test_a_network_is_shown_steeper_rates_than_its_model(exported: Exported, dra
     assert not torch.allclose(before[1], after[1], rtol=1e-3)
 
 
+def test_the_slope_of_the_model_is_kept(drawn: Drawn, tmp_path: Path, tiny_mnist: Mnist) -> None:
+    steep = make_network(replace(SMALL, rate_slope=3), seed=4)
+    model = exported_to(tmp_path, steep, drawn)
+    begun = TrainingSettings(network=NetworkConfig())
+    assert restore_from(model, begun, tiny_mnist.folder).config.rate_slope == 3
+    assert restore_from(model, begun, tiny_mnist.folder, {"rate_slope": 2}).config.rate_slope == 2
+
+
 def test_output_neurons_alone(drawn: Drawn, tmp_path: Path) -> None:
     model = exported_to(tmp_path, make_glm(seed=3), drawn)
     network = restore(model, drawn[0])

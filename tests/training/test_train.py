@@ -95,6 +95,7 @@ def test_settings_that_are_not_known_any_more_are_left_out() -> None:
 def test_runs_from_before_are_read_as_what_they_were() -> None:
     stored = TrainingSettings(epochs=3).as_dict()
     del stored["network"]["position"], stored["network"]["neighbours"], stored["final_variation"]
+    del stored["network"]["rate_slope"]  # rates were contrasts
     read = TrainingSettings.from_dict(stored)
     assert read.network == NetworkConfig(position=False, neighbours=False) and read.final_variation == 1.0
 
@@ -434,6 +435,17 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     )
     assert all(torch.equal(expected[p]["exp_avg"], found[p]["exp_avg"]) for p in expected)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_run_of_a_gpu_is_gone_on_with_on_a_cpu(tiny_mnist: Mnist, tmp_path: Path) -> None:
+    """And the other way round: how the optimiser steps is the device's, not the checkpoint's."""
+    trainer = Trainer(dataclasses.replace(QUICK, network=TINY), tmp_path, CPU, tiny_mnist.folder)
+    for group in trainer.optimizer.param_groups:
+        group["fused"] = True
+    trainer.save("last.pt")
+    resumed = Trainer(dataclasses.replace(QUICK, network=TINY), tmp_path, CPU, tiny_mnist.folder)
+    resumed.resume()
+    assert not any(group["fused"] for group in resumed.optimizer.param_groups)
 
 
 def test_an_interrupt_in_the_first_epoch_leaves_a_checkpoint(tiny_mnist: Mnist, tmp_path: Path) -> None:
