@@ -520,6 +520,7 @@ MODEL_CARD = {
                 "normal_rate_std": 0.02,
             },
         ],
+        "rate_slope": 1,
         "states": [{"name": "state.input", "shape": [1, 28, 28]}],
         "kernels": {"A": {"tau": 1.4427, "shift": 1, "unit": 16, "use": "filtered spike trains"}},
         "potential_scale": 0.00372,

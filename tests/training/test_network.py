@@ -223,3 +223,9 @@ def test_fan_out_counts_the_windows_that_see_a_pixel() -> None:
         torch.ones(1, 1, 14, 14), torch.ones(1, 1, 5, 5), stride=2, padding=2, output_padding=1
     )[0, 0]
     assert torch.equal(seen, torch.outer(torch.tensor(fan["rows"]), torch.tensor(fan["columns"])).float())
+
+
+@pytest.mark.parametrize("slope", [0, 17])
+def test_a_slope_that_no_card_would_take_is_refused_before_the_training(slope: int) -> None:
+    with pytest.raises(ValueError, match=f"expected a rate slope between 1 and 16, got {slope}"):
+        NetworkConfig(rate_slope=slope)
