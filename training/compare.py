@@ -297,10 +297,12 @@ def measure(
     images, labels = images[: budget.limit], labels[: budget.limit]
     folders = {contender.name: _model(runs / contender.name) for contender in CONTENDERS}
     titles = {contender.name: contender.title for contender in CONTENDERS}
-    if (models / SHIPPED / "card.json").exists():
-        folders = {"shipped": models / SHIPPED, **folders}
-        slope = load_card(models / SHIPPED).rate_slope
-        titles["shipped"] = f"as shipped: trained longer, rates of slope {slope}"
+    if (models / SHIPPED / CARD_FILE).exists():
+        if load_card(models / SHIPPED).graph == load_card(folders[SHIPPED]).graph:
+            titles[SHIPPED] += ": as shipped"
+        else:
+            folders = {"shipped": models / SHIPPED, **folders}
+            titles["shipped"] = "as shipped, trained otherwise"
     report("drawing distortions")
     drawn = {name: distorted(images, name, 1) for name in DISTORTIONS}
     rows = []
