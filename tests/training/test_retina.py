@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from service import encoding
 from service.encoding import contrast, rates
 from tests.training.conftest import Mnist
 from training import data, retina
@@ -75,3 +76,17 @@ def test_firing_probabilities_are_the_same_on_a_gpu(tiny_mnist: Mnist) -> None:
     found = data.firing_probabilities(torch.from_numpy(images.copy()).cuda())
     assert found.device.type == "cuda" and torch.equal(found.cpu(), data.firing_probabilities(images))
     assert np.array_equal(found.cpu().numpy()[:, 0] * 256, rates(contrast(images)))
+
+
+def test_of_guesses_that_leave_as_much_ink_the_first_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The margin continued leaves 6 grey levels, which count five times, the local median 5, which count six times."""
+    image = np.zeros((1, 28, 28), np.uint8)
+    image[0, 0] = 255
+    continued, local = image.astype(np.int16), image.astype(np.int16)
+    continued[0, 5, 5] += 6
+    local[0, 6, 6] += 5
+    for name, guess in (("_continued_margin", continued), ("_local_median", local)):
+        monkeypatch.setattr(f"service.encoding.{name}", lambda images, guess=guess: guess)
+        monkeypatch.setattr(retina, name, lambda images, guess=guess: torch.from_numpy(guess).int())
+    assert np.array_equal(encoding._background(image), continued)
+    assert np.array_equal(retina._background(torch.from_numpy(image).int()).numpy(), continued)
