@@ -31,8 +31,8 @@ def shown(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of firing probabilities [N, 1, 28, 28] and labels [N], on the generator's device.
 
-    images uint8 [M, 28, 28] and labels [M], there too. The last batch may be smaller. So many images are varied in
-    one go, or as few more as fill a batch: by default `AT_ONCE` on a GPU, a batch on a CPU.
+    images uint8 [M, 28, 28] and labels [M], there too. The last batch may be smaller. At most `at_once` images are
+    varied in one go, in whole batches and at least one: by default `AT_ONCE` on a GPU, one batch on a CPU.
     """
     if at_once is None:
         at_once = AT_ONCE if generator.device.type == "cuda" else batch_size

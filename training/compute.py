@@ -50,8 +50,8 @@ def allow_tf32(precision: Precision) -> None:
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
-def asking(precision: Precision) -> Precision:
-    """In which a teacher is asked: it is half of the work on a GPU, and what it says need not be exact."""
+def teacher_precision(precision: Precision) -> Precision:
+    """Precision in which a teacher is asked: half of the work on a GPU is its, and what it says need not be exact."""
     return "bfloat16" if precision == "tf32" else precision
 
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from training import data
 from training.batches import generator_of, shown
-from training.compute import Precision, Refresh, allow_tf32, asking, averaged_copy, mixed
+from training.compute import Precision, Refresh, allow_tf32, averaged_copy, mixed, teacher_precision
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def fit(
         ):
             with mixed(settings.precision, device):
                 logits = network(intensities)
-            with torch.no_grad(), mixed(asking(settings.precision), device):
+            with torch.no_grad(), mixed(teacher_precision(settings.precision), device):
                 taught = teacher(intensities).float() if teacher else None
             # An ensemble answers as often as it has members.
             loss = F.cross_entropy(logits.float(), answers.repeat(len(logits) // len(answers)))

@@ -25,7 +25,15 @@ from torch.nn import functional as F
 from service.card import FanOut, Layer, fan_out_map
 from training import data
 from training.batches import generator_of, shown
-from training.compute import Precision, Processes, Refresh, allow_tf32, asking, averaged_copy, mixed
+from training.compute import (
+    Precision,
+    Processes,
+    Refresh,
+    allow_tf32,
+    averaged_copy,
+    mixed,
+    teacher_precision,
+)
 from training.fit import distance
 from training.hints import Hints
 from training.network import CLASSES, NetworkConfig, Run, SpikingNetwork, fan_outs, layer_shapes, make_network
@@ -364,7 +372,7 @@ class Trainer:
         """What the teacher answers to firing probabilities [N, 1, 28, 28], and what it sees."""
         if self.teacher is None:
             return None
-        with torch.no_grad(), mixed(asking(self.settings.precision), self.device):
+        with torch.no_grad(), mixed(teacher_precision(self.settings.precision), self.device):
             found = self.teacher.explain(probability)
         return Explanation(*(part.float() for part in found))
 

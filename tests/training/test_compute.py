@@ -16,11 +16,11 @@ from training.compute import (
     Processes,
     Refresh,
     allow_tf32,
-    asking,
     averaged_copy,
     choose_device,
     choose_precision,
     mixed,
+    teacher_precision,
 )
 from training.network import NetworkConfig
 from training.train import Trainer, TrainingSettings
@@ -94,7 +94,7 @@ def test_products_are_in_the_precision_and_sums_are_not() -> None:
 
 
 def test_a_teacher_is_asked_in_bfloat16_where_rounding_is_allowed() -> None:
-    assert [asking(precision) for precision in PRECISIONS] == ["float32", "bfloat16", "bfloat16"]
+    assert [teacher_precision(precision) for precision in PRECISIONS] == ["float32", "bfloat16", "bfloat16"]
 
 
 def test_a_gpu_is_asked_for_figures_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
