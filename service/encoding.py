@@ -10,7 +10,7 @@ module, but for a training on a GPU, whose retina (`training.retina`) equals it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,12 +121,20 @@ def _continued_margin(images: NDArray[np.uint8]) -> NDArray[np.int16]:
     """The margin continued inwards: the Coons patch of the four edges. [N, 28, 28] int16.
 
     It follows light that changes slowly, and stripes that cross the whole image, exactly.
+    """
+    top, bottom = _edge(images[:, :MARGIN]), _edge(images[:, -MARGIN:])  # [N, 28]
+    left, right = _edge(images[:, :, :MARGIN].swapaxes(1, 2)), _edge(images[:, :, -MARGIN:].swapaxes(1, 2))
+    patch = coons_patch(top, bottom, left, right, np.arange(SIDE, dtype=np.int32))
+    return np.asarray(np.clip(patch, 0, 255), np.int16)
+
+
+def coons_patch(top: Any, bottom: Any, left: Any, right: Any, far: Any) -> Any:
+    """The surface between four edges, rounded down. Integers [N, 28], arrays or tensors -> [N, 28, 28].
+
+    `far` is how far each place is from the first edge: 0 to 27.
     Source: Coons, "Surfaces for Computer-Aided Design of Space Forms", 1967.
     """
     last = SIDE - 1
-    top, bottom = _edge(images[:, :MARGIN]), _edge(images[:, -MARGIN:])  # [N, 28]
-    left, right = _edge(images[:, :, :MARGIN].swapaxes(1, 2)), _edge(images[:, :, -MARGIN:].swapaxes(1, 2))
-    far = np.arange(SIDE, dtype=np.int32)
     near = last - far
     rows = near[:, None] * top[:, None, :] + far[:, None] * bottom[:, None, :]
     columns = near * left[:, :, None] + far * right[:, :, None]
@@ -135,7 +143,7 @@ def _continued_margin(images: NDArray[np.uint8]) -> NDArray[np.int16]:
     upper = near * corner[0][:, None] + far * corner[1][:, None]  # [N, 28]
     lower = near * corner[2][:, None] + far * corner[3][:, None]
     corners = near[:, None] * upper[:, None, :] + far[:, None] * lower[:, None, :]
-    return np.asarray(np.clip((last * (rows + columns) - corners) // last**2, 0, 255), np.int16)
+    return (last * (rows + columns) - corners) // last**2
 
 
 def _edge(strip: NDArray[np.uint8]) -> NDArray[np.int32]:

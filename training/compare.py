@@ -164,7 +164,8 @@ def retrain(
 ) -> dict[str, Any]:
     """Train, export and measure all contenders; write `models/comparison.json`; return what it holds.
 
-    A contender whose model stands in `runs` already is not trained again; one that was stopped is gone on with.
+    A contender whose model stands in `runs` already is not trained again; a spiking one that was stopped is gone on
+    with, a conventional one begins anew.
     """
     for contender in CONTENDERS:
         run = runs / contender.name

@@ -20,6 +20,7 @@ from service.encoding import (
     SIDE,
     SPECK,
     SPECKS,
+    coons_patch,
 )
 
 
@@ -72,19 +73,11 @@ def _background(images: Tensor) -> Tensor:
 
 def _continued_margin(images: Tensor) -> Tensor:
     """The margin continued inwards: the Coons patch of the four edges. [N, 28, 28]."""
-    last = SIDE - 1
     top, bottom = _edge(images[:, :MARGIN]), _edge(images[:, -MARGIN:])  # [N, 28]
     left, right = _edge(images[:, :, :MARGIN].mT), _edge(images[:, :, -MARGIN:].mT)
     far = torch.arange(SIDE, dtype=torch.int32, device=images.device)
-    near = last - far
-    rows = near[:, None] * top[:, None, :] + far[:, None] * bottom[:, None, :]
-    columns = near * left[:, :, None] + far * right[:, :, None]
-    corner = [(top[:, 0] + left[:, 0]) // 2, (top[:, -1] + right[:, 0]) // 2]
-    corner += [(bottom[:, 0] + left[:, -1]) // 2, (bottom[:, -1] + right[:, -1]) // 2]
-    upper = near * corner[0][:, None] + far * corner[1][:, None]  # [N, 28]
-    lower = near * corner[2][:, None] + far * corner[3][:, None]
-    corners = near[:, None] * upper[:, None, :] + far[:, None] * lower[:, None, :]
-    return ((last * (rows + columns) - corners) // last**2).clamp(0, 255)
+    patch: Tensor = coons_patch(top, bottom, left, right, far)
+    return patch.clamp(0, 255)
 
 
 def _edge(strip: Tensor) -> Tensor:
