@@ -5,7 +5,15 @@ import hashlib
 import numpy as np
 import pytest
 
-from service.encoding import EncodingError, contrast, encode, input_spikes, output_uniforms, rates
+from service.encoding import (
+    EncodingError,
+    contrast,
+    coons_patch,
+    encode,
+    input_spikes,
+    output_uniforms,
+    rates,
+)
 
 
 def digit() -> np.ndarray:
@@ -37,6 +45,15 @@ def test_uniforms_of_a_seed_are_these_on_every_machine() -> None:
 
 
 UNIFORMS = [15434906, 14657383, 13089334]
+
+
+def test_the_patch_between_four_edges_continues_slopes_and_stripes_exactly() -> None:
+    far = np.arange(28, dtype=np.int32)
+    slope = 2 * far[:, None] + 3 * far + 7
+    stripes = np.broadcast_to(far % 5 * 40, (28, 28))
+    for surface in (slope, stripes, stripes.T):
+        edges = (surface[None, 0], surface[None, -1], surface[None, :, 0], surface[None, :, -1])
+        assert np.array_equal(coons_patch(*edges, far)[0], surface)
 
 
 def test_rates_are_whole_256ths() -> None:
