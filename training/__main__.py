@@ -133,6 +133,9 @@ def train(
     ] = 0.05,
     activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
     variation: VariationOption = 1.0,
+    elastic: Annotated[
+        float, typer.Option(min=0.0, help="pixels that places of a digit move by, times --variation")
+    ] = 0.5,
     final_variation: Annotated[
         float, typer.Option(min=0.0, help="how far of that it varies in the integer epochs")
     ] = 0.5,
@@ -168,6 +171,9 @@ def train(
     hint: Annotated[
         float, typer.Option(min=0.0, help="weight of what the teacher sees, place by place; falls to 0")
     ] = 0.0,
+    focus: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="share of the images shown that is drawn by hardness")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
     device: DeviceOption = "auto",
@@ -199,11 +205,12 @@ def train(
         learning_rate=learning_rate,
         activity_target=activity_target,
         activity_price=activity_price,
-        variation=Variation().times(variation),
+        variation=Variation(elastic_pixels=elastic).times(variation),
         final_variation=final_variation,
         start=str(start) if start else None,
         teacher=str(teacher) if teacher else None,
         hint=hint,
+        focus=focus,
         precision=choose_precision(precision, where),
         seed=seed,
         limit=limit,

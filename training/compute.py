@@ -120,6 +120,15 @@ class Processes:
         """This process's part of a batch [N, ...]. Parts differ by at most one."""
         return batch.tensor_split(self.count)[self.rank]
 
+    def whole(self, part: Tensor, size: int) -> Tensor:
+        """What all processes found of a batch of that size, [size], of which `part` is this one's share."""
+        if self.count == 1:
+            return part
+        found = torch.zeros(size, dtype=part.dtype, device=part.device)
+        found[self.share(torch.arange(size, device=part.device))] = part
+        torch.distributed.all_reduce(found)
+        return found
+
     def average_gradients(self, network: nn.Module) -> None:
         """Replace every gradient by its mean over the processes."""
         if self.count > 1:

@@ -45,14 +45,14 @@ class FitSettings:
 
 
 def distance(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    """Mean Kullback-Leibler divergence of softened answers [..., 10] from the teacher's, of the same shape.
+    """Kullback-Leibler divergence of softened answers [..., 10] from the teacher's, of the same shape: [...].
 
     Times the square of the temperature, so that its gradients weigh as much as those of the labels.
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015.
     """
-    wanted = F.softmax(taught / temperature, -1).flatten(0, -2)
-    found = F.log_softmax(logits / temperature, -1).flatten(0, -2)
-    return F.kl_div(found, wanted, reduction="batchmean") * temperature**2
+    wanted = F.softmax(taught / temperature, -1)
+    found = F.log_softmax(logits / temperature, -1)
+    return F.kl_div(found, wanted, reduction="none").sum(-1) * temperature**2
 
 
 def fit(
@@ -110,9 +110,8 @@ def fit(
             # An ensemble answers as often as it has members.
             loss = F.cross_entropy(logits.float(), answers.repeat(len(logits) // len(answers)))
             if taught is not None:
-                loss = torch.lerp(
-                    loss, distance(logits.float(), taught, settings.temperature), settings.distillation
-                )
+                apart = distance(logits.float(), taught, settings.temperature).mean()
+                loss = torch.lerp(loss, apart, settings.distillation)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

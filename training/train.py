@@ -35,6 +35,7 @@ from training.compute import (
     teacher_precision,
 )
 from training.fit import distance
+from training.focus import Focus
 from training.hints import Hints
 from training.network import CLASSES, NetworkConfig, Run, SpikingNetwork, fan_outs, layer_shapes, make_network
 from training.teacher import Explanation, load_teacher
@@ -73,6 +74,7 @@ class TrainingSettings:
     distillation: float = 0.7  # weight of the teacher's answers; the labels have the rest
     temperature: float = 2.0  # by which teacher and student are softened when they are compared
     hint: float = 0.0  # weight of `training.hints` at first; falls to 0 over the float epochs
+    focus: float = 0.0  # share of the images shown that is drawn by how hard they are (`training.focus`)
     averaging: float = 0.998  # weights are a moving average over about 1 / (1 - averaging) batches
     precision: Precision = "float32"  # of products of matrices; integers are exact in all of them
     seed: int = 1
@@ -160,26 +162,31 @@ def hint_weight(epoch: int, settings: TrainingSettings) -> float:
     return settings.hint * max(0.0, 1.0 - epoch / max(1, settings.epochs - settings.integer_epochs))
 
 
-def loss_function(
-    run: Run, labels: Tensor, excess: Tensor, settings: TrainingSettings, taught: Tensor | None = None
+def answer_losses(
+    potentials: Tensor, labels: Tensor, settings: TrainingSettings, taught: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy at every step, likelihood of the output spikes wanted, and the price of excess activity.
+    """How wrong the answers to each image are: cross-entropy, the mean over all steps. potentials [T, N, 10] -> [N].
 
     `taught` are the teacher's logits [N, 10]: then every step also has to answer as softly as the teacher does.
     """
-    logits = prefix_logits(run.potentials)  # [T, N, 10]
-    steps = len(logits)
-    repeated = labels.expand(steps, -1).reshape(-1)
-    classification = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=settings.label_smoothing)
+    logits = prefix_logits(potentials)  # [T, N, 10]
+    repeated = labels.expand(len(logits), -1)
+    losses = F.cross_entropy(
+        logits.flatten(0, 1), repeated.flatten(), label_smoothing=settings.label_smoothing, reduction="none"
+    ).view_as(repeated)
     if taught is not None:
-        classification = torch.lerp(
-            classification,
-            distance(logits, taught.expand_as(logits), settings.temperature),
-            settings.distillation,
-        )
-    wanted = F.one_hot(labels, logits.shape[-1]).to(logits.dtype).expand_as(run.potentials)
+        apart = distance(logits, taught.expand_as(logits), settings.temperature)
+        losses = torch.lerp(losses, apart, settings.distillation)
+    return losses.mean(0)
+
+
+def loss_function(
+    run: Run, labels: Tensor, answers: Tensor, excess: Tensor, settings: TrainingSettings
+) -> Tensor:
+    """`answer_losses` [N] of the batch, likelihood of the output spikes wanted, and the price of excess activity."""
+    wanted = F.one_hot(labels, CLASSES).to(run.potentials.dtype).expand_as(run.potentials)
     likelihood = F.binary_cross_entropy_with_logits(run.potentials, wanted)
-    return classification + settings.output_likelihood * likelihood + settings.activity_price * F.relu(excess)
+    return answers.mean() + settings.output_likelihood * likelihood + settings.activity_price * F.relu(excess)
 
 
 class Trainer:
@@ -232,6 +239,7 @@ class Trainer:
             fused=True if device.type == "cuda" else None,
         )
         self.activity = ActivityMeter(settings.network, device)
+        self.focus = Focus(len(self.images), settings.focus, device)
         self.epoch = 0
         self.best = -1.0
 
@@ -288,9 +296,9 @@ class Trainer:
             for name in ("loss", "accuracy", "activity")
         }
         refresh = Refresh()
-        for number, (probability, labels) in enumerate(
-            shown(self.images, self.labels, settings.batch_size, variation, generator)
-        ):
+        order = self.focus.order(generator)
+        batches = shown(self.images, self.labels, settings.batch_size, variation, generator, order=order)
+        for number, (probability, labels) in enumerate(batches):
             count = len(labels)
             if count < self.processes.count:
                 continue  # somebody's share would be empty
@@ -302,7 +310,7 @@ class Trainer:
             mine = self.processes.share(torch.arange(count, device=self.device))
             probability, labels = probability[mine], labels[mine]
             learn_from = self.compiled if count == settings.batch_size else self.learn_from
-            loss, activity, right = learn_from(
+            loss, activity, right, answers = learn_from(
                 spikes[:, mine],
                 uniforms[:, mine],
                 labels,
@@ -310,6 +318,8 @@ class Trainer:
                 free,
                 hint,
             )
+            shown_now = order[number * settings.batch_size :][:count]
+            self.focus.note(shown_now, self.processes.whole(answers.detach(), count))
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.processes.average_gradients(self.network)
@@ -350,8 +360,8 @@ class Trainer:
         taught: Explanation | None,
         free: Tensor,
         hint: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, activity and share of right answers of a batch; everything that is compiled.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Loss, activity and share of right answers of a batch, and `answer_losses` [N]; all that is compiled.
 
         spikes [T, N, 1, 28, 28], uniforms [T, N, 10], labels [N], `free` activity and weight of a `hint`: scalars.
         """
@@ -359,11 +369,12 @@ class Trainer:
         with mixed(precision, self.device):
             run: Run = self.network(spikes, uniforms)
         activity = self.activity(run.layers)
-        loss = loss_function(run, labels, activity - free, self.settings, taught.logits if taught else None)
+        answers = answer_losses(run.potentials, labels, self.settings, taught.logits if taught else None)
+        loss = loss_function(run, labels, answers, activity - free, self.settings)
         if self.hints is not None and taught is not None and not self.network.integer:
             loss = loss + hint * self.hints(run, taught)
         right = (prefix_logits(run.potentials.detach())[-1].argmax(-1) == labels).float().mean()
-        return loss, activity, right
+        return loss, activity, right, answers
 
     def _uniform(self, generator: torch.Generator, *shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=self.device)
@@ -399,6 +410,7 @@ class Trainer:
             "averaged_over": self.averaged.n_averaged,
             "optimizer": self.optimizer.state_dict(),
             "hints": self.hints.state_dict() if self.hints else None,
+            "hardness": self.focus.hardness,
             "epoch": self.epoch,
             "best": self.best,
             "data_sha256": self.data_sha256,
@@ -426,6 +438,8 @@ class Trainer:
         self.optimizer.load_state_dict(contents["optimizer"])
         if self.hints is not None:
             self.hints.load_state_dict(contents["hints"])
+        if "hardness" in contents:  # runs from before `training.focus` have none
+            self.focus.hardness.copy_(contents["hardness"])
         self.epoch, self.best = contents["epoch"], contents["best"]
 
 

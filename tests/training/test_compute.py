@@ -1,5 +1,6 @@
 """Device, precision, averages and shares by hand; and two real processes that train one network."""
 
+import dataclasses
 import os
 import socket
 from pathlib import Path
@@ -176,6 +177,7 @@ def test_one_process_does_everything_and_changes_nothing(monkeypatch: pytest.Mon
     assert not torch.distributed.is_initialized()
     assert processes.share(torch.arange(3)).tolist() == [0, 1, 2]
     assert processes.mean(0.1) == 0.1
+    assert processes.whole(torch.tensor([1.0, 2.0]), 2).tolist() == [1.0, 2.0]
     network = Weight()
     network.set(1.0, 2.0, 3)
     network.weight.grad = torch.tensor([4.0])
@@ -203,6 +205,7 @@ RUNS = {
     )
     for name, network in (("tiny", TINY), ("glm", GLM))
 }
+RUNS["focused"] = dataclasses.replace(RUNS["tiny"], focus=1.0)
 
 
 def free_port() -> int:
@@ -229,6 +232,7 @@ def run_process(rank: int, count: int, port: int, folder: Path, mnist: Path) -> 
         "first": processes.first,
         "averages": [network.weight.grad.item(), network.mean.item(), network.count.item()],
         "mean": processes.mean(rank / 3),
+        "whole": processes.whole(processes.share(torch.tensor([2.0, 3.0, 5.0])), 3).tolist(),
     }
     for name, settings in RUNS.items():
         trainer = Trainer(settings, folder / f"{name}-{rank}", CPU, mnist)
@@ -247,7 +251,8 @@ def test_two_processes_end_with_the_same_weights(
     assert (one["first"], other["first"]) == (True, False)
     assert one["averages"] == [0.5, 15.0, 5] and other["averages"] == [0.5, 15.0, 6]
     assert one["mean"] == other["mean"] == pytest.approx(1 / 6)
-    assert {path.name for path in tmp_path.iterdir()} == {"0.pt", "1.pt", "tiny-0", "glm-0"}
+    assert one["whole"] == other["whole"] == [2.0, 3.0, 5.0]
+    assert {path.name for path in tmp_path.iterdir()} == {"0.pt", "1.pt", "tiny-0", "glm-0", "focused-0"}
     for run in RUNS:
         for kind, weights in one[run].items():
             for name, values in weights.items():

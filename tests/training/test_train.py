@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from tests.training.conftest import GLM, SMALL, Mnist, make_network
 from training import data
 from training.compute import Precision
+from training.focus import Focus
 from training.network import GLMNetwork, NetworkConfig, Run, SpikingTransformer, fan_outs, layer_shapes
 from training.teacher import Teacher
 from training.train import (
@@ -26,6 +27,7 @@ from training.train import (
     TrainingSettings,
     accuracy_by_step,
     activity_target,
+    answer_losses,
     load_network,
     loss_function,
     prefix_logits,
@@ -211,38 +213,46 @@ POTENTIALS = torch.randn(3, 4, 10, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 3, 9, 3])
 
 
+def loss_of(
+    potentials: torch.Tensor,
+    settings: TrainingSettings,
+    taught: torch.Tensor | None = None,
+    labels: torch.Tensor = LABELS,
+    excess: float = 0.0,
+) -> float:
+    answers = answer_losses(potentials, labels, settings, taught)
+    return float(loss_function(run_of(potentials), labels, answers, torch.tensor(excess), settings))
+
+
 def test_loss_of_a_network_that_knows_nothing_is_log_10() -> None:
-    loss = loss_function(run_of(torch.zeros(2, 4, 10)), LABELS, torch.zeros(()), PLAIN)
-    assert float(loss) == pytest.approx(math.log(10))
+    loss = loss_of(torch.zeros(2, 4, 10), PLAIN)
+    assert loss == pytest.approx(math.log(10))
 
 
 def test_cross_entropy_is_that_of_every_step() -> None:
     means = POTENTIALS.double().numpy().cumsum(0) / np.arange(1, 4)[:, None, None]
     own = np.take_along_axis(means, np.tile(LABELS.numpy(), (3, 1))[:, :, None], -1)[:, :, 0]
     expected = (np.log(np.exp(means).sum(-1)) - own).mean()
-    loss = loss_function(run_of(POTENTIALS), LABELS, torch.zeros(()), PLAIN)
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    loss = loss_of(POTENTIALS, PLAIN)
+    assert loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_output_likelihood_is_that_of_spikes_of_the_right_neuron_alone() -> None:
     """Potentials of 0: each of ten neurons spikes with one half, so log 2 a neuron, whatever is wanted."""
     settings = dataclasses.replace(PLAIN, output_likelihood=0.5)
     zero = torch.zeros(2, 4, 10)
-    loss = loss_function(run_of(zero), LABELS, torch.zeros(()), settings)
-    assert float(loss) == pytest.approx(math.log(10) + 0.5 * math.log(2))
+    loss = loss_of(zero, settings)
+    assert loss == pytest.approx(math.log(10) + 0.5 * math.log(2))
     high = zero.clone()
     high[:, torch.arange(4), LABELS] = 2.0  # the right neuron is likely to spike
-    plain, priced = (loss_function(run_of(high), LABELS, torch.zeros(()), s) for s in (PLAIN, settings))
+    plain, priced = (loss_of(high, s) for s in (PLAIN, settings))
     likelihood = (9 * math.log(2) + math.log(1 + math.exp(-2.0))) / 10
-    assert float(priced - plain) == pytest.approx(0.5 * likelihood, rel=1e-4)
+    assert priced - plain == pytest.approx(0.5 * likelihood, rel=1e-4)
 
 
 def test_only_excess_activity_has_a_price() -> None:
     settings = dataclasses.replace(PLAIN, activity_price=2.0)
-    losses = [
-        float(loss_function(run_of(POTENTIALS), LABELS, torch.tensor(excess), settings))
-        for excess in (-0.1, 0.0, 0.25)
-    ]
+    losses = [loss_of(POTENTIALS, settings, excess=excess) for excess in (-0.1, 0.0, 0.25)]
     assert losses[0] == losses[1]
     assert losses[2] - losses[1] == pytest.approx(0.5, rel=1e-4)
 
@@ -251,10 +261,7 @@ def test_only_excess_activity_has_a_price() -> None:
 def test_a_network_that_answers_as_its_teacher_does_is_at_no_distance(temperature: float) -> None:
     settings = dataclasses.replace(PLAIN, distillation=1.0, temperature=temperature)
     taught = POTENTIALS[0]
-    same_answers = run_of(taught.expand(3, 4, 10))
-    assert float(loss_function(same_answers, LABELS, torch.zeros(()), settings, taught)) == pytest.approx(
-        0.0, abs=1e-6
-    )
+    assert loss_of(taught.expand(3, 4, 10), settings, taught) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_distance_from_the_teacher_by_hand() -> None:
@@ -263,9 +270,8 @@ def test_distance_from_the_teacher_by_hand() -> None:
     taught[0, 0] = 2 * math.log(11.0)  # softened by 2: 11 to 1, so probabilities 0.55 and nine times 0.05
     entropy = -(0.55 * math.log(0.55) + 9 * 0.05 * math.log(0.05))
     settings = dataclasses.replace(PLAIN, distillation=1.0, temperature=2.0)
-    ignorant = run_of(torch.zeros(3, 1, 10))
-    loss = loss_function(ignorant, torch.tensor([0]), torch.zeros(()), settings, taught)
-    assert float(loss) == pytest.approx(4 * (math.log(10) - entropy), rel=1e-4)
+    loss = loss_of(torch.zeros(3, 1, 10), settings, taught, torch.tensor([0]))
+    assert loss == pytest.approx(4 * (math.log(10) - entropy), rel=1e-4)
 
 
 def test_labels_have_the_rest_of_the_teachers_share() -> None:
@@ -273,11 +279,9 @@ def test_labels_have_the_rest_of_the_teachers_share() -> None:
 
     def loss(share: float) -> float:
         settings = dataclasses.replace(PLAIN, distillation=share)
-        return float(loss_function(run_of(POTENTIALS), LABELS, torch.zeros(()), settings, taught))
+        return loss_of(POTENTIALS, settings, taught)
 
-    assert loss(0.0) == pytest.approx(
-        float(loss_function(run_of(POTENTIALS), LABELS, torch.zeros(()), PLAIN))
-    )
+    assert loss(0.0) == pytest.approx(loss_of(POTENTIALS, PLAIN))
     assert loss(0.7) == pytest.approx(0.3 * loss(0.0) + 0.7 * loss(1.0), rel=1e-5)
     assert loss(0.0) != pytest.approx(loss(1.0), rel=0.01)
 
@@ -435,6 +439,38 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     )
     assert all(torch.equal(expected[p]["exp_avg"], found[p]["exp_avg"]) for p in expected)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_hard_images_are_shown_more_often_also_by_a_resumed_run(
+    tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once in the first epoch, and noted with a loss of its own; then by what was noted."""
+    settings = dataclasses.replace(QUICK, epochs=3, focus=1.0, network=TINY)
+    noted: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    class Watched(Focus):
+        def note(self, images: torch.Tensor, losses: torch.Tensor) -> None:
+            noted.append((images, losses))
+            super().note(images, losses)
+
+    monkeypatch.setattr("training.train.Focus", Watched)
+    trainer = Trainer(settings, tmp_path / "unbroken", CPU, tiny_mnist.folder)
+    train(trainer)
+    assert [len(images) for images, _ in noted] == [32] * 6
+    first, second = (torch.cat([images for images, _ in noted[at : at + 2]]) for at in (0, 2))
+    assert sorted(first.tolist()) == list(range(64))
+    assert len(second.unique()) < 64
+    losses = torch.cat([losses for _, losses in noted[:2]])
+    assert float(losses.mean()) == pytest.approx(math.log(10), rel=0.3) and len(losses.unique()) > 32
+
+    stopped = Trainer(settings, tmp_path / "resumed", CPU, tiny_mnist.folder)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(interrupt_in(3, stopped), lambda report: None)
+    resumed = Trainer(settings, tmp_path / "resumed", CPU, tiny_mnist.folder)
+    resumed.resume()
+    train(resumed)
+    assert same(weights(resumed), weights(trainer))
+    assert torch.equal(resumed.focus.hardness, trainer.focus.hardness)
 
 
 def test_a_run_of_a_gpu_is_gone_on_with_on_a_cpu(tiny_mnist: Mnist, tmp_path: Path) -> None:
