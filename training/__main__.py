@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -93,6 +94,9 @@ ModelArgument = Annotated[Path, typer.Argument(help="model folder, such as model
 VariationOption = Annotated[
     float, typer.Option(min=0.0, help="how far handwriting varies in training, relatively")
 ]
+ElasticOption = Annotated[
+    float, typer.Option(min=0.0, help="pixels by which parts of a digit move in training, before --variation")
+]
 
 
 def _bar() -> Progress:
@@ -103,6 +107,14 @@ def _bar() -> Progress:
         TextColumn("{task.fields[figures]}"),
     )
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+
+
+def _alone() -> None:
+    """Refuse to be one of several processes: all would write the same files."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise typer.BadParameter(
+            f"expected one process, got {os.environ['WORLD_SIZE']}: `torchrun` spreads `train` alone"
+        )
 
 
 @contextmanager
@@ -133,9 +145,7 @@ def train(
     ] = 0.05,
     activity_price: Annotated[float, typer.Option(help="price of operations above that")] = 2.0,
     variation: VariationOption = 1.0,
-    elastic: Annotated[
-        float, typer.Option(min=0.0, help="pixels that places of a digit move by, times --variation")
-    ] = 0.5,
+    elastic: ElasticOption = 0.5,
     final_variation: Annotated[
         float, typer.Option(min=0.0, help="how far of that it varies in the integer epochs")
     ] = 0.5,
@@ -291,6 +301,7 @@ def teacher(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
     variation: VariationOption = 1.0,
+    elastic: ElasticOption = 0.5,
     final_epochs: Annotated[
         int, typer.Option(min=0, help="so many, at the end, in which handwriting varies half as far")
     ] = 0,
@@ -306,6 +317,7 @@ def teacher(
     from training.fit import FitSettings
     from training.teacher import CHECKPOINT, train_teacher
 
+    _alone()
     where = choose_device(device)
     if start and not start.is_file():
         raise typer.BadParameter(f"expected a teacher's checkpoint to begin with, found no file {start}")
@@ -319,7 +331,7 @@ def teacher(
         batch_size=batch_size,
         learning_rate=learning_rate,
         start=str(start) if start else None,
-        variation=Variation().times(variation),
+        variation=Variation(elastic_pixels=elastic).times(variation),
         seed=seed,
         limit=limit,
         precision=choose_precision(precision, where),
@@ -515,7 +527,9 @@ def compare(
     epochs: Annotated[int, typer.Option(min=2, help="epochs for each contender")] = 8,
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
     teacher: Annotated[Path | None, typer.Option(help="teacher of all contenders")] = None,
+    elastic: ElasticOption = 0.5,
     limit: Annotated[int | None, typer.Option(min=1, help="only so many images (for trials)")] = None,
+    version: Annotated[str, typer.Option(help="version of the models that are exported")] = "1.0.0",
     figure: Annotated[Path | None, typer.Option(help="file of the plot, .png or .svg")] = None,
     device: DeviceOption = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, nothing else")] = False,
@@ -525,10 +539,13 @@ def compare(
     from training import compare as comparison
     from training.compute import choose_device
 
+    _alone()
     stored = models / comparison.STORED
     if teacher and not teacher.is_file():
         raise typer.BadParameter(f"expected a teacher's checkpoint (see `teacher`), found no file {teacher}")
-    budget = comparison.Budget(epochs=epochs, teacher=teacher, limit=limit, batch_size=batch_size)
+    budget = comparison.Budget(
+        epochs=epochs, teacher=teacher, limit=limit, batch_size=batch_size, elastic=elastic
+    )
     if contender:
         if again or remeasure or figure or as_json:
             raise typer.BadParameter("expected --contender without --retrain, --measure, --figure or --json")
@@ -542,9 +559,11 @@ def compare(
             comparison.train(one, runs / one.name, budget, choose_device(device), data, console.print)
         return
     if again:
-        contents = comparison.retrain(models, runs, budget, choose_device(device), data, console.print)
+        contents = comparison.retrain(
+            models, runs, budget, choose_device(device), data, console.print, version
+        )
     elif remeasure:
-        contents = comparison.measure(models, runs, budget, data, console.print)
+        contents = comparison.measure(models, runs, budget, data, console.print, version)
     elif stored.is_file():
         contents = json.loads(stored.read_text())
     else:

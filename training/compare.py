@@ -96,6 +96,7 @@ class Budget:
     teacher: Path | None = None
     limit: int | None = None
     batch_size: int = 128
+    elastic: float = data.Variation.elastic_pixels
     seed: int = 1
 
     @classmethod
@@ -107,6 +108,7 @@ class Budget:
             teacher=Path(teacher) if teacher else None,
             limit=settings["limit"],
             batch_size=settings["batch_size"],
+            elastic=settings["variation"]["elastic_pixels"],
             seed=settings["seed"],
         )
 
@@ -121,6 +123,8 @@ class Budget:
         command = f"python -m training compare --retrain --epochs {self.epochs}"
         if self.batch_size != Budget.batch_size:
             command += f" --batch-size {self.batch_size}"
+        if self.elastic != Budget.elastic:
+            command += f" --elastic {self.elastic}"
         return command + (f" --teacher {self.teacher}" if self.teacher else "")
 
     def spiking(self, network: NetworkConfig, precision: Precision) -> TrainingSettings:
@@ -134,6 +138,7 @@ class Budget:
             limit=self.limit,
             seed=self.seed,
             network=network,
+            variation=data.Variation(elastic_pixels=self.elastic),
         )
 
     def conventional(self, precision: Precision) -> FitSettings:
@@ -146,6 +151,7 @@ class Budget:
             precision=precision,
             limit=self.limit,
             seed=self.seed,
+            variation=data.Variation(elastic_pixels=self.elastic),
         )
 
 
@@ -161,6 +167,7 @@ def retrain(
     device: torch.device,
     data_root: Path | None,
     report: Report,
+    version: str = "1.0.0",
 ) -> dict[str, Any]:
     """Train, export and measure all contenders; write `models/comparison.json`; return what it holds.
 
@@ -172,7 +179,7 @@ def retrain(
         if not finished(contender, run, budget):
             report(f"{contender.name}: training for {budget.epochs} epochs")
             train(contender, run, budget, device, data_root, report)
-    return measure(models, runs, budget, data_root, report)
+    return measure(models, runs, budget, data_root, report, version)
 
 
 def _model(run: Path) -> Path:
@@ -240,7 +247,7 @@ def train(
     )
 
 
-def write_model(contender: Contender, run: Path, data_root: Path | None) -> None:
+def write_model(contender: Contender, run: Path, data_root: Path | None, version: str) -> None:
     """The model folder of a trained contender, in its run's folder; nothing where it is that of the best checkpoint."""
     best = run / BEST
     if not best.is_file():
@@ -253,7 +260,7 @@ def write_model(contender: Contender, run: Path, data_root: Path | None) -> None
     if budget.limit:
         held_out = held_out[0][: budget.limit], held_out[1][: budget.limit]
     if contender.network is not None:
-        export(best, folder, held_out, held_out[0][:100], command=budget.command)
+        export(best, folder, held_out, held_out[0][:100], command=budget.command, version=version)
         return
     assert contender.ann is not None
     network = contender.ann()
@@ -264,7 +271,9 @@ def write_model(contender: Contender, run: Path, data_root: Path | None) -> None
         "epochs_done": contents["epoch"],
         "data_sha256": contents["data_sha256"],
     }
-    export_ann(network, folder, held_out, trained, description=f"{contender.title}; reads a digit.")
+    export_ann(
+        network, folder, held_out, trained, version=version, description=f"{contender.title}; reads a digit."
+    )
 
 
 def load_ann(contender: Contender, checkpoint: Path) -> AnyAnn:
@@ -282,16 +291,22 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def measure(
-    models: Path, runs: Path, budget: Budget, data_root: Path | None, report: Report
+    models: Path,
+    runs: Path,
+    budget: Budget,
+    data_root: Path | None,
+    report: Report,
+    version: str = "1.0.0",
 ) -> dict[str, Any]:
     """Measure the trained contenders and the shipped model on the test set; store and return the figures.
 
-    A contender is exported first where its best checkpoint was not yet, and be it one of a run that was stopped.
+    A contender is exported first, as of that `version`, where its best checkpoint was not yet, and be it one of a run
+    that was stopped.
     """
     for contender in CONTENDERS:
         run = runs / contender.name
         report(f"{contender.name}: exporting")
-        write_model(contender, run, data_root)
+        write_model(contender, run, data_root, version)
         if contender.name in SHIP_TOO:
             _copy(_model(run), models / contender.name)
     images, labels = data.load("test", data_root)

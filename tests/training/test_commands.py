@@ -99,8 +99,8 @@ def test_defaults_of_teacher_are_those_of_the_settings(captured: dict[str, Any])
 def test_every_option_of_a_new_teacher_arrives(captured: dict[str, Any], tmp_path: Path) -> None:
     options = {
         "run": tmp_path, "epochs": 9, "final-epochs": 3, "learning-rate": 0.5, "width": 2, "members": 3,
-        "batch-size": 11, "variation": 0.5, "seed": 13, "limit": 17, "device": "cpu", "precision": "bfloat16",
-        "data": tmp_path / "data",
+        "batch-size": 11, "variation": 0.5, "elastic": 0.75, "seed": 13, "limit": 17, "device": "cpu",
+        "precision": "bfloat16", "data": tmp_path / "data",
     }  # fmt: skip
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     settings, folder, device, data, _, _, width, members = begun(captured, "teacher", *given)
@@ -109,7 +109,7 @@ def test_every_option_of_a_new_teacher_arrives(captured: dict[str, Any], tmp_pat
         final_epochs=3,
         learning_rate=0.5,
         batch_size=11,
-        variation=Variation().times(0.5),
+        variation=Variation(elastic_pixels=0.75).times(0.5),
         seed=13,
         limit=17,
         precision="bfloat16",
@@ -123,9 +123,9 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
     options = {
         "run": tmp_path, "epochs": 9, "integer-epochs": 3, "time-steps": 5, "final-time-steps": 7,
         "batch-size": 11, "learning-rate": 0.5, "activity-target": 0.25, "activity-price": 4.5, "bits": 4,
-        "variation": 0.5, "final-variation": 0.25, "blocks": 3, "mlp-ratio": 4, "rate-slope": 3,
-        "teacher": teacher, "hint": 0.75, "seed": 13, "limit": 17, "device": "cpu", "precision": "bfloat16",
-        "data": tmp_path / "data",
+        "variation": 0.5, "elastic": 0.75, "focus": 0.75, "final-variation": 0.25, "blocks": 3, "mlp-ratio": 4,
+        "rate-slope": 3, "teacher": teacher, "hint": 0.75, "seed": 13, "limit": 17, "device": "cpu",
+        "precision": "bfloat16", "data": tmp_path / "data",
     }  # fmt: skip
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     settings, folder, device, data, compiled, _ = begun(
@@ -140,8 +140,9 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         learning_rate=0.5,
         activity_target=0.25,
         activity_price=4.5,
-        variation=Variation().times(0.5),
+        variation=Variation(elastic_pixels=0.75).times(0.5),
         final_variation=0.25,
+        focus=0.75,
         teacher=str(teacher),
         hint=0.75,
         precision="bfloat16",
@@ -195,7 +196,18 @@ def test_every_option_of_teacher_arrives(captured: dict[str, Any], tmp_path: Pat
     start = tmp_path / "older.pt"
     start.touch()
     given = ("--run", tmp_path, "--epochs", 3, "--seed", 5, "--limit", 7, "--device", "cpu", "--data", "here")
-    more = ("--precision", "bfloat16", "--learning-rate", 0.25, "--start", start, "--variation", 0.5)
+    more = (
+        "--precision",
+        "bfloat16",
+        "--learning-rate",
+        0.25,
+        "--start",
+        start,
+        "--variation",
+        0.5,
+        "--elastic",
+        0.75,
+    )
     settings, folder, device, data, *_ = begun(captured, "teacher", *given, *more)
     assert settings == FitSettings(
         epochs=3,
@@ -204,7 +216,7 @@ def test_every_option_of_teacher_arrives(captured: dict[str, Any], tmp_path: Pat
         precision="bfloat16",
         learning_rate=0.25,
         start=str(start),
-        variation=Variation().times(0.5),
+        variation=Variation(elastic_pixels=0.75).times(0.5),
     )
     assert (folder, device.type, data) == (tmp_path, "cpu", Path("here"))
 
@@ -429,8 +441,9 @@ def test_a_table_is_made_again(flag: str, tmp_path: Path, monkeypatch: pytest.Mo
     calls: list[tuple[Any, ...]] = []
 
     def make(*arguments: Any) -> dict[str, Any]:
-        calls.append(arguments[:-1])
-        arguments[-1]("glm: measuring")
+        *most, report, version = arguments
+        calls.append((*most, version))
+        report("glm: measuring")
         return STORED_TABLE
 
     (tmp_path / "teacher.pt").touch()
@@ -439,12 +452,12 @@ def test_a_table_is_made_again(flag: str, tmp_path: Path, monkeypatch: pytest.Mo
     )
     result = succeed(
         "compare", flag, "--models", tmp_path, "--runs", tmp_path / "runs", "--epochs", 3, "--limit", 7,
-        "--batch-size", 5,
+        "--batch-size", 5, "--elastic", 0.75, "--version", "1.2.3",
         "--teacher", tmp_path / "teacher.pt", "--device", "cpu", "--data", "here",
     )  # fmt: skip
-    budget = Budget(epochs=3, teacher=tmp_path / "teacher.pt", limit=7, batch_size=5)
+    budget = Budget(epochs=3, teacher=tmp_path / "teacher.pt", limit=7, batch_size=5, elastic=0.75)
     where = (choose_device("cpu"),) if flag == "--retrain" else ()
-    assert calls == [(tmp_path, tmp_path / "runs", budget, *where, Path("here"))]
+    assert calls == [(tmp_path, tmp_path / "runs", budget, *where, Path("here"), "1.2.3")]
     assert "glm:measuring" in said(result.stderr) and "onenetwork" in said(result.stdout)
     assert markdown(STORED_TABLE) in (tmp_path / "README.md").read_text()
 
@@ -465,6 +478,13 @@ def test_one_contender_is_trained_alone(monkeypatch: pytest.MonkeyPatch, tmp_pat
         "expected a contender among spiking-mha, no-attention, glm, ann-twin, lenet5, mnist-cnn, got 'lenet'",
         "compare", "--contender", "lenet",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["teacher", "compare"])
+def test_what_one_process_does_is_refused_to_several(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would write the same files at once."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert_refused("expected one process, got 2: `torchrun` spreads `train` alone", command)
 
 
 # Stopping and going on

@@ -18,6 +18,7 @@ from service.operations import energy_nj
 from service.settings import Settings
 from tests.training.conftest import Exported, Mnist
 from training import compare as module
+from training import data
 from training.ann import AnnTwin, LeNet5
 from training.ann_graph import build
 from training.compare import (
@@ -188,7 +189,7 @@ def test_every_contender_is_trained_for_the_same_budget(compared: Compared) -> N
 
 
 def test_the_budget_is_the_same_for_spiking_and_conventional_networks() -> None:
-    budget = Budget(epochs=100, teacher=Path("teacher.pt"), limit=7, batch_size=256, seed=3)
+    budget = Budget(epochs=100, teacher=Path("teacher.pt"), limit=7, batch_size=256, elastic=0.75, seed=3)
     spiking, conventional = budget.spiking(TINY, "tf32"), budget.conventional("tf32")
     for name in (
         "epochs",
@@ -203,8 +204,10 @@ def test_the_budget_is_the_same_for_spiking_and_conventional_networks() -> None:
         assert getattr(spiking, name) == getattr(conventional, name), name
     assert spiking.integer_epochs == conventional.final_epochs == 20
     assert [Budget(epochs=n).final_epochs for n in (2, 8, 9, 80, 200)] == [1, 2, 2, 20, 20]
+    assert spiking.variation == data.Variation(elastic_pixels=0.75)
+    assert budget == Budget.of(spiking.as_dict()) == Budget.of(asdict(conventional))
     assert budget.command == (
-        "python -m training compare --retrain --epochs 100 --batch-size 256 --teacher teacher.pt"
+        "python -m training compare --retrain --epochs 100 --batch-size 256 --elastic 0.75 --teacher teacher.pt"
     )
 
 
@@ -261,10 +264,12 @@ def test_what_was_stopped_can_be_measured_and_gone_on_with(
     stop_after_two_epochs(conventional, runs / conventional.name, tiny_mnist)
     for again, epochs in ((False, 2), (True, 3)):
         if again:
-            retrain(models, runs, STOPPED_BUDGET, CPU, tiny_mnist.folder, print)
+            retrain(models, runs, STOPPED_BUDGET, CPU, tiny_mnist.folder, print, "1.2.3")
         else:
             measure(models, runs, Budget(limit=4), tiny_mnist.folder, print)
-        trained = load_card(models / conventional.name).training
+        card = load_card(models / conventional.name)
+        assert card.version == ("1.2.3" if again else "1.0.0")
+        trained = card.training
         assert trained["epochs_done"] == epochs
         assert trained["command"] == "python -m training compare --retrain --epochs 3"  # with which it began
 
