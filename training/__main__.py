@@ -529,7 +529,10 @@ def compare(
     teacher: Annotated[Path | None, typer.Option(help="teacher of all contenders")] = None,
     elastic: ElasticOption = 0.5,
     limit: Annotated[int | None, typer.Option(min=1, help="only so many images (for trials)")] = None,
-    version: Annotated[str, typer.Option(help="version of the models that are exported")] = "1.0.0",
+    version: Annotated[
+        str | None,
+        typer.Option(help="version of the contenders' models  [default: as before, or 1.0.0]"),
+    ] = None,
     figure: Annotated[Path | None, typer.Option(help="file of the plot, .png or .svg")] = None,
     device: DeviceOption = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, nothing else")] = False,
@@ -546,6 +549,8 @@ def compare(
     budget = comparison.Budget(
         epochs=epochs, teacher=teacher, limit=limit, batch_size=batch_size, elastic=elastic
     )
+    if version and not (again or remeasure):
+        raise typer.BadParameter("expected --retrain or --measure with --version: nothing else exports")
     if contender:
         if again or remeasure or figure or as_json:
             raise typer.BadParameter("expected --contender without --retrain, --measure, --figure or --json")

@@ -1,4 +1,4 @@
-"""What an epoch shows: the training images in a new order, each varied, as the retina sees them.
+"""What an epoch shows: training images in some order, each varied, as the retina sees them.
 
 All of it happens where the generator draws, so that a GPU hardly waits for the processor.
 """

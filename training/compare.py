@@ -167,7 +167,7 @@ def retrain(
     device: torch.device,
     data_root: Path | None,
     report: Report,
-    version: str = "1.0.0",
+    version: str | None = None,
 ) -> dict[str, Any]:
     """Train, export and measure all contenders; write `models/comparison.json`; return what it holds.
 
@@ -247,15 +247,22 @@ def train(
     )
 
 
-def write_model(contender: Contender, run: Path, data_root: Path | None, version: str) -> None:
-    """The model folder of a trained contender, in its run's folder; nothing where it is that of the best checkpoint."""
+def write_model(contender: Contender, run: Path, data_root: Path | None, version: str | None) -> None:
+    """The model folder of a trained contender, in its run's folder, as of that `version`.
+
+    None: that of the model before it, or 1.0.0. Nothing is written where that model is there already.
+    """
     best = run / BEST
     if not best.is_file():
         return  # its checkpoints are gone
     contents = torch.load(best, map_location="cpu", weights_only=True)
     folder, budget = _model(run), Budget.of(contents["settings"])
-    if (folder / CARD_FILE).is_file() and load_card(folder).training["epochs_done"] == contents["epoch"]:
-        return
+    if (folder / CARD_FILE).is_file():
+        card = load_card(folder)
+        version = version or card.version
+        if card.version == version and card.training["epochs_done"] == contents["epoch"]:
+            return
+    version = version or "1.0.0"
     held_out = data.load("validation", data_root)
     if budget.limit:
         held_out = held_out[0][: budget.limit], held_out[1][: budget.limit]
@@ -296,12 +303,12 @@ def measure(
     budget: Budget,
     data_root: Path | None,
     report: Report,
-    version: str = "1.0.0",
+    version: str | None = None,
 ) -> dict[str, Any]:
     """Measure the trained contenders and the shipped model on the test set; store and return the figures.
 
-    A contender is exported first, as of that `version`, where its best checkpoint was not yet, and be it one of a run
-    that was stopped.
+    A contender is exported first where its best checkpoint was not yet, and be it one of a run that was stopped. About
+    `version` see `write_model`.
     """
     for contender in CONTENDERS:
         run = runs / contender.name

@@ -120,6 +120,12 @@ class Processes:
         """This process's part of a batch [N, ...]. Parts differ by at most one."""
         return batch.tensor_split(self.count)[self.rank]
 
+    def agreed(self, values: Tensor) -> Tensor:
+        """Those of the first process: what is computed on a GPU may differ in a last bit, and so between processes."""
+        if self.count > 1:
+            torch.distributed.broadcast(values, 0)
+        return values
+
     def whole(self, part: Tensor, size: int) -> Tensor:
         """What all processes found of a batch of that size, [size], of which `part` is this one's share."""
         if self.count == 1:

@@ -105,7 +105,9 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What an epoch gave; a line of `metrics.jsonl`."""
+    """What an epoch gave; a line of `metrics.jsonl`. Loss and training accuracy are those of the images shown: with
+    `focus`, of harder ones than there are.
+    """
 
     epoch: int
     arithmetic: str
@@ -279,7 +281,7 @@ class Trainer:
             report(result)
 
     def train_epoch(self, progress: Progress) -> EpochReport:
-        """One pass over the training images, then accuracy on the validation images."""
+        """As many images as there are to train on, then accuracy on the validation images."""
         settings, started = self.settings, time.monotonic()
         generator = generator_of(self.device, settings.seed, self.epoch)
         integer = self.epoch >= settings.epochs - settings.integer_epochs
@@ -296,7 +298,7 @@ class Trainer:
             for name in ("loss", "accuracy", "activity")
         }
         refresh = Refresh()
-        order = self.focus.order(generator)
+        order = self.processes.agreed(self.focus.order(generator))
         batches = shown(self.images, self.labels, settings.batch_size, variation, generator, order=order)
         for number, (probability, labels) in enumerate(batches):
             count = len(labels)
@@ -318,8 +320,9 @@ class Trainer:
                 free,
                 hint,
             )
-            shown_now = order[number * settings.batch_size :][:count]
-            self.focus.note(shown_now, self.processes.whole(answers.detach(), count))
+            if settings.focus:
+                shown_now = order[number * settings.batch_size :][:count]
+                self.focus.note(shown_now, self.processes.whole(answers.detach(), count))
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.processes.average_gradients(self.network)
@@ -438,7 +441,7 @@ class Trainer:
         self.optimizer.load_state_dict(contents["optimizer"])
         if self.hints is not None:
             self.hints.load_state_dict(contents["hints"])
-        if "hardness" in contents:  # runs from before `training.focus` have none
+        if self.settings.focus:
             self.focus.hardness.copy_(contents["hardness"])
         self.epoch, self.best = contents["epoch"], contents["best"]
 

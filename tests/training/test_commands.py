@@ -487,6 +487,12 @@ def test_what_one_process_does_is_refused_to_several(command: str, monkeypatch: 
     assert_refused("expected one process, got 2: `torchrun` spreads `train` alone", command)
 
 
+@pytest.mark.parametrize("more", [(), ("--contender", "glm")])
+def test_a_version_of_what_is_not_exported_is_refused(more: tuple[str, ...]) -> None:
+    expected = "expected --retrain or --measure with --version: nothing else exports"
+    assert_refused(expected, "compare", "--version", "1.2.3", *more)
+
+
 # Stopping and going on
 
 

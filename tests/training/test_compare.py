@@ -262,16 +262,20 @@ def test_what_was_stopped_can_be_measured_and_gone_on_with(
     models, runs = tmp_path / "models", tmp_path / "runs"
     models.mkdir()
     stop_after_two_epochs(conventional, runs / conventional.name, tiny_mnist)
-    for again, epochs in ((False, 2), (True, 3)):
+    for again, version, epochs, expected in (
+        (False, None, 2, "1.0.0"),
+        (True, "1.2.3", 3, "1.2.3"),
+        (False, None, 3, "1.2.3"),
+        (False, "1.2.4", 3, "1.2.4"),
+    ):
         if again:
-            retrain(models, runs, STOPPED_BUDGET, CPU, tiny_mnist.folder, print, "1.2.3")
+            retrain(models, runs, STOPPED_BUDGET, CPU, tiny_mnist.folder, print, version)
         else:
-            measure(models, runs, Budget(limit=4), tiny_mnist.folder, print)
+            measure(models, runs, Budget(limit=4), tiny_mnist.folder, print, version)
         card = load_card(models / conventional.name)
-        assert card.version == ("1.2.3" if again else "1.0.0")
-        trained = card.training
-        assert trained["epochs_done"] == epochs
-        assert trained["command"] == "python -m training compare --retrain --epochs 3"  # with which it began
+        assert (card.version, card.training["epochs_done"]) == (expected, epochs)
+        # With which it began.
+        assert card.training["command"] == "python -m training compare --retrain --epochs 3"
 
 
 def test_contenders_have_names() -> None:

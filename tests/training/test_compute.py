@@ -4,6 +4,7 @@ import dataclasses
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -215,7 +216,7 @@ def free_port() -> int:
 
 
 def run_process(rank: int, count: int, port: int, folder: Path, mnist: Path) -> None:
-    """What each process of `torchrun` does: averages by hand, then both runs. Leaves what it found in `folder`."""
+    """What each process of `torchrun` does: averages by hand, then all runs. Leaves what it found in `folder`."""
     os.environ |= {
         "RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": "lo",
@@ -228,16 +229,19 @@ def run_process(rank: int, count: int, port: int, folder: Path, mnist: Path) -> 
     network.weight.grad = torch.tensor([float(rank)])
     processes.average_gradients(network)
     processes.average_statistics(network)
-    found: dict[str, object] = {
+    found: dict[str, Any] = {
         "first": processes.first,
         "averages": [network.weight.grad.item(), network.mean.item(), network.count.item()],
         "mean": processes.mean(rank / 3),
+        "agreed": processes.agreed(torch.tensor([7 + rank])).tolist(),
         "whole": processes.whole(processes.share(torch.tensor([2.0, 3.0, 5.0])), 3).tolist(),
     }
     for name, settings in RUNS.items():
         trainer = Trainer(settings, folder / f"{name}-{rank}", CPU, mnist)
         trainer.run(lambda done, total, figures: None, lambda epoch: None)
         found[name] = {"latest": trainer.network.state_dict(), "exported": trainer.exported.state_dict()}
+        if settings.focus:
+            found[name]["focus"] = {"hardness": trainer.focus.hardness}
     torch.save(found, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -251,12 +255,17 @@ def test_two_processes_end_with_the_same_weights(
     assert (one["first"], other["first"]) == (True, False)
     assert one["averages"] == [0.5, 15.0, 5] and other["averages"] == [0.5, 15.0, 6]
     assert one["mean"] == other["mean"] == pytest.approx(1 / 6)
+    assert one["agreed"] == other["agreed"] == [7]
     assert one["whole"] == other["whole"] == [2.0, 3.0, 5.0]
     assert {path.name for path in tmp_path.iterdir()} == {"0.pt", "1.pt", "tiny-0", "glm-0", "focused-0"}
     for run in RUNS:
         for kind, weights in one[run].items():
             for name, values in weights.items():
                 assert torch.equal(values, other[run][kind][name]), (run, kind, name)
+    hardness = one["focused"]["focus"]["hardness"]
+    assert (
+        len(hardness.unique()) == len(hardness) == 16
+    )  # none of them NaN, or they would not have been equal
     # Without batch normalisation a batch may be split: one process learns the same from the whole of it.
     monkeypatch.setattr("training.data.VALIDATION_IMAGES", 10)
     alone = Trainer(RUNS["glm"], tmp_path / "alone", CPU, tiny_mnist.folder)

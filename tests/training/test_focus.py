@@ -33,9 +33,14 @@ def test_an_image_that_a_batch_shows_twice_counts_twice() -> None:
     assert focus.hardness.tolist() == [6.0, 1.0]
 
 
-def test_every_image_is_shown_once_while_nothing_is_known() -> None:
-    order = Focus(100, 1.0, CPU).order(generator_of(CPU, 1, 0))
-    assert sorted(order.tolist()) == list(range(100)) != order.tolist()
+@pytest.mark.parametrize("known", [0, 99])
+def test_every_image_is_shown_once_until_all_are_known(known: int) -> None:
+    focus = Focus(100, 1.0, CPU)
+    focus.note(torch.arange(known), torch.arange(known) + 1.0)
+    order = focus.order(generator_of(CPU, 1, 0)).tolist()
+    assert sorted(order) == list(range(100)) != order
+    focus.note(torch.arange(known, 100), torch.arange(known, 100) + 1.0)
+    assert len(set(focus.order(generator_of(CPU, 1, 0)).tolist())) < 100
 
 
 def test_without_focus_every_image_is_shown_once_whatever_it_costs() -> None:
@@ -54,19 +59,21 @@ def test_the_share_is_drawn_in_proportion_to_hardness(share: float, expected: li
     assert shares(focus) == pytest.approx(expected, abs=0.15)
 
 
-def test_an_image_never_shown_is_taken_for_a_mean_one() -> None:
-    focus = Focus(3, 1.0, CPU)
-    focus.note(torch.tensor([0, 1]), torch.tensor([0.0, 2.0]))
-    assert shares(focus) == pytest.approx([0.0, 2.0, 1.0], abs=0.15)
+def test_images_that_all_cost_nothing_are_alike() -> None:
+    focus = Focus(4, 1.0, CPU)
+    focus.note(torch.arange(4), torch.zeros(4))
+    assert shares(focus) == pytest.approx([1.0] * 4, abs=0.15)
 
 
-def test_the_hardest_are_not_shown_without_end() -> None:
-    """One image of 1,000 has all of the loss: alone it would be the whole epoch."""
-    focus = Focus(1000, 0.5, CPU)
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_the_hardest_are_not_shown_without_end(share: float) -> None:
+    """One image of 1,000 has all of the loss: alone it would be that share of the epoch."""
+    focus = Focus(1000, share, CPU)
     focus.note(torch.arange(1000), torch.eye(1000)[7])
-    assert shares(focus)[7] == pytest.approx(
-        1000 * (0.5 + 0.5 * MOST) / (999 * 0.5 + 0.5 + 0.5 * MOST), rel=0.05
-    )
+    found = shares(focus)
+    cut_off = 1 - MOST / 1000  # goes to all alike
+    assert found[7] == pytest.approx(1 - share + share * (MOST + cut_off), rel=0.05)
+    assert sum(found[:7] + found[8:]) / 999 == pytest.approx(1 - share + share * cut_off, rel=0.05)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])

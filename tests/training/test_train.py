@@ -232,9 +232,9 @@ def test_loss_of_a_network_that_knows_nothing_is_log_10() -> None:
 def test_cross_entropy_is_that_of_every_step() -> None:
     means = POTENTIALS.double().numpy().cumsum(0) / np.arange(1, 4)[:, None, None]
     own = np.take_along_axis(means, np.tile(LABELS.numpy(), (3, 1))[:, :, None], -1)[:, :, 0]
-    expected = (np.log(np.exp(means).sum(-1)) - own).mean()
-    loss = loss_of(POTENTIALS, PLAIN)
-    assert loss == pytest.approx(expected, rel=1e-5)
+    expected = (np.log(np.exp(means).sum(-1)) - own).mean(0)
+    assert answer_losses(POTENTIALS, LABELS, PLAIN).numpy() == pytest.approx(expected, rel=1e-5)
+    assert loss_of(POTENTIALS, PLAIN) == pytest.approx(expected.mean(), rel=1e-5)
 
 
 def test_output_likelihood_is_that_of_spikes_of_the_right_neuron_alone() -> None:
@@ -270,8 +270,11 @@ def test_distance_from_the_teacher_by_hand() -> None:
     taught[0, 0] = 2 * math.log(11.0)  # softened by 2: 11 to 1, so probabilities 0.55 and nine times 0.05
     entropy = -(0.55 * math.log(0.55) + 9 * 0.05 * math.log(0.05))
     settings = dataclasses.replace(PLAIN, distillation=1.0, temperature=2.0)
-    loss = loss_of(torch.zeros(3, 1, 10), settings, taught, torch.tensor([0]))
-    assert loss == pytest.approx(4 * (math.log(10) - entropy), rel=1e-4)
+    agrees, differs = answer_losses(
+        torch.zeros(3, 2, 10), torch.tensor([1, 0]), settings, torch.cat([torch.zeros(1, 10), taught])
+    )
+    assert float(agrees) == pytest.approx(0.0, abs=1e-6)
+    assert float(differs) == pytest.approx(4 * (math.log(10) - entropy), rel=1e-4)
 
 
 def test_labels_have_the_rest_of_the_teachers_share() -> None:
@@ -447,16 +450,26 @@ def test_hard_images_are_shown_more_often_also_by_a_resumed_run(
     """Each once in the first epoch, and noted with a loss of its own; then by what was noted."""
     settings = dataclasses.replace(QUICK, epochs=3, focus=1.0, network=TINY)
     noted: list[tuple[torch.Tensor, torch.Tensor]] = []
+    learned: list[torch.Tensor] = []
 
     class Watched(Focus):
         def note(self, images: torch.Tensor, losses: torch.Tensor) -> None:
             noted.append((images, losses))
             super().note(images, losses)
 
+    class Watching(Trainer):
+        def learn_from(
+            self, spikes: torch.Tensor, uniforms: torch.Tensor, labels: torch.Tensor, *others: Any
+        ) -> Any:
+            learned.append(labels)
+            return super().learn_from(spikes, uniforms, labels, *others)
+
     monkeypatch.setattr("training.train.Focus", Watched)
-    trainer = Trainer(settings, tmp_path / "unbroken", CPU, tiny_mnist.folder)
+    trainer = Watching(settings, tmp_path / "unbroken", CPU, tiny_mnist.folder)
     train(trainer)
     assert [len(images) for images, _ in noted] == [32] * 6
+    for (images, _), labels in zip(noted, learned, strict=True):
+        assert torch.equal(trainer.labels[images], labels)
     first, second = (torch.cat([images for images, _ in noted[at : at + 2]]) for at in (0, 2))
     assert sorted(first.tolist()) == list(range(64))
     assert len(second.unique()) < 64
@@ -471,6 +484,18 @@ def test_hard_images_are_shown_more_often_also_by_a_resumed_run(
     train(resumed)
     assert same(weights(resumed), weights(trainer))
     assert torch.equal(resumed.focus.hardness, trainer.focus.hardness)
+
+
+def test_a_run_from_before_there_was_focus_is_gone_on_with(tiny_mnist: Mnist, tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUICK, network=TINY)
+    trainer = Trainer(settings, tmp_path, CPU, tiny_mnist.folder)
+    trainer.save("last.pt")
+    contents = torch.load(tmp_path / "last.pt", weights_only=True)
+    del contents["hardness"]
+    torch.save(contents, tmp_path / "last.pt")
+    resumed = Trainer(settings, tmp_path, CPU, tiny_mnist.folder)
+    resumed.resume()
+    assert len(train(resumed)) == 2
 
 
 def test_a_run_of_a_gpu_is_gone_on_with_on_a_cpu(tiny_mnist: Mnist, tmp_path: Path) -> None:
