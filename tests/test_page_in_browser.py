@@ -306,6 +306,23 @@ def test_by_keyboard_alone(watched: Watched) -> None:
     tab_to(watched, "layer")
 
 
+@pytest.mark.parametrize("hold", ["Home", "press"])
+def test_who_takes_hold_of_the_slider_stops_the_play(watched: Watched, hold: str) -> None:
+    """Also at the first step, where neither a key nor a press changes its value."""
+    choose(watched, "7.png")
+    watched.answered(7)
+    watched.to_step(8)
+    watched["play"].click()
+    expect(watched["play"]).to_have_text("Pause")
+    watched["slider"].focus()
+    if hold == "Home":
+        watched.page.keyboard.press("Home")
+    else:
+        watched["slider"].click(position={"x": 8, "y": 8})
+    expect(watched["play"]).to_have_text("Play")
+    expect(watched["step"]).to_have_text("Step 1 of 8")
+
+
 def test_two_arrow_keys_draw_aslant(watched: Watched) -> None:
     keyboard = watched.page.keyboard
     watched["pad"].focus()

@@ -13,6 +13,11 @@ export class Timeline {
       this.pause();
       this.set(Number(slider.value) - 1);
     });
+    // Who takes hold of the slider wants it to stay, and where its value stays no "input" comes.
+    slider.addEventListener("pointerdown", () => this.pause());
+    slider.addEventListener("keydown", ({ key }) => {
+      if (/^(Arrow|Page|Home$|End$)/.test(key)) this.pause();
+    });
     play.addEventListener("click", () => (this.playing ? this.pause() : this.start()));
   }
 
