@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import sys
@@ -111,10 +110,11 @@ def _bar() -> Progress:
 
 def _alone() -> None:
     """Refuse to be one of several processes: all would write the same files."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise typer.BadParameter(
-            f"expected one process, got {os.environ['WORLD_SIZE']}: `torchrun` spreads `train` alone"
-        )
+    from training.compute import process_count
+
+    count = process_count()
+    if count > 1:
+        raise typer.BadParameter(f"expected one process, got {count}: `torchrun` spreads `train` alone")
 
 
 @contextmanager

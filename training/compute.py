@@ -98,6 +98,11 @@ class Refresh:
         return True
 
 
+def process_count() -> int:
+    """How many processes `torchrun` started, this one among them; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 class Processes:
     """The processes that train one network together: one, or as many as `torchrun` started.
 
@@ -106,7 +111,7 @@ class Processes:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.count = process_count()
         self.rank = int(os.environ.get("RANK", "0"))
         if self.count > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")

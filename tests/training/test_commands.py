@@ -197,17 +197,8 @@ def test_every_option_of_teacher_arrives(captured: dict[str, Any], tmp_path: Pat
     start.touch()
     given = ("--run", tmp_path, "--epochs", 3, "--seed", 5, "--limit", 7, "--device", "cpu", "--data", "here")
     more = (
-        "--precision",
-        "bfloat16",
-        "--learning-rate",
-        0.25,
-        "--start",
-        start,
-        "--variation",
-        0.5,
-        "--elastic",
-        0.75,
-    )
+        "--precision", "bfloat16", "--learning-rate", 0.25, "--start", start, "--variation", 0.5, "--elastic", 0.75,
+    )  # fmt: skip
     settings, folder, device, data, *_ = begun(captured, "teacher", *given, *more)
     assert settings == FitSettings(
         epochs=3,
