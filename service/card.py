@@ -70,7 +70,7 @@ class Layer(_Part):
 
 
 class State(_Part):
-    """A tensor that the step graph carries from one time step to the next. It starts at 0."""
+    """A tensor that the step graph carries from one time step to the next. It starts at 0, see `Card.begins_anew`."""
 
     name: str
     shape: list[Size]
@@ -131,6 +131,11 @@ class Card(_Part):
         le=MAX_SLOPE,
         description="of the rate encoder's tuning curve around half contrast; 1: rate = contrast",
     )
+    reset_interval: int | None = Field(
+        None,
+        ge=1,
+        description="time steps after which all states are 0 again, while evidence is summed on; null: never",
+    )
     kernels: dict[str, Kernel]
     potential_scale: float = Field(gt=0, le=1e3, description="logits per integer unit of potential")
     calibration: Calibration
@@ -164,6 +169,10 @@ class Card(_Part):
     @property
     def layer_names(self) -> list[str]:
         return [layer.name for layer in self.layers]
+
+    def begins_anew(self, t: int) -> bool:
+        """Whether all states are 0 before time step t, which counts from 0."""
+        return t == 0 or (self.reset_interval is not None and t % self.reset_interval == 0)
 
     def layer(self, name: str) -> Layer:
         """The layer of that name. Raises KeyError."""

@@ -85,11 +85,11 @@ def random_glm(config: NetworkConfig, seed: int, liveliness: float = 1.0) -> GLM
     return network.eval()
 
 
-def exported(network: SpikingNetwork, folder: Path) -> Path:
+def exported(network: SpikingNetwork, folder: Path, reset_interval: int | None = None) -> Path:
     """A model folder of the network, uncalibrated."""
     graph = build(network, folder.name).SerializeToString()
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder, graph, _draft_card(network, folder.name, "1.0.0", graph, STEPS))
+    write(folder, graph, _draft_card(network, folder.name, "1.0.0", graph, STEPS, reset_interval))
     return folder
 
 
@@ -109,6 +109,12 @@ def glm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported(random_glm(GLM, 2), tmp_path_factory.mktemp("models") / "glm")
 
 
+@pytest.fixture(scope="module")
+def resetting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose state begins anew before its last step."""
+    return exported(random_network(SMALL, 1), tmp_path_factory.mktemp("models") / "resetting", STEPS - 1)
+
+
 def compare(folder: Path, spikes: np.ndarray, uniforms: np.ndarray, rule: Rule, simd: str) -> list[Outcome]:
     """Both engines on the same spike trains [T, N, 784]; every value of every step has to agree."""
     reference, engine = OnnxruntimeEngine(folder), native.NativeEngine(folder, simd)
@@ -125,9 +131,10 @@ def compare(folder: Path, spikes: np.ndarray, uniforms: np.ndarray, rule: Rule, 
         for name in layers:
             recorded = other.recorded[name].reshape(other.steps, -1)
             assert np.array_equal(kept[name][image, : other.steps], recorded), (simd, name, image)
-    state = reference.initial_state(count)
     everyone = min(outcome.steps for outcome in expected)
     for t in range(everyone):
+        if reference.card.begins_anew(t):
+            state = reference.initial_state(count)
         step = reference.step(state, trains[t], uniforms[t])
         state = step.state
         assert np.array_equal(kept["potential"][:, t], step.potential)
@@ -174,6 +181,7 @@ configs = st.builds(
     density=st.sampled_from([0.0, 0.02, 0.3, 1.0]),
     steps=st.integers(1, STEPS),
     confidence=st.sampled_from([0.2, 0.9, 1.0]),
+    reset_interval=st.sampled_from([None, None, 1, 2, 3]),
 )
 def test_any_network_gives_the_same_on_every_instruction_set(
     tmp_path_factory: pytest.TempPathFactory,
@@ -183,9 +191,11 @@ def test_any_network_gives_the_same_on_every_instruction_set(
     density: float,
     steps: int,
     confidence: float,
+    reset_interval: int | None,
 ) -> None:
     try:
-        folder = exported(random_network(config, seed, liveliness), tmp_path_factory.mktemp("any") / "any")
+        network = random_network(config, seed, liveliness)
+        folder = exported(network, tmp_path_factory.mktemp("any") / "any", reset_interval)
     except ExportError:
         return  # its values could leave the exact whole numbers: there is nothing to run
     random = np.random.default_rng(seed)
@@ -211,6 +221,7 @@ def test_any_network_gives_the_same_on_every_instruction_set(
     density=st.sampled_from([0.0, 0.02, 0.3, 1.0]),
     steps=st.integers(1, STEPS),
     confidence=st.sampled_from([0.2, 0.9, 1.0]),
+    reset_interval=st.sampled_from([None, None, 1, 2, 3]),
 )
 def test_output_neurons_alone_give_the_same_on_every_instruction_set(
     tmp_path_factory: pytest.TempPathFactory,
@@ -220,11 +231,12 @@ def test_output_neurons_alone_give_the_same_on_every_instruction_set(
     density: float,
     steps: int,
     confidence: float,
+    reset_interval: int | None,
 ) -> None:
     """torch too: potentials, probabilities and output spikes of every step."""
     network = random_glm(config, seed, liveliness)
     try:
-        folder = exported(network, tmp_path_factory.mktemp("glm") / "glm")
+        folder = exported(network, tmp_path_factory.mktemp("glm") / "glm", reset_interval)
     except ExportError:
         return  # its values could leave the exact whole numbers: there is nothing to run
     random = np.random.default_rng(seed)
@@ -233,15 +245,17 @@ def test_output_neurons_alone_give_the_same_on_every_instruction_set(
     for simd in instruction_sets():
         compare(folder, spikes, uniforms, Rule(steps, confidence), simd)
     trains = torch.from_numpy(spikes.reshape(steps, 3, 1, 28, 28).astype(np.float32))
-    with torch.no_grad():
-        run = network(trains, torch.from_numpy(uniforms))
     _, kept = native.NativeEngine(folder).record(spikes, uniforms, Rule(steps, 2.0))
-    for name, values in (
-        ("potential", run.integer_potentials),
-        ("spike_probability", run.spike_probabilities),
-        ("output", run.output_spikes),
-    ):
-        assert np.array_equal(kept[name].swapaxes(0, 1), values.numpy()), name
+    for begin in range(0, steps, reset_interval or steps):  # torch begins anew where it is called anew
+        part = slice(begin, begin + (reset_interval or steps))
+        with torch.no_grad():
+            run = network(trains[part], torch.from_numpy(uniforms[part]))
+        for name, values in (
+            ("potential", run.integer_potentials),
+            ("spike_probability", run.spike_probabilities),
+            ("output", run.output_spikes),
+        ):
+            assert np.array_equal(kept[name].swapaxes(0, 1)[part], values.numpy()), name
 
 
 @needs_native
@@ -256,17 +270,17 @@ def test_no_spikes_and_all_spikes(model: str, simd: str, level: int, request: py
 
 @needs_native
 @pytest.mark.parametrize("encoder", encoding.ENCODERS)
-@pytest.mark.parametrize("model", ["small", "glm"])
+@pytest.mark.parametrize("model", ["small", "glm", "resetting"])
 def test_every_figure_of_every_step_is_the_same(
     model: str, encoder: encoding.Encoder, request: pytest.FixtureRequest
 ) -> None:
-    """`by_step`, and what it adds up to is what `classify` says of a run that nothing stops."""
+    """`by_step` and `course`, and what they add up to is what `classify` says of a run that nothing stops."""
     folder, images = request.getfixturevalue(model), pictures(6)
     seeds = [2**64 - 1, 0, 1, 2, 3, 4]
     reference = OnnxruntimeEngine(folder)
     expected = reference.by_step(images, seeds, STEPS, encoder)
     assert expected.potentials.any() and expected.multiply_accumulates.all()
-    assert expected.accumulates.any() == (model == "small")
+    assert expected.accumulates.any() == (model != "glm")
     for simd in instruction_sets():
         engine = native.NativeEngine(folder, simd)
         found = engine.by_step(images, seeds, STEPS, encoder)
@@ -277,6 +291,9 @@ def test_every_figure_of_every_step_is_the_same(
             assert np.array_equal(found.spikes[name], counts), (simd, name)
         assert np.array_equal(found.accumulates, expected.accumulates)
         assert np.array_equal(found.multiply_accumulates, expected.multiply_accumulates)
+        for one in (reference, engine):
+            course = list(one.course(images[0], seeds[0], STEPS, encoder))
+            assert np.array_equal([moment.potential for moment in course], expected.potentials[:, 0])
         part = engine.by_step(images[1:3], seeds[1:3], 2, encoder)
         assert np.array_equal(part.potentials, expected.potentials[:2, 1:3])
     runs = reference.classify(Stimulus(images, seeds, encoder), Rule(STEPS, 2.0))
@@ -285,6 +302,29 @@ def test_every_figure_of_every_step_is_the_same(
         assert run.counts == {name: int(counts[:, image].sum()) for name, counts in expected.spikes.items()}
         assert run.accumulates == expected.accumulates[:, image].sum()
         assert run.multiply_accumulates == expected.multiply_accumulates[:, image].sum()
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", pytest.param("native", marks=needs_native)])
+def test_after_a_reset_the_network_answers_as_at_first(engine: str, small: Path, resetting: Path) -> None:
+    """The same spikes and uniform numbers as in the first step, and the same spikes come out."""
+    random = np.random.default_rng(3)
+    first = (random.random((1, 2, 784)) < 0.3).astype(np.uint8), random.random((1, 2, 10), np.float32)
+    spikes, uniforms = (np.concatenate([values] * STEPS) for values in first)
+    tokens = {}
+    for folder in (small, resetting):
+        if engine == "native":
+            _, kept = native.NativeEngine(folder).record(spikes, uniforms, Rule(STEPS, 2.0))
+        else:
+            reference = OnnxruntimeEngine(folder)
+            trains = spikes.reshape(STEPS, 2, 1, 28, 28).astype(np.float32)
+            operations = SynapticOperations(reference.card)
+            layers = reference.card.layer_names
+            ran = simulate(reference, operations, trains, uniforms, Rule(STEPS, 2.0), recorded=layers)
+            kept = {name: np.stack([one.recorded[name] for one in ran]) for name in layers}
+        tokens[folder] = kept["tokens"].reshape(2, STEPS, -1)
+    assert np.array_equal(tokens[resetting][:, -1], tokens[resetting][:, 0])
+    assert np.array_equal(tokens[resetting][:, :-1], tokens[small][:, :-1])
+    assert not np.array_equal(tokens[small][:, -1], tokens[small][:, 0])
 
 
 @needs_native

@@ -186,6 +186,14 @@ def train(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
+    held_out: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=59_999,
+            help="so many of the 60,000 training images are for validation  [default: 10000]",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = PrecisionName.auto,
     compiled: Annotated[
@@ -200,7 +208,7 @@ def train(
     from training.compute import choose_device, choose_precision
     from training.data import Variation
     from training.network import NetworkConfig
-    from training.restore import START, origin, restore_from
+    from training.restore import START, held_out_of, origin, restore_from
     from training.train import CHECKPOINT, SETTINGS, Trainer, TrainingSettings
 
     where = choose_device(device)
@@ -224,6 +232,7 @@ def train(
         precision=choose_precision(precision, where),
         seed=seed,
         limit=limit,
+        held_out=held_out_of(start, held_out) if start else held_out,
         network=NetworkConfig(bits=bits, attention=attention, neighbours=neighbours, **sizes),
     )
     if not resume and (run / CHECKPOINT).exists():
@@ -357,7 +366,14 @@ def export(
         "runs/spiking-mha/best.pt"
     ),
     model: Annotated[Path, typer.Option(help="model folder to write")] = Path("models/spiking-mha"),
-    max_steps: Annotated[int, typer.Option(min=1, max=10, help="time steps at the most")] = 8,
+    max_steps: Annotated[int, typer.Option(min=1, max=64, help="time steps at the most")] = 16,
+    reset_interval: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="steps after which its state begins anew, 0 for never  [default: as many as training ended with]",
+        ),
+    ] = None,
     version: Annotated[str, typer.Option(help="version of the model, for its card")] = "1.0.0",
     data: DataOption = None,
 ) -> None:
@@ -366,10 +382,11 @@ def export(
     from training.export import CALIBRATION_SEEDS, SELF_CHECK_IMAGES
     from training.export import export as export_model
     from training.restore import START
+    from training.train import load_network
 
     if not checkpoint.is_file():
         raise typer.BadParameter(f"expected a checkpoint of a run, found no file {checkpoint}")
-    validation = mnist.load("validation", data)
+    validation = mnist.load("validation", data, load_network(checkpoint)[1].held_out)
     stored = checkpoint.parent / "command.txt"
     command = stored.read_text().strip() if stored.is_file() else ""
     start = checkpoint.parent / START
@@ -380,6 +397,7 @@ def export(
             validation,
             mnist.load("test", data)[0][:SELF_CHECK_IMAGES],
             max_steps=max_steps,
+            reset_interval=reset_interval,
             version=version,
             command=command,
             started_from=json.loads(start.read_text()) if start.is_file() else None,
@@ -422,6 +440,7 @@ def evaluate(
 
     Simulated by the engine that the service would take (SPIKEHEAD_ENGINE).
     """
+    from service.card import load_card
     from service.engine import load_engine
     from service.settings import load_settings
     from training import data as mnist
@@ -430,7 +449,8 @@ def evaluate(
     from training.evaluate import robustness, synapse_noise
     from training.lesion import write_lesioned
 
-    images, labels = mnist.load("validation" if validation else "test", data)
+    held_out = load_card(model).training.get("settings", {}).get("held_out")
+    images, labels = mnist.load("validation" if validation else "test", data, held_out)
     images, labels = images[:limit], labels[:limit]
     settings = load_settings()
     with TemporaryDirectory() as temporary:

@@ -1,7 +1,7 @@
 """MNIST, split into training, validation and test, and the geometric variation that training adds.
 
 training    the first 50,000 training images
-validation  the last 10,000 training images: every choice is made on them
+validation  the last 10,000 training images, or as many as are held out: every choice is made on them
 test        the 10,000 test images: read by `evaluate` alone
 """
 
@@ -38,10 +38,13 @@ def data_folder(explicit: Path | None = None) -> Path:
     return explicit or Path(os.environ.get(DATA_VARIABLE, "data"))
 
 
-def load(split: Split, folder: Path | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def load(
+    split: Split, folder: Path | None = None, held_out: int | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Images uint8 [N, 28, 28] and labels int64 [N] of a split. Downloads MNIST where it is absent.
 
-    Raises DataError where it is absent and cannot be downloaded.
+    held_out: so many of the last training images are for validation; None: 10,000.
+    Raises DataError where it is absent and cannot be downloaded, ValueError where nothing would be left of a split.
     """
     mnist = _torchvision_mnist()
     root = data_folder(folder)
@@ -52,11 +55,18 @@ def load(split: Split, folder: Path | None = None) -> tuple[NDArray[np.uint8], N
             f"expected MNIST under {root / 'MNIST' / 'raw'} (set {DATA_VARIABLE}) or a network to download it: {error}"
         ) from error
     images, labels = dataset.data.numpy(), dataset.targets.numpy()
-    if split == "train":
-        return images[:-VALIDATION_IMAGES], labels[:-VALIDATION_IMAGES]
-    if split == "validation":
-        return images[-VALIDATION_IMAGES:], labels[-VALIDATION_IMAGES:]
-    return images, labels
+    if split == "test":
+        return images, labels
+    held_out = held_out_images(held_out)
+    if not 0 < held_out < len(images):
+        raise ValueError(f"expected between 1 and {len(images) - 1:,} images held out, got {held_out:,}")
+    part = slice(-held_out, None) if split == "validation" else slice(-held_out)
+    return images[part], labels[part]
+
+
+def held_out_images(asked: int | None) -> int:
+    """How many of the last training images are for validation, where so many are asked for."""
+    return VALIDATION_IMAGES if asked is None else asked
 
 
 def _torchvision_mnist() -> type:

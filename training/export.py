@@ -58,7 +58,8 @@ def export(
     validation: tuple[NDArray[np.uint8], NDArray[np.int64]],
     self_check: NDArray[np.uint8],
     *,
-    max_steps: int = 8,
+    max_steps: int = 16,
+    reset_interval: int | None = None,
     version: str = "1.0.0",
     command: str = "",
     started_from: dict[str, Any] | None = None,
@@ -69,12 +70,14 @@ def export(
 
     validation: images uint8 [N, 28, 28] and labels [N]; each is simulated with so many encoder `seeds`, by the engine
     that the service would take. self_check: images uint8 [N, 28, 28]. started_from: the model with whose weights
-    training began (`training.restore.origin`), for the card.
+    training began (`training.restore.origin`), for the card. reset_interval: steps after which its state begins anew,
+    0 for never, None for as many as training simulated: it has seen no state that is older.
     Raises ExportError where torch and onnxruntime disagree in a single spike.
     """
     network, settings, contents = load_network(checkpoint)
     graph = build(network, folder.name).SerializeToString()
-    draft = _draft_card(network, folder.name, version, graph, max_steps)
+    interval = settings.final_time_steps if reset_interval is None else reset_interval
+    draft = _draft_card(network, folder.name, version, graph, max_steps, interval or None)
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary), graph, draft)
         check_parity(network, OnnxruntimeEngine(Path(temporary)), self_check, max_steps)
@@ -168,7 +171,10 @@ def check_ann(network: AnyAnn, engine: OnnxruntimeEngine, images: NDArray[np.uin
 def check_parity(
     network: SpikingNetwork, engine: SteppingEngine, images: NDArray[np.uint8], steps: int
 ) -> None:
-    """Raise ExportError unless torch and the engine agree in every spike and potential of every step."""
+    """Raise ExportError unless torch and the engine agree in every spike and potential of every step.
+
+    Without a reset: states that are older than any in use have to agree too.
+    """
     for start in range(0, len(images), 100):
         chunk = images[start : start + 100]
         trains, uniforms = encode(
@@ -193,7 +199,14 @@ def check_parity(
                     )
 
 
-def _draft_card(network: SpikingNetwork, name: str, version: str, graph: bytes, max_steps: int) -> Card:
+def _draft_card(
+    network: SpikingNetwork,
+    name: str,
+    version: str,
+    graph: bytes,
+    max_steps: int,
+    reset_interval: int | None = None,
+) -> Card:
     """The card as far as the network alone decides it; calibration comes later."""
     config = network.config
     shapes, fan = layer_shapes(config), fan_outs(config)
@@ -236,6 +249,7 @@ def _draft_card(network: SpikingNetwork, name: str, version: str, graph: bytes, 
             "licence": "Apache-2.0",
             "graph": {"file": GRAPH_FILE, "sha256": hashlib.sha256(graph).hexdigest()},
             "max_steps": max_steps,
+            "reset_interval": reset_interval,
             "layers": layers,
             "states": states,
             "rate_slope": config.rate_slope,
@@ -306,7 +320,7 @@ def _calibrated(
         rates = {"normal_rate": round(float(rate.mean()), 6), "normal_rate_std": round(float(rate.std()), 6)}
         layers.append({**layer.model_dump(), **rates})
     accuracy = {
-        "set": "validation: the last 10,000 training images",
+        "set": f"validation: the last {len(images):,} training images",
         "images": len(images),
         "seeds": len(trials),
         "by_step": [round(float((p.argmax(-1) == labels).mean()), 6) for p in probabilities],

@@ -58,6 +58,23 @@ def restore_from(
     return restore(model, varied.numpy(), settings.time_steps, settings.seed, changes)
 
 
+def held_out_of(model: Path, asked: int | None) -> int | None:
+    """How many images a training that begins with a model holds out: `asked`, or as many as the model's did.
+
+    Raises ModelError where the model has learned from some of them.
+    """
+    card = load_card(model)
+    before: int | None = card.training.get("settings", {}).get("held_out")
+    if asked is None:
+        return before
+    most = data.held_out_images(before)
+    if asked > most:
+        raise ModelError(
+            f"expected at most {most:,} images held out, because {card.name} has learned from the others, got {asked:,}"
+        )
+    return asked
+
+
 def origin(model: Path) -> dict[str, Any]:
     """What a card says of the model that its training began with: name, version, hash, and how it was trained."""
     card = load_card(model)

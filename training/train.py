@@ -79,7 +79,7 @@ class TrainingSettings:
     precision: Precision = "float32"  # of products of matrices; integers are exact in all of them
     seed: int = 1
     limit: int | None = None  # train on so many images (for trials and tests)
-    all_data: bool = False  # also train on the validation images: no choice can be made after that
+    held_out: int | None = None  # so many of the training images are for validation; None: 10,000
     network: NetworkConfig = field(default_factory=NetworkConfig)
     variation: data.Variation = field(default_factory=data.Variation)
     final_variation: float = 0.5  # so many times as far handwriting varies in the integer epochs
@@ -211,16 +211,13 @@ class Trainer:
         )  # gradients of silent layers are tiny, and slow where they are denormal
         torch.manual_seed(settings.seed)
         allow_tf32(settings.precision)
-        images, labels = data.load("train", data_root)
-        if settings.all_data:
-            more = data.load("validation", data_root)
-            images, labels = np.concatenate([images, more[0]]), np.concatenate([labels, more[1]])
+        images, labels = data.load("train", data_root, settings.held_out)
         if settings.limit:
             images, labels = images[: settings.limit], labels[: settings.limit]
         self.data_sha256 = data.sha256(images, labels)
         self.images = torch.from_numpy(images.copy()).to(device)
         self.labels = torch.from_numpy(labels.copy()).to(device)
-        held_out = data.load("validation", data_root)
+        held_out = data.load("validation", data_root, settings.held_out)
         size = min(len(held_out[0]), settings.limit or len(held_out[0]))
         self.validation = held_out[0][:size], held_out[1][:size]
         self.network = (network or make_network(settings.network)).to(device)

@@ -160,7 +160,7 @@ class SteppingEngine(Engine, Protocol):
     """An engine that can be run a time step at a time."""
 
     def initial_state(self, count: int) -> SimulationState:
-        """The state of `count` images before their first step: all zero."""
+        """The state of `count` images where it begins (`Card.begins_anew`): all zero."""
 
     def step(self, state: SimulationState, spikes: Array, uniforms: Array) -> Step:
         """One time step. spikes float32 {0, 1} [N, 1, 28, 28], uniforms float32 [N, 10]. `state` stays as it is."""

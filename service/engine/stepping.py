@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from service.card import Card
 from service.decision import class_probabilities
 from service.encoding import CLASSES, RATE_LEVELS, Encoder, contrast, encode, output_uniforms, rates
-from service.engine.base import Array, ByStep, Moment, Outcome, Rule, SteppingEngine, Stimulus, Work
+from service.engine.base import (
+    Array,
+    ByStep,
+    Moment,
+    Outcome,
+    Rule,
+    SimulationState,
+    SteppingEngine,
+    Stimulus,
+    Work,
+)
 from service.operations import SynapticOperations
 
 
@@ -88,8 +98,10 @@ def simulate(
     tally = _tally(card.layer_names, count, recorded)
     stopped: dict[int, tuple[int, str, NDArray[np.float64]]] = {}
     active = np.arange(count)
-    state = engine.initial_state(count)
+    state: SimulationState = {}
     for t in range(rule.max_steps):
+        if card.begins_anew(t):
+            state = engine.initial_state(len(active))
         everyone = len(active) == count
         trains = all_spikes[t] if everyone else all_spikes[t, active]  # [n, 1, 28, 28]
         uniforms = all_uniforms[t] if everyone else all_uniforms[t, active]  # [n, 10]
@@ -126,8 +138,10 @@ def course(
 ) -> Iterator[Moment]:
     """`Engine.course` for an engine that steps."""
     trains, uniforms = stimulate(engine.card, contrast(image[None]), [seed], steps, encoder)
-    state = engine.initial_state(1)
+    state: SimulationState = {}
     for t in range(steps):
+        if engine.card.begins_anew(t):
+            state = engine.initial_state(1)
         step = engine.step(state, trains[t], uniforms[t])
         state = step.state
         spikes = {"input": trains[t], **step.spikes, "output": step.output_spikes}
@@ -151,8 +165,10 @@ def by_step(engine: SteppingEngine, operations: SynapticOperations, stimulus: St
     )
     seen = contrast(stimulus.images)
     trains, uniforms = stimulate(engine.card, seen, stimulus.seeds, steps, stimulus.encoder)
-    state = engine.initial_state(count)
+    state: SimulationState = {}
     for t in range(steps):
+        if engine.card.begins_anew(t):
+            state = engine.initial_state(count)
         step = engine.step(state, trains[t], uniforms[t])
         state = step.state
         result.potentials[t] = step.potential

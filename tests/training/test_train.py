@@ -586,18 +586,16 @@ def test_a_price_on_activity_makes_the_network_sparser(tiny_mnist: Mnist, tmp_pa
     assert activity[1] < 0.9 * activity[0]
 
 
-def test_limit_and_all_data_choose_the_images(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) -> None:
+def test_limit_and_held_out_choose_the_images(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) -> None:
     count = len(tiny_mnist.images)
     limited = Trainer(QUICK, tmp_path, CPU, tiny_mnist.folder)
     assert np.array_equal(limited.images.numpy(), tiny_mnist.images[:64])
     assert len(limited.validation[0]) == few_held_out
-    everything = Trainer(
-        dataclasses.replace(QUICK, limit=None, all_data=True), tmp_path, CPU, tiny_mnist.folder
-    )
-    assert np.array_equal(everything.images.numpy(), tiny_mnist.images)
-    assert np.array_equal(everything.labels.numpy(), tiny_mnist.labels)
-    assert np.array_equal(everything.validation[0], tiny_mnist.images[count - few_held_out :])
-    assert everything.batches == math.ceil(count / 32)
+    more = Trainer(dataclasses.replace(QUICK, limit=None, held_out=7), tmp_path, CPU, tiny_mnist.folder)
+    assert np.array_equal(more.images.numpy(), tiny_mnist.images[: count - 7])
+    assert np.array_equal(more.labels.numpy(), tiny_mnist.labels[: count - 7])
+    assert np.array_equal(more.validation[0], tiny_mnist.images[count - 7 :])
+    assert more.batches == math.ceil((count - 7) / 32)
 
 
 def test_a_limit_of_three_images_still_has_an_accuracy(tiny_mnist: Mnist, tmp_path: Path) -> None:

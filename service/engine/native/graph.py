@@ -204,7 +204,12 @@ class _Reader:
     # The network.
 
     def arrays(self) -> Arrays:
-        result: Arrays = {"heads": 0, "rate_slope": self._card.rate_slope}
+        card = self._card
+        result: Arrays = {
+            "heads": 0,
+            "rate_slope": card.rate_slope,
+            "reset_interval": card.reset_interval or 0,
+        }
         leaked, result["shift_input"] = self._leaked(self._state("input"), "input")
         self._same_shift("A", result["shift_input"])
         result["unit_input"] = self._positive(self._input(1))

@@ -327,12 +327,14 @@ Network build(const NetworkArrays& arrays) {
     expect(shift >= 1 && shift <= 12, "shifts from 1 to 12");
   }
   expect(arrays.rate_slope >= 1 && arrays.rate_slope <= 16, "a slope of the tuning curve from 1 to 16");
+  expect(arrays.reset_interval >= 0, "a reset interval of at least 0");
   expect(arrays.unit_input > 0 && arrays.unit_input <= 4096, "an input unit from 1 to 4096");
   expect(arrays.unit_feedback > 0 && arrays.unit_feedback <= 4096, "a feedback unit from 1 to 4096");
   expect(arrays.fan_out.size() == arrays.names.size(), "a fan-out for each layer");
   expect(arrays.input_fan_out.size() == kPixels, "a fan-out for each pixel");
   network.heads = arrays.heads;
   network.rate_slope = arrays.rate_slope;
+  network.reset_interval = arrays.reset_interval;
   network.shift_input = arrays.shift_input;
   network.unit_input = arrays.unit_input;
   network.shift_membrane = arrays.shift_membrane;

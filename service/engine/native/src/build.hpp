@@ -24,6 +24,7 @@ struct BlockArrays {
 struct NetworkArrays {
   int heads = 0;
   int rate_slope = 1;  // of the encoder's tuning curve
+  int reset_interval = 0;  // steps after which the state begins anew; 0: never
   int shift_input = 0, unit_input = 0, shift_membrane = 1, shift_readout = 1, shift_feedback = 0, unit_feedback = 0;
   SynapseArrays stem1, stem2, stem3;
   std::vector<std::int32_t> position;  // [token][channel] what tells a token where it is; empty: nothing does

@@ -83,6 +83,7 @@ NetworkArrays arrays_of(const nb::dict& from) {
   auto part = [&](const char* name) { return synapses(nb::cast<nb::dict>(from[name])); };
   result.heads = whole("heads");
   result.rate_slope = whole("rate_slope");
+  result.reset_interval = whole("reset_interval");
   result.shift_input = whole("shift_input");
   result.unit_input = whole("unit_input");
   result.shift_feedback = whole("shift_feedback");
@@ -440,8 +441,8 @@ class Course {
   nb::dict step() {
     std::array<float, kClasses> uniforms;
     encoder_.step(space_.spikes.data(), uniforms.data());
-    engine_.kernels_.step(engine_.network_, space_, uniforms.data(), first_);
-    first_ = false;
+    engine_.kernels_.step(engine_.network_, space_, uniforms.data(), engine_.network_.begins_anew(t_));
+    ++t_;
     nb::dict result;
     result["input"] = copied<std::uint8_t>(space_.spikes);
     for (std::size_t i = 0; i < engine_.network_.layers.size(); ++i) {
@@ -479,7 +480,7 @@ class Course {
   const Engine& engine_;
   Workspace space_;
   Encoder encoder_;
-  bool first_ = true;
+  int t_ = 0;  // steps so far
 };
 
 // Contrast of images uint8 [N, ...]: uint8 [N, 784].

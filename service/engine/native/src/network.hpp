@@ -124,6 +124,7 @@ struct Network {
   int tokens = 0;
   std::vector<int> head_offset;              // [channel] first channel of its head
   int rate_slope = 1;  // of the encoder's tuning curve
+  int reset_interval = 0;  // steps after which the state begins anew; 0: never
   int shift_input = 0, unit_input = 0;
   int shift_membrane = 0, shift_readout = 0, shift_feedback = 0, unit_feedback = 0;
   Synapses stem1, stem2, stem3;
@@ -138,6 +139,9 @@ struct Network {
   Aligned<float> sigmoid;                    // spike probability of each potential >> shift_sigmoid from -half to half
   int shift_sigmoid = 0;
   std::vector<std::int32_t> input_fan_out;   // [pixel]
+
+  // Whether all potentials, traces and filters are 0 before time step t (`Card.begins_anew`).
+  bool begins_anew(int t) const { return t == 0 || (reset_interval && t % reset_interval == 0); }
 };
 
 inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }

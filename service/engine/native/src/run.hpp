@@ -48,7 +48,7 @@ void simulate(const Network& network, const Kernels& kernels, Workspace& space, 
   outcome.operations.assign(space.operations.size(), 0);
   for (int t = 0; t < rule.max_steps; ++t) {
     input(t, space.spikes.data(), uniforms.data());
-    kernels.step(network, space, uniforms.data(), t == 0);
+    kernels.step(network, space, uniforms.data(), network.begins_anew(t));
     for (int k = 0; k < kClasses; ++k) {
       evidence[k] += space.potential[k];
       outcome.output_counts[k] += space.output[k];
