@@ -88,7 +88,7 @@ KINDS: dict[str, Kind] = {
         "'steps'",
     ),
     "invalid-option": Kind(
-        422, "An option has a wrong value", "max_steps: a whole number from 1 to 8", "'0'"
+        422, "An option has a wrong value", "max_steps: a whole number from 1 to 16", "'0'"
     ),
     "conflicting-option": Kind(422, "An option is given twice", "one value of seed", "'7' and 8"),
     "unknown-layer": Kind(

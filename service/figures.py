@@ -40,20 +40,25 @@ def _figure(
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _steps(axes: Axes, steps: int) -> None:
+def _steps(axes: Axes, recording: Recording) -> None:
+    """Time steps from left to right, and a dotted line where the network's state begins anew."""
+    steps = recording.steps
+    for reset in recording.resets:
+        axes.axvline(reset + 0.5, color="grey", linewidth=0.8, linestyle=":")
     axes.set_xlim(0.5, steps + 0.5)
     axes.set_xticks(range(1, steps + 1))
     axes.set_xlabel(STEP_LABEL)
 
 
-def _raster(axes: Axes, spikes: NDArray[Any], colour: str = INK) -> None:
-    """Events of [T, neurons]: one tick a spike."""
+def _raster(axes: Axes, recording: Recording, layer: str) -> None:
+    """Events of a layer's neurons: one tick a spike."""
+    spikes = recording.spikes[layer].reshape(recording.steps, -1)
     t, neuron = np.nonzero(spikes)
     axes.scatter(
-        t + 1, neuron, s=max(1.0, 900 / max(spikes.shape[1], 10)), marker="|", linewidths=1.2, color=colour
+        t + 1, neuron, s=max(1.0, 900 / max(spikes.shape[1], 10)), marker="|", linewidths=1.2, color=INK
     )
     axes.set_ylim(-0.5, spikes.shape[1] - 0.5)
-    _steps(axes, len(spikes))
+    _steps(axes, recording)
 
 
 def spike_trains(recording: Recording) -> Figure:
@@ -61,7 +66,7 @@ def spike_trains(recording: Recording) -> Figure:
     figure, axes = _figure(9, 5, 1, 2, width_ratios=[1, 2])
     axes[0, 0].imshow(recording.contrast, cmap="gray", vmin=0, vmax=255)
     axes[0, 0].set_title("contrast")
-    _raster(axes[0, 1], recording.spikes["input"].reshape(recording.steps, -1))
+    _raster(axes[0, 1], recording, "input")
     axes[0, 1].set(ylabel="pixel (row by row)", title="spike trains: x ~ Bernoulli(rate of the contrast)")
     axes[0, 1].invert_yaxis()
     return figure
@@ -77,7 +82,7 @@ def filtered_spike_trains(recording: Recording) -> Figure:
     lit = np.flatnonzero(filtered.reshape(steps, -1).any(0))
     axes.plot(range(1, steps + 1), filtered.reshape(steps, -1)[:, lit], color=INK, alpha=0.15, linewidth=1)
     axes.set(ylabel="filtered train (spikes)", title=f"kernel A applied to {len(lit)} pixels that spiked")
-    _steps(axes, steps)
+    _steps(axes, recording)
     for t, small in enumerate(np.atleast_1d(lower.subplots(1, steps))):
         small.imshow(filtered[t], cmap="gray", vmin=0, vmax=max(filtered.max(), 1e-9))
         small.set(title=f"step {t + 1}", xticks=[], yticks=[])
@@ -114,7 +119,7 @@ def membrane_potentials(recording: Recording) -> Figure:
     axis.axhline(0, color="grey", linewidth=0.8)
     axis.set(ylabel="membrane potential u (logits)", title="output neurons: potentials, and spikes as dots")
     axis.legend(title="digit", ncols=2, loc="center left", bbox_to_anchor=(1, 0.5))
-    _steps(axis, recording.steps)
+    _steps(axis, recording)
     return figure
 
 
@@ -127,8 +132,8 @@ def output_spiking(recording: Recording) -> Figure:
     )  # fmt: skip
     figure.colorbar(shown, ax=axes[0, 0], label="p = sigmoid(u)")
     axes[0, 0].set(title="spike probability", ylabel="output neuron (digit)", yticks=range(10))
-    _steps(axes[0, 0], recording.steps)
-    _raster(axes[0, 1], recording.spikes["output"])
+    _steps(axes[0, 0], recording)
+    _raster(axes[0, 1], recording, "output")
     axes[0, 1].set_title("output spikes: y ~ Bernoulli(p)")
     return figure
 
@@ -144,7 +149,7 @@ def output_feedback(recording: Recording) -> Figure:
         fired = time[recording.spikes["output"][:, digit] == 1]
         axis.vlines(fired, 0, 0.8, color=INK, linewidth=2)
         axis.set(ylabel=str(digit), yticks=[], ylim=(-2.1, 1))
-    _steps(axes[-1, 0], recording.steps)
+    _steps(axes[-1, 0], recording)
     figure.suptitle("output spikes (up) and their feedback through kernel B (down)")
     return figure
 
@@ -216,7 +221,7 @@ def sheet(recordings: Sequence[Recording]) -> Figure:
             xlim=(0, 1), yticks=range(10), title=f"reads {recording.prediction} ({100 * final.max():.1f} %)"
         )
         for axis in (potentials, probabilities):
-            _steps(axis, recording.steps)
+            _steps(axis, recording)
     for axis, title in zip(axes[0], ("image", "membrane potentials", "spike probabilities"), strict=False):
         axis.set_title(title)
     return figure

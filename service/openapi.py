@@ -97,7 +97,7 @@ def _option_schemas() -> dict[str, dict[str, Any]]:
 
 
 _EXAMPLES = {
-    "model": "spiking-mha", "max_steps": 8, "confidence": 0.9, "seed": 7, "encoder": "bernoulli", "raster": "output",
+    "model": "spiking-mha", "max_steps": 16, "confidence": 0.9, "seed": 7, "encoder": "bernoulli", "raster": "output",
     "record": "yes",
 }  # fmt: skip
 

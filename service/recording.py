@@ -26,6 +26,7 @@ class Recording:
     spike_probabilities: NDArray[np.float64]  # [T, 10]
     feedback: NDArray[np.float64] | None  # [T, 10] (B * y), in spikes: what the next step is fed
     class_probabilities: NDArray[np.float64]  # [T, 10]
+    resets: list[int]  # after so many steps the network's state began anew
 
     @property
     def steps(self) -> int:
@@ -62,6 +63,7 @@ def record(
         spike_probabilities=np.stack([moment.spike_probability for moment in moments]),
         feedback=_stacked([moment.feedback for moment in moments], card, "B"),
         class_probabilities=np.stack(classes),
+        resets=[t for t in range(1, len(moments)) if card.begins_anew(t)],
     )
 
 

@@ -60,7 +60,7 @@ class Watched:
         """What the service replays of the request that the page shows."""
         return self.stored(self.page.url.rpartition("#")[2])
 
-    def answered(self, digit: int, steps: str = "8 steps") -> None:
+    def answered(self, digit: int, steps: str = "16 steps") -> None:
         """Waits for this answer, and until all of it is shown."""
         expect(self["status"]).to_have_text(
             re.compile(rf"^This is a {digit}, with a probability of [0-9.]+ % after {steps}\.")
@@ -168,19 +168,19 @@ def test_time_can_be_scrubbed(watched: Watched) -> None:
     watched.answered(3)
     stored = watched.shown
     value = watched["bars"].locator("li").nth(3).locator(".value")
-    for step in (8, 1, 5):
+    for step in (16, 1, 5):
         watched.to_step(step)
         probabilities = stored["probabilities"]["class"][step - 1]
         expect(value).to_have_text(f"{100 * probabilities[3]:.1f} %")
         spikes = sum(t == step - 1 for t, _ in stored["raster"]["input"]["events"])
         label = f"Input spikes at step {step}: {spikes} of 784 pixels"
         expect(watched["spikes"]).to_have_attribute("aria-label", label)
-        expect(watched["slider"]).to_have_attribute("aria-valuetext", f"Step {step} of 8")
+        expect(watched["slider"]).to_have_attribute("aria-valuetext", f"Step {step} of 16")
         expect(watched["potentials"]).to_have_attribute("aria-label", re.compile(f"At step {step} "))
     watched["classes"].scroll_into_view_if_needed()
     expect(watched["classes"].locator(".shapelayer path").first).to_be_attached()
     watched["slider"].press("ArrowLeft")
-    expect(watched["step"]).to_have_text("Step 4 of 8")
+    expect(watched["step"]).to_have_text("Step 4 of 16")
     cursor = "document.getElementById('classes').layout.shapes[0].x0"
     while watched.page.evaluate(cursor) != 3.85:
         watched.page.wait_for_timeout(50)
@@ -193,15 +193,15 @@ def test_time_plays(watched: Watched) -> None:
             new MutationObserver(() => window.steps.push(label.textContent)).observe(label, { childList: true });
         }"""
     )
-    every = [f"Step {step} of 8" for step in range(1, 9)]
+    every = [f"Step {step} of 16" for step in range(1, 17)]
     choose(watched, "3.png")
     watched.answered(3)
-    expect(watched["step"]).to_have_text("Step 8 of 8")  # it plays by itself
+    expect(watched["step"]).to_have_text("Step 16 of 16")  # it plays by itself
     expect(watched["play"]).to_have_text("Play")
-    assert watched.page.evaluate("window.steps.splice(0)")[-7:] == every[-7:]
+    assert watched.page.evaluate("window.steps.splice(0)")[-15:] == every[-15:]
     watched["play"].click()  # from the end: all over again
-    expect(watched["step"]).not_to_have_text("Step 8 of 8")
-    expect(watched["step"]).to_have_text("Step 8 of 8")
+    expect(watched["step"]).not_to_have_text("Step 16 of 16")
+    expect(watched["step"]).to_have_text("Step 16 of 16")
     expect(watched["play"]).to_have_text("Play")
     assert watched.page.evaluate("window.steps") == every
 
@@ -219,7 +219,7 @@ def test_spikes_are_named(watched: Watched) -> None:
     assert area is not None
     t, index = events[7]
     low, high = watched["input"].evaluate("box => box.layout.yaxis.range")
-    x = area["x"] + area["width"] * (t + 0.5) / 8
+    x = area["x"] + area["width"] * (t + 0.5) / 16
     y = area["y"] + area["height"] * (index - low) / (high - low)
     watched.page.mouse.move(x, y)
     expect(watched["input"].locator(".hovertext")).to_contain_text("pixel at row")
@@ -242,9 +242,7 @@ def test_any_layer_has_its_raster(watched: Watched) -> None:
         watched["layer"].select_option(layer)
         events = watched.shown["raster"][layer]["events"]
         spikes = sum(t == 0 for t, _ in events)
-        expected = (
-            f"Raster of {layer}: {spikes} of 3136 neurons spike at step 1, {len(events):,} spikes in 8 steps."
-        )
+        expected = f"Raster of {layer}: {spikes} of 3136 neurons spike at step 1, {len(events):,} spikes in 16 steps."
         expect(watched["raster"]).to_have_attribute("aria-label", expected)
 
 
@@ -297,9 +295,9 @@ def test_by_keyboard_alone(watched: Watched) -> None:
     watched.answered(1)
     tab_to(watched, "slider")
     keyboard.press("Home")
-    expect(watched["step"]).to_have_text("Step 1 of 8")
+    expect(watched["step"]).to_have_text("Step 1 of 16")
     keyboard.press("ArrowRight")
-    expect(watched["step"]).to_have_text("Step 2 of 8")
+    expect(watched["step"]).to_have_text("Step 2 of 16")
     tab_to(watched, "input")
     keyboard.press("ArrowDown")
     expect(watched["input-said"]).to_contain_text("step 2")
@@ -311,7 +309,7 @@ def test_who_takes_hold_of_the_slider_stops_the_play(watched: Watched, hold: str
     """Also at the first step, where neither a key nor a press changes its value."""
     choose(watched, "7.png")
     watched.answered(7)
-    watched.to_step(8)
+    watched.to_step(16)
     watched["play"].click()
     expect(watched["play"]).to_have_text("Pause")
     watched["slider"].focus()
@@ -320,7 +318,7 @@ def test_who_takes_hold_of_the_slider_stops_the_play(watched: Watched, hold: str
     else:
         watched["slider"].click(position={"x": 8, "y": 8})
     expect(watched["play"]).to_have_text("Play")
-    expect(watched["step"]).to_have_text("Step 1 of 8")
+    expect(watched["step"]).to_have_text("Step 1 of 16")
 
 
 def test_two_arrow_keys_draw_aslant(watched: Watched) -> None:
@@ -384,7 +382,7 @@ def test_options(watched: Watched) -> None:
     field("[name=max_steps]").fill("0")
     watched["classify"].click()
     expect(watched["status"]).to_have_text(
-        "An option has a wrong value: expected max_steps: a whole number from 1 to 8, got '0'"
+        "An option has a wrong value: expected max_steps: a whole number from 1 to 16, got '0'"
     )
     assert watched.refusals == [422]
     watched.refusals.clear()
@@ -397,7 +395,7 @@ def test_it_stops_when_sure(watched: Watched) -> None:
     watched.answered(3, "1 step")
     expect(watched["step"]).to_have_text("Step 1 of 1")
     expect(watched["play"]).to_be_disabled()
-    expect(watched["facts"]).to_contain_text("1 of 8 (sure enough)")
+    expect(watched["facts"]).to_contain_text("1 of 16 (sure enough)")
 
 
 def changed(route: Route, model: str, without: tuple[str, ...] = (), **more: Any) -> None:
@@ -504,7 +502,7 @@ def test_what_is_not_recorded_is_shown_as_it_came(watched: Watched) -> None:
     choose(watched, "6.png")
     watched.answered(6)
     expect(watched["status"]).to_contain_text("Past requests cannot be read")
-    watched.to_step(8)
+    watched.to_step(16)
     for name in (
         "classes",
         "input",
@@ -527,7 +525,7 @@ def test_what_leaves_no_record(watched: Watched) -> None:
     choose(watched, "8.png")
     watched.answered(8)
     expect(watched["facts"]).to_contain_text("not recorded, so it cannot be replayed")
-    watched.to_step(8)
+    watched.to_step(16)
     expect(watched["raster-panel"]).to_be_visible()
 
 
@@ -598,5 +596,22 @@ def test_nothing_moves_by_itself_where_motion_is_unwelcome(watched: Watched) -> 
     choose(watched, "3.png")
     watched.answered(3)
     expect(watched["play"]).to_have_text("Play")
-    expect(watched["step"]).to_have_text("Step 8 of 8")
+    expect(watched["step"]).to_have_text("Step 16 of 16")
     expect(watched.page.locator(".bar").first).to_have_css("transition-duration", "0s")
+
+
+def test_where_the_state_begins_anew_is_shown(watched: Watched) -> None:
+    """Dotted lines in the plots over time between the steps, and a fact."""
+    choose(watched, "3.png")
+    watched.answered(3)
+    watched["classes"].scroll_into_view_if_needed()
+    expect(watched["classes"].locator(".shapelayer path").nth(4)).to_be_attached()
+    lines = """document.getElementById('classes').layout.shapes
+        .filter(({ type, x0, x1 }) => type === 'line' && x0 === x1).map(({ x0 }) => x0)"""
+    assert watched.page.evaluate(lines) == [4.5, 8.5, 12.5]
+    expect(watched["facts"]).to_contain_text("begins anew every 4 steps")
+    watched.page.locator("summary").click()
+    watched["options"].locator("[name=max_steps]").fill("4")
+    choose(watched, "3.png")
+    watched.answered(3, "4 steps")
+    expect(watched["facts"]).not_to_contain_text("begins anew")

@@ -365,6 +365,15 @@ function cursor(plot, t, colours) {
   return { type: "rect", yref: "paper", x0, x1, y0: 0, y1: 1, ...look };
 }
 
+// Where the network's state begins anew: dotted lines between steps.
+function resets(run, colours) {
+  const every = run.card?.reset_interval ?? Infinity;
+  return Array.from({ length: Math.ceil(run.steps / every) - 1 }, (_, place) => {
+    const x = (place + 1) * every + 0.5;
+    return { type: "line", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: { color: colours.soft, width: 1, dash: "dot" } };
+  });
+}
+
 const span = (plot, t) => (plot.tiles ? [t + 0.5, t + 1.5] : [t + 0.85, t + 1.15]);
 
 // Draws a plot into its box, with the cursor at step t.
@@ -386,7 +395,7 @@ export async function draw(box, plot, run, t, layer) {
     margin: { l: 52, r: 12, t: 8, b: 40, ...layout.margin },
     xaxis: { ...axis, ...layout.xaxis },
     yaxis: { ...axis, ...layout.yaxis },
-    shapes: plot.timeless ? [] : [cursor(plot, t, colours), ...(layout.shapes ?? [])],
+    shapes: plot.timeless ? [] : [cursor(plot, t, colours), ...resets(run, colours), ...(layout.shapes ?? [])],
   }, CONFIG);
 }
 

@@ -282,6 +282,7 @@ export class Stage {
     const entries = {
       "Time steps": `${answer.steps_used} of ${answer.max_steps} (${stop})`,
       "Sure enough": sure < 0 ? "" : `after ${steps(sure + 1)}, at ${percent(run.card.calibration.confidence)}`,
+      "State": answer.steps_used > (run.card?.reset_interval ?? Infinity) ? `begins anew every ${steps(run.card.reset_interval)}` : "",
       "Input spikes": answer.spike_counts.input.toLocaleString("en"),
       "Inner spikes": total.toLocaleString("en"),
       "Synaptic operations": answer.synaptic_operations.toLocaleString("en"),

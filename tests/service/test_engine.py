@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from service.card import ModelError
+from service.card import Card, ModelError
 from service.engine import load_engine
 from service.engine.onnxruntime import OnnxruntimeEngine
 from service.settings import Settings
@@ -106,6 +106,7 @@ def test_graph_that_does_not_fit_its_card_is_refused(tmp_path: Path) -> None:
         ({"calibration": {"scale": [1.0], "confidence": 0.5}}, "expected 4 calibration scales"),
         ({"layers": []}, "expected layers from 'input' to 'output'"),
         ({"rate_slope": 0}, "greater than or equal to 1"),
+        ({"reset_interval": 0}, "greater than or equal to 1"),
         ({"rate_slope": 17}, "less than or equal to 16"),
         ({"kind": "ann", "rate_slope": 3}, "expected rate_slope 1 of a conventional network, .* got 3"),
         ({"surprise": 1}, "Extra inputs are not permitted"),
@@ -117,3 +118,11 @@ def test_wrong_cards_are_refused(tmp_path: Path, change: dict[str, object], mess
     (folder / "card.json").write_text(json.dumps({**card, **change}))
     with pytest.raises(ModelError, match=message):
         OnnxruntimeEngine(folder)
+
+
+@pytest.mark.parametrize(
+    ("interval", "steps"), [(None, [0]), (1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (3, [0, 3]), (5, [0])]
+)
+def test_when_the_state_begins_anew(interval: int | None, steps: list[int]) -> None:
+    card = Card.model_validate({**tiny_card(b""), "reset_interval": interval})
+    assert [t for t in range(5) if card.begins_anew(t)] == steps

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,10 +67,12 @@ def small_network() -> SpikingTransformer:
     return make_network()
 
 
-def write_checkpoint(path: Path, network: SpikingNetwork) -> Path:
+def write_checkpoint(path: Path, network: SpikingNetwork, **settings: Any) -> Path:
     """A checkpoint as `Trainer.save` writes it, of a network that was not trained."""
     contents = {
-        "settings": TrainingSettings(epochs=3, integer_epochs=1, network=network.config).as_dict(),
+        "settings": TrainingSettings(
+            epochs=3, integer_epochs=1, network=network.config, **settings
+        ).as_dict(),
         "network": network.state_dict(),
         "epoch": 3,
         "data_sha256": "0" * 64,

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from service.card import load_card
 from tests.service.pictures import png
-from tests.training.conftest import SMALL, Exported, Mnist, write_checkpoint
+from tests.training.conftest import SMALL, Exported, Mnist, make_network, write_checkpoint
 from tests.training.test_compare import contents_of, row
 from training.__main__ import app
 from training.compare import Budget, contender_of, markdown
@@ -124,7 +124,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         "run": tmp_path, "epochs": 9, "integer-epochs": 3, "time-steps": 5, "final-time-steps": 7,
         "batch-size": 11, "learning-rate": 0.5, "activity-target": 0.25, "activity-price": 4.5, "bits": 4,
         "variation": 0.5, "elastic": 0.75, "focus": 0.75, "final-variation": 0.25, "blocks": 3, "mlp-ratio": 4,
-        "rate-slope": 3, "teacher": teacher, "hint": 0.75, "seed": 13, "limit": 17, "device": "cpu",
+        "rate-slope": 3, "teacher": teacher, "hint": 0.75, "seed": 13, "limit": 17, "held-out": 19, "device": "cpu",
         "precision": "bfloat16", "data": tmp_path / "data",
     }  # fmt: skip
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
@@ -148,6 +148,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         precision="bfloat16",
         seed=13,
         limit=17,
+        held_out=19,
         network=NetworkConfig(
             stem=(16, 24), blocks=3, mlp_ratio=4, rate_slope=3, bits=4, attention=False, neighbours=False
         ),
@@ -180,8 +181,11 @@ def test_a_card_tells_with_which_model_training_began(
     data = ("--data", tiny_mnist.folder)
     given = ("--run", tmp_path, "--limit", 32, "--epochs", 2, "--integer-epochs", 1, *data)
     succeed("train", "--start", exported.folder, *given)
-    succeed("export", tmp_path / "best.pt", "--model", tmp_path / "model", "--max-steps", 2, *data)
-    started_from = load_card(tmp_path / "model").training["started_from"]
+    more = ("--model", tmp_path / "model", "--max-steps", 2, "--reset-interval", 1)
+    succeed("export", tmp_path / "best.pt", *more, *data)
+    card = load_card(tmp_path / "model")
+    assert (card.max_steps, card.reset_interval) == (2, 1)
+    started_from = card.training["started_from"]
     assert (started_from["name"], started_from["sha256"]) == ("small", exported.card.graph.sha256)
     assert started_from["training"] == exported.card.training
 
@@ -304,6 +308,28 @@ def test_evaluation_reads_the_set_asked_for(
     images, labels = [(tiny_mnist.test_images, tiny_mnist.test_labels), held_out][first]
     assert np.array_equal(seen[0], images) and np.array_equal(seen[1], labels) and seen[2] == 5
     assert json.loads(result.stdout) == {"set": ["test", "validation"][first]}
+
+
+def test_fewer_images_are_held_out_all_the_way(
+    tiny_mnist: Mnist, drawn: Drawn, tmp_path: Path, few_held_out: int
+) -> None:
+    """A model is calibrated, evaluated and trained further with the images that its training held out."""
+    data = ("--data", tiny_mnist.folder)
+    network = make_network(seed=4)
+    checkpoint = write_checkpoint(tmp_path / "run" / "best.pt", network, held_out=20)
+    succeed("export", checkpoint, "--model", tmp_path / "model", "--max-steps", 1, *data)
+    assert load_card(tmp_path / "model").accuracy["validation"]["images"] == 20
+    assert (
+        load_card(tmp_path / "model").accuracy["validation"]["set"]
+        == "validation: the last 20 training images"
+    )
+    result = succeed("evaluate", tmp_path / "model", "--validation", "--json", "--seeds", 1, *data)
+    assert json.loads(result.stdout)["images"] == 20
+    begin = ("train", "--start", tmp_path / "model", "--run", tmp_path / "next", "--epochs", 1)
+    short = ("--integer-epochs", 1, "--limit", 16, *data)
+    assert_refused("ModelError", *begin, *short, "--held-out", few_held_out)
+    succeed(*begin, *short)
+    assert json.loads((tmp_path / "next" / "settings.json").read_text())["held_out"] == 20
 
 
 # Evaluation under distortions and with imperfect synapses
@@ -672,7 +698,7 @@ def test_a_precision_that_is_not_there(command: str, tmp_path: Path) -> None:
     "arguments",
     [
         ("train", "--epochs", "0"), ("train", "--bits", "9"), ("train", "--bits", "1"), ("train", "--limit", "0"),
-        ("train", "--seed", "-1"), ("teacher", "--epochs", "0"), ("export", "--max-steps", "11"),
+        ("train", "--seed", "-1"), ("teacher", "--epochs", "0"), ("export", "--max-steps", "65"),
         ("evaluate", "model", "--seeds", "0"), ("figures", "image", "--steps", "0"),
         ("evaluate", "model", "--synapse-noise", "-1"), ("evaluate", "model", "--stuck-at", "1.5"),
         ("evaluate", "model", "--draws", "0"), ("compare", "--epochs", "1"), ("compare", "--limit", "0"),

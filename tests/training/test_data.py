@@ -43,6 +43,20 @@ def test_training_images_are_split_before_the_last_10_000(
     assert np.array_equal(labels, tiny_mnist.labels[part])
 
 
+def test_fewer_may_be_held_out(tiny_mnist: Mnist) -> None:
+    images, labels = data.load("train", tiny_mnist.folder, 40)
+    held_out = data.load("validation", tiny_mnist.folder, 40)
+    assert np.array_equal(np.concatenate([images, held_out[0]]), tiny_mnist.images) and len(held_out[0]) == 40
+    assert np.array_equal(np.concatenate([labels, held_out[1]]), tiny_mnist.labels)
+    assert np.array_equal(data.load("test", tiny_mnist.folder, 40)[0], tiny_mnist.test_images)
+
+
+@pytest.mark.parametrize("held_out", [0, 10_300, -1])
+def test_a_split_without_images_is_refused(held_out: int, tiny_mnist: Mnist) -> None:
+    with pytest.raises(ValueError, match=f"expected between 1 and 10,299 images held out, got {held_out:,}"):
+        data.load("train", tiny_mnist.folder, held_out)
+
+
 def test_test_images_are_a_set_of_their_own(tiny_mnist: Mnist) -> None:
     images, labels = data.load("test", tiny_mnist.folder)
     assert np.array_equal(images, tiny_mnist.test_images)

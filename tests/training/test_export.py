@@ -33,7 +33,7 @@ from training import ann_graph, data
 from training import export as module
 from training.ann import LeNet5
 from training.calibrate import stop
-from training.evaluate import probabilities_of, simulate
+from training.evaluate import SEED_STRIDE, probabilities_of, simulate
 from training.export import CALIBRATION_SEED, check_ann, check_parity, export, export_ann, v_thresholds
 from training.graph import ExportError, build
 from training.network import NetworkConfig, SpikingTransformer, layer_shapes
@@ -329,6 +329,30 @@ def test_exported_potentials_are_those_of_torch(exported: Exported, drawn: Drawn
         step = exported.engine.step(state, trains[t], uniforms[t])
         state = step.state
         assert step.potential.tolist() == run.integer_potentials[t].tolist()
+
+
+@pytest.mark.parametrize(("asked", "interval"), [(None, 2), (0, None), (3, 3)])
+def test_state_begins_anew_after_as_many_steps_as_training_simulated(
+    asked: int | None, interval: int | None, drawn: Drawn, tmp_path: Path
+) -> None:
+    """Or as many as are asked for, 0 for never. Calibration is for that: `by_step` is of a network that is reset."""
+    network = make_network(seed=4)
+    checkpoint = write_checkpoint(tmp_path / "best.pt", network, final_time_steps=2)
+    images, labels = drawn
+    card = export(
+        checkpoint, tmp_path / "it", drawn, images[:2], max_steps=EXPORT_STEPS, reset_interval=asked, seeds=1
+    )
+    assert card.reset_interval == load_card(tmp_path / "it").reset_interval == interval
+    seeds = range(CALIBRATION_SEED * SEED_STRIDE, CALIBRATION_SEED * SEED_STRIDE + len(images))
+    trains, uniforms = (torch.from_numpy(part) for part in encode(contrast(images), seeds, EXPORT_STEPS))
+    length = interval or EXPORT_STEPS
+    with torch.no_grad():  # torch begins anew where it is called anew
+        runs = [
+            network(trains[t : t + length], uniforms[t : t + length]).integer_potentials
+            for t in range(0, EXPORT_STEPS, length)
+        ]
+    right = torch.cat(runs).cumsum(0).argmax(-1) == torch.from_numpy(labels)
+    assert card.accuracy["validation"]["by_step"] == pytest.approx(right.float().mean(1).tolist(), abs=1e-6)
 
 
 def test_a_model_is_shown_what_it_was_trained_on(drawn: Drawn, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from service import figures
 from service.card import Kernel
 from service.encoding import input_spikes
+from service.engine.onnxruntime import OnnxruntimeEngine
 from service.figures import draw_all, kernel_values
 from service.recording import Recording, attention_maps, record
 from tests.training.conftest import EXPORT_STEPS, Exported, known
@@ -179,3 +180,13 @@ def test_a_single_step_of_a_blank_image_can_be_drawn(exported: Exported, tmp_pat
     blank = record(exported.engine, np.zeros((28, 28), np.uint8), 5, 1)
     assert not blank.spikes["input"].any()
     assert_pictures(draw_all(exported.card, [blank], tmp_path, 5), tmp_path)
+
+
+def test_where_the_state_begins_anew_is_drawn(exported: Exported, drawn: Drawn) -> None:
+    engine = OnnxruntimeEngine(exported.folder)
+    engine.card = engine.card.model_copy(update={"reset_interval": 3})
+    recording = record(engine, drawn[0][0], 5, EXPORT_STEPS)
+    assert recording.resets == [3]
+    for figure, axes in ((figures.membrane_potentials(recording), 0), (figures.spike_trains(recording), 1)):
+        dotted = [line for line in figure.axes[axes].lines if line.get_linestyle() == ":"]
+        assert [line.get_xdata()[0] for line in dotted] == [3.5]  # type: ignore[index]

@@ -21,7 +21,7 @@ from training.data import firing_probabilities
 from training.export import export, export_ann
 from training.graph import build
 from training.network import NetworkConfig, SpikingNetwork, SpikingTransformer
-from training.restore import IMAGES, origin, restore, restore_from
+from training.restore import IMAGES, held_out_of, origin, restore, restore_from
 from training.train import Trainer, TrainingSettings
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -214,6 +214,31 @@ def test_bits_and_neighbours_may_differ_from_the_models(exported: Exported, tiny
     assert torch.equal(network.readout, same.readout)
     assert isinstance(same, SpikingTransformer)
     assert torch.allclose(network.stem1.folded()[0], same.stem1.folded()[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "found"),
+    [(None, None, None), (None, 70, 70), (30, None, 30), (30, 30, 30), (30, 7, 7)],
+)
+def test_what_a_model_has_not_seen_may_be_held_out(
+    before: int | None, asked: int | None, found: int | None, drawn: Drawn, tmp_path: Path
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "best.pt", make_glm(), held_out=before)
+    export(checkpoint, tmp_path / "it", drawn, drawn[0][:2], max_steps=1, seeds=1)
+    assert held_out_of(tmp_path / "it", asked) == found
+
+
+@pytest.mark.parametrize(("before", "asked", "most"), [(30, 31, "30"), (None, 10_001, "10,000")])
+def test_what_a_model_has_learned_from_cannot_be_held_out(
+    before: int | None, asked: int, most: str, drawn: Drawn, tmp_path: Path
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "best.pt", make_glm(), held_out=before)
+    export(checkpoint, tmp_path / "it", drawn, drawn[0][:2], max_steps=1, seeds=1)
+    message = (
+        f"expected at most {most} images held out, because it has learned from the others, got {asked:,}"
+    )
+    with pytest.raises(ModelError, match=re.escape(message)):
+        held_out_of(tmp_path / "it", asked)
 
 
 def test_the_origin_of_a_run(exported: Exported) -> None:
