@@ -705,7 +705,10 @@ def test_a_precision_that_is_not_there(command: str, tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_numbers_out_of_range(arguments: tuple[str, ...]) -> None:
+def test_numbers_out_of_range(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # what should not be taken after all finds nothing to replace
     result = run(*arguments)
     assert result.exit_code == 2
     assert f"Invalidvaluefor'{arguments[-2]}'" in said(result.output)
