@@ -18,11 +18,11 @@ import torch
 
 from benchmarks import contenders
 from benchmarks.machine import processor, today
+from benchmarks.pictures import validation_images
 from service.encoding import contrast, encode
 from service.engine import native
 from service.engine.base import Rule, Stimulus
 from service.engine.onnxruntime import OnnxruntimeEngine
-from training import data
 from training.train import TrainingSettings
 
 RESULTS = Path("benchmarks/results.json")
@@ -53,7 +53,7 @@ def race(runs: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, dict[s
 def measure(model: Path, rounds: int) -> dict[str, Any]:
     """One time step against the same graph, and one image against other networks."""
     torch.set_num_threads(1)
-    images = data.load("validation")[0][:500]
+    images = validation_images(model)[:500]
     engine, dense = native.NativeEngine(model), OnnxruntimeEngine(model)
     card = engine.card
     config = TrainingSettings.from_dict(card.training["settings"]).network

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import processor, today
+from benchmarks.pictures import validation_images
 from benchmarks.serving import spikehead
-from training import data
 
 DRAWING = Path("examples/3.png")
 
@@ -42,7 +42,7 @@ def classify(connection: http.client.HTTPConnection, body: bytes, query: str) ->
 def measure(count: int) -> dict[str, Any]:
     """Medians and 95th percentiles over `count` images, with and without the stopping rule side by side."""
     files = []
-    for pixels in data.load("validation")[0][:count]:
+    for pixels in validation_images()[:count]:
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "PNG")
         files.append(stream.getvalue())

@@ -29,11 +29,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import processor, today
+from benchmarks.pictures import validation_images
 from benchmarks.serving import litserve, spikehead, uvicorn
 from service.engine import load_engine
 from service.engine.base import Rule, Stimulus
 from service.settings import load_settings
-from training import data
 
 CLIENTS = 16
 BATCH = 1000
@@ -166,7 +166,7 @@ def direct(images: np.ndarray, count: int) -> float:
 
 def measure(images: int, seconds: float) -> dict[str, Any]:
     """Everything, with all servers up."""
-    pictures = data.load("validation")[0]
+    pictures = validation_images()
     files = [png(pixels) for pixels in pictures[: images + 50]]
     block = np.ascontiguousarray(pictures[:BATCH])
     with ExitStack() as stack:

@@ -16,6 +16,7 @@ from service.encoding import MAX_SLOPE
 
 SCHEMA_VERSION = 1
 CARD_FILE = "card.json"
+MOST_STEPS = 64
 
 
 Size = Annotated[int, Field(ge=1, le=2**16)]
@@ -116,7 +117,7 @@ class Card(_Part):
     description: str
     licence: str
     graph: Graph
-    max_steps: int = Field(ge=1, le=64)
+    max_steps: int = Field(ge=1, le=MOST_STEPS)
     layers: list[Layer]
     kind: Literal["spiking", "ann"] = Field(
         "spiking", description="ann: a conventional network on intensities; its 'spikes' are values not 0"
@@ -134,6 +135,7 @@ class Card(_Part):
     reset_interval: int | None = Field(
         None,
         ge=1,
+        le=MOST_STEPS,
         description="time steps after which all states are 0 again, while evidence is summed on; null: never",
     )
     kernels: dict[str, Kernel]

@@ -24,6 +24,8 @@ INK = "#1f77b4"
 WARM = "#d62728"
 CLASS_COLOURS = [f"C{digit}" for digit in range(10)]
 STEP_LABEL = "time step"
+MOST_TICKS = 10
+IN_A_ROW = 8  # small pictures, of a step each
 
 Draw = Callable[[Card, Recording, int], Figure]
 """Draws a run of a model; the number is the seed of the run."""
@@ -46,7 +48,7 @@ def _steps(axes: Axes, recording: Recording) -> None:
     for reset in recording.resets:
         axes.axvline(reset + 0.5, color="grey", linewidth=0.8, linestyle=":")
     axes.set_xlim(0.5, steps + 0.5)
-    axes.set_xticks(range(1, steps + 1))
+    axes.set_xticks(range(1, steps + 1, -(-steps // MOST_TICKS)))
     axes.set_xlabel(STEP_LABEL)
 
 
@@ -76,14 +78,18 @@ def filtered_spike_trains(recording: Recording) -> Figure:
     """The filtered trains of all pixels over time, and as a picture at each step."""
     steps, filtered = recording.steps, recording.filtered
     assert filtered is not None  # see `_of_kernels`
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
-    upper, lower = np.asarray(figure.subfigures(2, 1, height_ratios=[2, 1]))
+    rows = -(-steps // IN_A_ROW)
+    figure = Figure(figsize=(10, 3.7 + 1.8 * rows), layout="constrained")
+    upper, lower = np.asarray(figure.subfigures(2, 1, height_ratios=[2, rows]))
     axes = upper.subplots()
     lit = np.flatnonzero(filtered.reshape(steps, -1).any(0))
     axes.plot(range(1, steps + 1), filtered.reshape(steps, -1)[:, lit], color=INK, alpha=0.15, linewidth=1)
     axes.set(ylabel="filtered train (spikes)", title=f"kernel A applied to {len(lit)} pixels that spiked")
     _steps(axes, recording)
-    for t, small in enumerate(np.atleast_1d(lower.subplots(1, steps))):
+    places = np.ravel(lower.subplots(rows, min(steps, IN_A_ROW)))
+    for unused in places[steps:]:
+        unused.remove()
+    for t, small in enumerate(places[:steps]):
         small.imshow(filtered[t], cmap="gray", vmin=0, vmax=max(filtered.max(), 1e-9))
         small.set(title=f"step {t + 1}", xticks=[], yticks=[])
     return figure
@@ -139,7 +145,7 @@ def output_spiking(recording: Recording) -> Figure:
 
 
 def output_feedback(recording: Recording) -> Figure:
-    """(B * y): the output spikes, filtered by the negative kernel, that the next step is fed."""
+    """(B * y): the output spikes, filtered by the negative kernel, that the next step is fed, unless it begins anew."""
     figure, axes = _figure(8, 5, 10, 1, sharex=True, sharey=True)
     feedback = recording.feedback
     assert feedback is not None  # see `_of_kernels`

@@ -179,7 +179,9 @@ class StoredRequest(Part):
     )
     probabilities: Probabilities | None = None
     feedback: list[Numbers] | None = Field(
-        None, description="[T][10] output spikes through kernel B, in spikes: what the next step is fed"
+        None,
+        description="[T][10] output spikes through kernel B, in spikes: what the next step is fed, unless the model's "
+        "state begins anew there (`reset_interval` of its card)",
     )
     attention: dict[str, list[list[Numbers]]] | None = Field(
         None, description="block to [T][heads][49]: how often each token's keys met queries"

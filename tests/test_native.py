@@ -647,6 +647,23 @@ def test_a_graph_that_the_native_engine_refuses_runs_on_onnxruntime(
 
 
 @needs_native
+def test_a_compiled_part_from_before_resets_is_refused(
+    resetting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would run on from states that should be 0, and nobody would notice."""
+
+    class Older:
+        """The engine without the property."""
+
+        def __init__(self, arrays: Any, simd: str) -> None:
+            self.simd = simd
+
+    monkeypatch.setattr(native._core, "Engine", Older)
+    with pytest.raises(ModelError, match="expected the native engine of this version, found one that was"):
+        native.NativeEngine(resetting)
+
+
+@needs_native
 def test_an_instruction_set_that_is_missing_is_no_reason_for_another_engine(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

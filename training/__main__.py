@@ -191,7 +191,7 @@ def train(
         typer.Option(
             min=1,
             max=59_999,
-            help="so many of the 60,000 training images are for validation  [default: 10000]",
+            help="the last so many of the 60,000 training images are for validation  [default: 10000, or as --start]",
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -206,7 +206,7 @@ def train(
 ) -> None:
     """Train a network. A checkpoint an epoch; Ctrl-C stops after saving one."""
     from training.compute import choose_device, choose_precision
-    from training.data import Variation
+    from training.data import VALIDATION_IMAGES, Variation
     from training.network import NetworkConfig
     from training.restore import START, held_out_of, origin, restore_from
     from training.train import CHECKPOINT, SETTINGS, Trainer, TrainingSettings
@@ -232,7 +232,7 @@ def train(
         precision=choose_precision(precision, where),
         seed=seed,
         limit=limit,
-        held_out=held_out_of(start, held_out) if start else held_out,
+        held_out=held_out_of(start, held_out) if start and not resume else held_out,
         network=NetworkConfig(bits=bits, attention=attention, neighbours=neighbours, **sizes),
     )
     if not resume and (run / CHECKPOINT).exists():
@@ -249,6 +249,11 @@ def train(
         )
     if settings.hint and not settings.teacher and not resume:
         raise typer.BadParameter("expected a teacher to take hints from, got --hint without --teacher")
+    if settings.teacher and (settings.held_out or 0) > VALIDATION_IMAGES:
+        raise typer.BadParameter(
+            f"expected at most {VALIDATION_IMAGES:,} images held out, because teachers have learned from the others, "
+            f"got {settings.held_out:,}"
+        )
     if settings.teacher and not Path(settings.teacher).is_file():
         raise typer.BadParameter(
             f"expected a teacher's checkpoint (see `teacher`), found no file {settings.teacher}"
@@ -371,6 +376,7 @@ def export(
         int | None,
         typer.Option(
             min=0,
+            max=64,
             help="steps after which its state begins anew, 0 for never  [default: as many as training ended with]",
         ),
     ] = None,
@@ -417,6 +423,12 @@ def evaluate(
     validation: Annotated[
         bool, typer.Option("--validation", help="on the validation set, not the test set")
     ] = False,
+    held_out: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="on the last so many training images  [default: as many as training held out]"
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only so many images")] = None,
     distorted: Annotated[
         bool, typer.Option("--robustness", help="also under distortions that training has never seen")
@@ -440,7 +452,6 @@ def evaluate(
 
     Simulated by the engine that the service would take (SPIKEHEAD_ENGINE).
     """
-    from service.card import load_card
     from service.engine import load_engine
     from service.settings import load_settings
     from training import data as mnist
@@ -448,9 +459,13 @@ def evaluate(
     from training.evaluate import evaluate as measure
     from training.evaluate import robustness, synapse_noise
     from training.lesion import write_lesioned
+    from training.restore import held_out_of
 
-    held_out = load_card(model).training.get("settings", {}).get("held_out")
-    images, labels = mnist.load("validation" if validation else "test", data, held_out)
+    if held_out is not None and not validation:
+        raise typer.BadParameter(
+            "expected --validation with --held-out, got it without: the test set is read whole"
+        )
+    images, labels = mnist.load("validation" if validation else "test", data, held_out_of(model, held_out))
     images, labels = images[:limit], labels[:limit]
     settings = load_settings()
     with TemporaryDirectory() as temporary:

@@ -32,7 +32,7 @@ from training.ann_graph import AnyAnn
 from training.compute import Precision, choose_precision
 from training.distortions import DISTORTIONS, distorted
 from training.evaluate import evaluate, robustness
-from training.export import export, export_ann
+from training.export import MAX_STEPS, export, export_ann, reset_interval_of
 from training.fit import FitSettings, fit, load_fitted
 from training.network import NetworkConfig
 from training.quantised import QuantisedAnn
@@ -98,6 +98,7 @@ class Budget:
     batch_size: int = 128
     elastic: float = data.Variation.elastic_pixels
     seed: int = 1
+    held_out: int | None = None
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Budget:
@@ -110,6 +111,7 @@ class Budget:
             batch_size=settings["batch_size"],
             elastic=settings["variation"]["elastic_pixels"],
             seed=settings["seed"],
+            held_out=settings.get("held_out"),
         )
 
     @property
@@ -260,10 +262,11 @@ def write_model(contender: Contender, run: Path, data_root: Path | None, version
     if (folder / CARD_FILE).is_file():
         card = load_card(folder)
         version = version or card.version
-        if card.version == version and card.training["epochs_done"] == contents["epoch"]:
+        same = card.version == version and card.training["epochs_done"] == contents["epoch"]
+        if same and (contender.ann is not None or _rule(card) == _rule_of_export(contents["settings"])):
             return
     version = version or "1.0.0"
-    held_out = data.load("validation", data_root)
+    held_out = data.load("validation", data_root, budget.held_out)
     if budget.limit:
         held_out = held_out[0][: budget.limit], held_out[1][: budget.limit]
     if contender.network is not None:
@@ -281,6 +284,16 @@ def write_model(contender: Contender, run: Path, data_root: Path | None, version
     export_ann(
         network, folder, held_out, trained, version=version, description=f"{contender.title}; reads a digit."
     )
+
+
+def _rule(card: Card) -> tuple[int, int | None]:
+    """How long a model's runs may be, and how long a look of them is."""
+    return card.max_steps, card.reset_interval
+
+
+def _rule_of_export(settings: dict[str, Any]) -> tuple[int, int | None]:
+    """The same, as `export` would write it for a run of these settings."""
+    return MAX_STEPS, reset_interval_of(TrainingSettings.from_dict(settings))
 
 
 def load_ann(contender: Contender, checkpoint: Path) -> AnyAnn:
@@ -321,7 +334,8 @@ def measure(
     folders = {contender.name: _model(runs / contender.name) for contender in CONTENDERS}
     titles = {contender.name: contender.title for contender in CONTENDERS}
     if (models / SHIPPED / CARD_FILE).exists():
-        if load_card(models / SHIPPED).graph == load_card(folders[SHIPPED]).graph:
+        shipped, retrained = load_card(models / SHIPPED), load_card(folders[SHIPPED])
+        if (shipped.graph, _rule(shipped)) == (retrained.graph, _rule(retrained)):
             titles[SHIPPED] += ": as shipped"
         else:
             folders = {"shipped": models / SHIPPED, **folders}

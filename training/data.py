@@ -1,6 +1,6 @@
 """MNIST, split into training, validation and test, and the geometric variation that training adds.
 
-training    the first 50,000 training images
+training    the first 50,000 training images, or all but those held out
 validation  the last 10,000 training images, or as many as are held out: every choice is made on them
 test        the 10,000 test images: read by `evaluate` alone
 """
@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -67,6 +68,12 @@ def load(
 def held_out_images(asked: int | None) -> int:
     """How many of the last training images are for validation, where so many are asked for."""
     return VALIDATION_IMAGES if asked is None else asked
+
+
+def held_out_by(trained: Mapping[str, Any]) -> int | None:
+    """How many images a model's training held out, by what its card says of it."""
+    found: int | None = trained.get("settings", {}).get("held_out")
+    return found
 
 
 def _torchvision_mnist() -> type:

@@ -39,7 +39,7 @@ from training.network import (
     layer_shapes,
 )
 from training.neurons import tau_of_shift
-from training.train import load_network
+from training.train import TrainingSettings, load_network
 
 GRAPH_FILE = "model.onnx"
 DESCRIPTIONS: dict[Kind, str] = {
@@ -47,6 +47,12 @@ DESCRIPTIONS: dict[Kind, str] = {
     "glm": "Probabilistic output neurons on filtered pixels alone (GLM), no hidden layer; reads a digit.",
 }
 SELF_CHECK_IMAGES = 100
+PARITY_STEPS = 400
+"""Of all images of a portion together: every spike of them is in memory at once."""
+
+MAX_STEPS = 16
+"""Unless something else is asked for: four looks of four steps."""
+
 CALIBRATION_SEED = 99
 CALIBRATION_SEEDS = 5
 """Encoder seeds with which each validation image is simulated: of one, the stopping rule would learn its luck."""
@@ -58,7 +64,7 @@ def export(
     validation: tuple[NDArray[np.uint8], NDArray[np.int64]],
     self_check: NDArray[np.uint8],
     *,
-    max_steps: int = 16,
+    max_steps: int = MAX_STEPS,
     reset_interval: int | None = None,
     version: str = "1.0.0",
     command: str = "",
@@ -76,7 +82,7 @@ def export(
     """
     network, settings, contents = load_network(checkpoint)
     graph = build(network, folder.name).SerializeToString()
-    interval = settings.final_time_steps if reset_interval is None else reset_interval
+    interval = reset_interval_of(settings) if reset_interval is None else reset_interval
     draft = _draft_card(network, folder.name, version, graph, max_steps, interval or None)
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary), graph, draft)
@@ -158,6 +164,11 @@ def export_ann(
     return card
 
 
+def reset_interval_of(settings: TrainingSettings) -> int:
+    """Steps after which the state begins anew unless something else is asked for: training has seen no older one."""
+    return settings.final_time_steps
+
+
 def check_ann(network: AnyAnn, engine: OnnxruntimeEngine, images: NDArray[np.uint8]) -> None:
     """Raise ExportError unless torch and the engine agree in every logit, to a thousandth."""
     with torch.no_grad():
@@ -175,8 +186,9 @@ def check_parity(
 
     Without a reset: states that are older than any in use have to agree too.
     """
-    for start in range(0, len(images), 100):
-        chunk = images[start : start + 100]
+    some = max(1, PARITY_STEPS // steps)
+    for start in range(0, len(images), some):
+        chunk = images[start : start + some]
         trains, uniforms = encode(
             contrast(chunk), range(start, start + len(chunk)), steps, slope=network.config.rate_slope
         )

@@ -52,7 +52,7 @@ def restore_from(
     `sizes` (of `GROWING`, or `rate_slope`). See `restore`.
     """
     generator = torch.Generator().manual_seed(settings.seed)
-    images = torch.from_numpy(data.load("train", data_root)[0][:IMAGES].copy())
+    images = torch.from_numpy(data.load("train", data_root, settings.held_out)[0][:IMAGES].copy())
     varied = data.vary(images, settings.variation, generator)
     changes = {"bits": settings.network.bits, "neighbours": settings.network.neighbours, **(sizes or {})}
     return restore(model, varied.numpy(), settings.time_steps, settings.seed, changes)
@@ -64,7 +64,7 @@ def held_out_of(model: Path, asked: int | None) -> int | None:
     Raises ModelError where the model has learned from some of them.
     """
     card = load_card(model)
-    before: int | None = card.training.get("settings", {}).get("held_out")
+    before = data.held_out_by(card.training)
     if asked is None:
         return before
     most = data.held_out_images(before)

@@ -93,7 +93,9 @@ class Moment:
     potential: NDArray[np.int64]  # [10] membrane potentials of the output neurons, integer units
     spike_probability: NDArray[np.float64]  # [10]
     traces: NDArray[np.int64] | None  # [28, 28] filtered spike trains, in units of kernel A
-    feedback: NDArray[np.int64] | None  # [10] (B * y), in units of kernel B: what the next step is fed
+    feedback: (
+        NDArray[np.int64] | None
+    )  # [10] (B * y), in units of kernel B: what the next step is fed, unless it begins anew
 
 
 class Answer(NamedTuple):
@@ -153,7 +155,7 @@ class Step:
     spike_probability: Array  # [N, 10]
     output_spikes: Array  # [N, 10] {0, 1}
     spikes: dict[str, Array]  # hidden layer -> {0, 1} [N, ...]
-    state: SimulationState  # the next step's
+    state: SimulationState  # the next step's, unless that begins anew
 
 
 class SteppingEngine(Engine, Protocol):

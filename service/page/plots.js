@@ -4,7 +4,7 @@
 //
 // plotly's script is large; it is asked for once, after the page has been shown.
 
-import { best, neuronName, neurons, spikesAt } from "./run.js";
+import { best, neuronName, neurons, resetInterval, spikesAt } from "./run.js";
 
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false, showTips: false };
 
@@ -367,7 +367,7 @@ function cursor(plot, t, colours) {
 
 // Where the network's state begins anew: dotted lines between steps.
 function resets(run, colours) {
-  const every = run.card?.reset_interval ?? Infinity;
+  const every = resetInterval(run);
   return Array.from({ length: Math.ceil(run.steps / every) - 1 }, (_, place) => {
     const x = (place + 1) * every + 0.5;
     return { type: "line", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: { color: colours.soft, width: 1, dash: "dot" } };

@@ -81,6 +81,12 @@ export function sureAt(run) {
   return (run.classProbabilities ?? []).findIndex((values) => Math.max(...values) >= wanted);
 }
 
+// After so many steps the state of the network that ran began anew; Infinity: never, or the card is of another version.
+export function resetInterval({ card, answer }) {
+  const known = card && (answer === null || answer.model_version === card.version);
+  return (known ? card.reset_interval : null) ?? Infinity;
+}
+
 // Indices of the neurons of a layer that spike at a step.
 export function spikesAt(run, layer, t) {
   return run.raster[layer].events.filter(([at]) => at === t).map(([, index]) => index);

@@ -2,7 +2,7 @@
 
 import { explain, paint, tokenOf } from "./pictures.js";
 import * as plots from "./plots.js";
-import { best, classesAt, neuronName, neurons, spikesAt, sureAt } from "./run.js";
+import { best, classesAt, neuronName, neurons, resetInterval, spikesAt, sureAt } from "./run.js";
 
 const by = (id) => document.getElementById(id);
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
@@ -282,7 +282,7 @@ export class Stage {
     const entries = {
       "Time steps": `${answer.steps_used} of ${answer.max_steps} (${stop})`,
       "Sure enough": sure < 0 ? "" : `after ${steps(sure + 1)}, at ${percent(run.card.calibration.confidence)}`,
-      "State": answer.steps_used > (run.card?.reset_interval ?? Infinity) ? `begins anew every ${steps(run.card.reset_interval)}` : "",
+      "State": answer.steps_used > resetInterval(run) ? `begins anew every ${steps(resetInterval(run))}` : "",
       "Input spikes": answer.spike_counts.input.toLocaleString("en"),
       "Inner spikes": total.toLocaleString("en"),
       "Synaptic operations": answer.synaptic_operations.toLocaleString("en"),

@@ -1,6 +1,7 @@
 // The time step that is shown: a slider, a button that plays and pauses, and a label.
 
-const PACE = 600; // milliseconds a step while playing
+const PACE = 600; // milliseconds a step while playing,
+const LONGEST = 6000; // or less, so that all of it takes no longer than that
 
 export class Timeline {
   constructor({ slider, play, label }, onStep) {
@@ -55,7 +56,7 @@ export class Timeline {
       if (this.step + 1 < this.total) this.set(this.step + 1);
       if (this.step + 1 >= this.total && this.complete) this.pause();
       else this.wait();
-    }, PACE);
+    }, Math.min(PACE, LONGEST / this.total));
   }
 
   pause() {

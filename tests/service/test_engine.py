@@ -107,6 +107,7 @@ def test_graph_that_does_not_fit_its_card_is_refused(tmp_path: Path) -> None:
         ({"layers": []}, "expected layers from 'input' to 'output'"),
         ({"rate_slope": 0}, "greater than or equal to 1"),
         ({"reset_interval": 0}, "greater than or equal to 1"),
+        ({"reset_interval": 65}, "less than or equal to 64"),
         ({"rate_slope": 17}, "less than or equal to 16"),
         ({"kind": "ann", "rate_slope": 3}, "expected rate_slope 1 of a conventional network, .* got 3"),
         ({"surprise": 1}, "Extra inputs are not permitted"),

@@ -124,7 +124,7 @@ def test_unknown_parts() -> None:
 @pytest.mark.parametrize("encoder", ["bernoulli", "regular"])
 def test_the_shipped_model_is_replayed_alike_on_both_engines(shipped: Simulator, encoder: str) -> None:
     image = (np.arange(784).reshape(28, 28) % 200 * (band(4, 1) + band(5, 1))).astype(np.uint8)
-    options = Options(max_steps=8, confidence=1.0, seed=2**63 + 5, encoder=encoder)  # type: ignore[arg-type]
+    options = Options(max_steps=shipped.card.max_steps, confidence=1.0, seed=2**63 + 5, encoder=encoder)  # type: ignore[arg-type]
     engines: list[Engine] = [shipped.engine, native.NativeEngine(SHIPPED)]
     found = []
     for engine in engines:
@@ -135,4 +135,4 @@ def test_the_shipped_model_is_replayed_alike_on_both_engines(shipped: Simulator,
         found.append(again.document(PARTS))
     assert found[0] == found[1]
     assert set(found[0]) == {"replay", "contrast", *PARTS}
-    assert np.array(found[0]["attention"]["block1"]).shape[0] == 8
+    assert np.array(found[0]["attention"]["block1"]).shape[0] == shipped.card.max_steps

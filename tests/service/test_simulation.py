@@ -135,18 +135,21 @@ def test_answers_fit_the_documented_schema(simulator: Simulator) -> None:
         Classification.model_validate({"id": "x", **answer, "recorded": False}, strict=True)
 
 
-def test_shipped_model_gives_the_same_alone_and_in_company(shipped: Simulator) -> None:
+@pytest.mark.parametrize("confidence", [0.6, 0.9], ids=["one look", "several looks"])
+def test_shipped_model_gives_the_same_alone_and_in_company(shipped: Simulator, confidence: float) -> None:
     random = np.random.default_rng(1)
     images = [random.integers(0, 256, (28, 28)).astype(np.uint8) // 2 for _ in range(6)] + [
         band(k) for k in range(10)
     ]
     seeds = seeds_of_batch(99, len(images))
-    options = Options(shipped.card.max_steps, 0.6, 0, raster=tuple(shipped.card.layer_names))
+    options = Options(shipped.card.max_steps, confidence, 0, raster=tuple(shipped.card.layer_names))
     together = _without_timings(classify(shipped, images, seeds, options))
     alone = [
         _without_timings(classify(shipped, [i], [s], options))[0] for i, s in zip(images, seeds, strict=True)
     ]
     assert together == alone
+    steps = {answer["steps_used"] for answer in together}
+    assert len(steps) > 1 and (max(steps) > (shipped.card.reset_interval or 0) or confidence == 0.6)
     for answer in together:
         recorded = {name: len(raster["events"]) for name, raster in answer["raster"].items()}
         counts = answer["spike_counts"]

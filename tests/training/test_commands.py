@@ -325,6 +325,14 @@ def test_fewer_images_are_held_out_all_the_way(
     )
     result = succeed("evaluate", tmp_path / "model", "--validation", "--json", "--seeds", 1, *data)
     assert json.loads(result.stdout)["images"] == 20
+    fewer = succeed(
+        "evaluate", tmp_path / "model", "--validation", "--held-out", 7, "--json", "--seeds", 1, *data
+    )
+    assert json.loads(fewer.stdout)["images"] == 7
+    assert_refused("ModelError", "evaluate", tmp_path / "model", "--validation", "--held-out", 21, *data)
+    assert_refused(
+        "expected --validation with --held-out", "evaluate", tmp_path / "model", "--held-out", 7, *data
+    )
     begin = ("train", "--start", tmp_path / "model", "--run", tmp_path / "next", "--epochs", 1)
     short = ("--integer-epochs", 1, "--limit", 16, *data)
     assert_refused("ModelError", *begin, *short, "--held-out", few_held_out)
@@ -589,6 +597,21 @@ def test_a_short_run_is_resumed_without_naming_its_integer_epochs(
 ) -> None:
     settings = stored_run(tmp_path)
     assert begun(captured, "train", "--run", tmp_path, "--resume", "--epochs", 2)[0] == settings
+
+
+def test_a_run_is_resumed_where_the_model_that_it_began_with_is_gone(
+    captured: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = stored_run(tmp_path)
+    gone = ("--start", tmp_path / "gone")
+    assert begun(captured, "train", "--run", tmp_path, "--resume", *gone)[0] == settings
+
+
+def test_teachers_have_learned_from_what_might_be_held_out(tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher.pt"
+    teacher.touch()
+    given = ("--run", tmp_path / "run", "--teacher", teacher, "--held-out", 10_001)
+    assert_refused("expected at most 10,000 images held out, because teachers have learned", "train", *given)
 
 
 @pytest.mark.usefixtures("small")

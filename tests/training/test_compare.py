@@ -16,7 +16,7 @@ from service.card import ModelError, load_card
 from service.engine import load_engine, native
 from service.operations import energy_nj
 from service.settings import Settings
-from tests.training.conftest import Exported, Mnist
+from tests.training.conftest import Exported, Mnist, make_network, write_checkpoint
 from training import compare as module
 from training import data
 from training.ann import AnnTwin, LeNet5
@@ -41,6 +41,7 @@ from training.compare import (
     retrain,
     table,
     train,
+    write_model,
     write_readme,
 )
 from training.distortions import DISTORTIONS, distorted
@@ -48,7 +49,7 @@ from training.evaluate import evaluate, robustness
 from training.network import NetworkConfig
 from training.quantised import QuantisedAnn
 from training.teacher import Teacher
-from training.train import load_network
+from training.train import TrainingSettings, load_network
 
 CPU = torch.device("cpu")
 TINY = NetworkConfig(stem=(2, 3), channels=4, blocks=1, heads=2)
@@ -276,6 +277,26 @@ def test_what_was_stopped_can_be_measured_and_gone_on_with(
         assert (card.version, card.training["epochs_done"]) == (expected, epochs)
         # With which it began.
         assert card.training["command"] == "python -m training compare --retrain --epochs 3"
+
+
+def test_a_model_whose_state_begins_anew_otherwise_is_written_again(
+    tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All spiking networks of a table run by one rule, also those that an older version exported."""
+    monkeypatch.setattr("training.data.VALIDATION_IMAGES", 50)
+    contender = next(one for one in FEW if one.network)
+    run = tmp_path / contender.name
+    write_checkpoint(run / "best.pt", make_network())
+    write_model(contender, run, tiny_mnist.folder, None)
+    path = run / contender.name / "card.json"
+    written = path.read_text()
+    assert load_card(path.parent).reset_interval == TrainingSettings.final_time_steps
+    path.write_text(json.dumps({**json.loads(written), "reset_interval": 2, "description": "older"}))
+    write_model(contender, run, tiny_mnist.folder, None)
+    assert path.read_text() == written
+    path.write_text(json.dumps({**json.loads(written), "description": "not written again"}))
+    write_model(contender, run, tiny_mnist.folder, None)
+    assert load_card(path.parent).description == "not written again"
 
 
 def test_contenders_have_names() -> None:

@@ -90,6 +90,11 @@ class NativeEngine:
             raise ForeignGraphError(
                 f"expected a graph that the native engine can run at {path}: {error}"
             ) from error
+        if getattr(self._engine, "reset_interval", None) != (self.card.reset_interval or 0):
+            raise ModelError(
+                "expected the native engine of this version, found one that was built before and knows no resets: "
+                "`make setup` or `pip install -e .` builds it"
+            )
         steps = range(self.card.max_steps)
         self._scale = np.array([evidence_scale(self.card, t) for t in steps], np.float64)
         self._layers = self.card.layer_names

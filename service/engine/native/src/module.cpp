@@ -202,6 +202,7 @@ class Engine {
       : network_(build(arrays_of(arrays))), kernels_(kernels_named(simd)) {}
 
   const char* simd() const { return kernels_.name; }
+  int reset_interval() const { return network_.reset_interval; }
 
   nb::dict bounds() const {
     nb::dict result;
@@ -559,6 +560,7 @@ NB_MODULE(_core, module) {
   nb::class_<Engine>(module, "Engine")
       .def(nb::init<const nb::dict&, const std::string&>(), nb::arg("arrays"), nb::arg("simd") = "auto")
       .def_prop_ro("simd", &Engine::simd)
+      .def_prop_ro("reset_interval", &Engine::reset_interval)
       .def("bounds", &Engine::bounds)
       .def("classify", &Engine::classify, nb::arg("images"), nb::arg("seeds"), nb::arg("max_steps"),
            nb::arg("confidence"), nb::arg("scale"), nb::arg("regular") = false)

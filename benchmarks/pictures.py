@@ -1,0 +1,18 @@
+"""What benchmarks show: MNIST images that the shipped model has not learned from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.card import load_card
+from training import data
+
+SHIPPED = Path("models/spiking-mha")
+
+
+def validation_images(model: Path = SHIPPED) -> NDArray[np.uint8]:
+    """The images that a model's training held out. uint8 [N, 28, 28]."""
+    return data.load("validation", None, data.held_out_by(load_card(model).training))[0]
