@@ -141,6 +141,8 @@ def test_figures_of_the_model_are_those_of_its_evaluation() -> None:
     card = json.loads((SHIPPED / "card.json").read_text())
     assert (result["version"], result["images"], result["set"]) == (card["version"], 10_000, "test")
     assert result["graph_sha256"] == card["graph"]["sha256"]
+    assert f"default: the model's ({card['calibration']['confidence']})" in README
+    assert f"1 to the model's ({card['max_steps']})" in README
     quoted = {row[0]: row[1] for row in table("figure")}
     rule = result["stopping"]
     assert quoted["accuracy under the stopping rule"].startswith(f"{100 * rule['accuracy']['mean']:.2f} %")
