@@ -24,9 +24,8 @@ class Recording:
     filtered: NDArray[np.float64] | None  # [T, 28, 28] filtered spike trains, in spikes
     potentials: NDArray[np.float64]  # [T, 10] membrane potentials of the output neurons, in logits
     spike_probabilities: NDArray[np.float64]  # [T, 10]
-    feedback: (
-        NDArray[np.float64] | None
-    )  # [T, 10] (B * y), in spikes: what the next step is fed, unless it begins anew
+    # [T, 10] (B * y), in spikes: what the next step is fed, unless it begins anew
+    feedback: NDArray[np.float64] | None
     class_probabilities: NDArray[np.float64]  # [T, 10]
     resets: list[int]  # after so many steps the network's state began anew
 

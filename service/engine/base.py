@@ -93,9 +93,8 @@ class Moment:
     potential: NDArray[np.int64]  # [10] membrane potentials of the output neurons, integer units
     spike_probability: NDArray[np.float64]  # [10]
     traces: NDArray[np.int64] | None  # [28, 28] filtered spike trains, in units of kernel A
-    feedback: (
-        NDArray[np.int64] | None
-    )  # [10] (B * y), in units of kernel B: what the next step is fed, unless it begins anew
+    # [10] (B * y), in units of kernel B: what the next step is fed, unless it begins anew
+    feedback: NDArray[np.int64] | None
 
 
 class Answer(NamedTuple):

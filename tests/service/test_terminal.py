@@ -550,7 +550,7 @@ def test_one_request(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
     assert printed[5] == "        ▄▄▄▄▄▄▄▄▄▄▄▄"
     assert printed[14] == "           ███                     7  ████████████████████████████████▉  99.68 %"
     assert printed[18:] == [
-        "steps       1 of 8: confidence 99.68 % reached 75.00 %",
+        "steps       1 of 16: confidence 99.68 % reached 75.00 %",
         "spikes      input 89, hidden layers 1,114, output 1",
         "operations  285,744 synaptic: 262,544 additions, 23,200 products",
         "model       spiking-mha 1.0.0, engine onnxruntime",

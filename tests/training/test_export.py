@@ -312,9 +312,9 @@ def test_parity_is_checked_in_every_image_and_step(exported: Exported, drawn: Dr
                 result.spikes["tokens"][-1, -1, -1] = 1 - result.spikes["tokens"][-1, -1, -1]
             return result
 
-    images = np.concatenate([drawn[0]] * 3)[:103]  # a hundred at once, then three
+    images = np.concatenate([drawn[0]] * 4)[:136]  # as many at once as make 400 steps, then three
     check_parity(exported.network, exported.engine, images, 3)
-    message = "expected the same tokens from torch and onnxruntime, got 1 differences at step 3 in images 100 to 102"
+    message = "expected the same tokens from torch and onnxruntime, got 1 differences at step 3 in images 133 to 135"
     with pytest.raises(ExportError, match=message):
         check_parity(exported.network, Wrong(), images, 3)
 
