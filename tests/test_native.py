@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def same(one: Outcome, other: Outcome) -> None:
     assert one.output_counts.tolist() == other.output_counts.tolist()
 
 
-configs = st.builds(
+alike = st.builds(
     NetworkConfig,
     stem=st.tuples(st.sampled_from([1, 4, 33]), st.sampled_from([2, 5, 32])),
     channels=st.sampled_from([4, 12, 24, 64, 72]),
@@ -169,6 +170,11 @@ configs = st.builds(
     shift_membrane=st.integers(1, 3),
     shift_readout=st.integers(1, 3),
     shift_feedback=st.integers(1, 2),
+)
+configs = st.builds(
+    lambda config, first: replace(config, attention_from=min(first, max(1, config.blocks))),
+    alike,
+    st.integers(1, 2),
 )
 
 

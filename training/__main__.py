@@ -150,7 +150,21 @@ def train(
         float, typer.Option(min=0.0, help="how far of that it varies in the integer epochs")
     ] = 0.5,
     bits: Annotated[int, typer.Option(min=2, max=8, help="bits of a synapse")] = 8,
-    attention: Annotated[bool, typer.Option(help="with multi-head attention, or the same without")] = True,
+    attention: Annotated[
+        bool | None,
+        typer.Option(
+            "--attention/--no-attention",
+            help="with multi-head attention, or the same without  [default: with, or as --start]",
+            show_default=False,
+        ),
+    ] = None,
+    attention_from: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="first block that has attention; those before are MLPs alone  [default: 1, or that of --start]",
+        ),
+    ] = None,
     neighbours: Annotated[
         bool, typer.Option(help="tokens see those around them, or themselves alone")
     ] = True,
@@ -164,7 +178,7 @@ def train(
         tuple[int, int] | None, typer.Option(help="channels of the two stem layers  [default: 32 32]")
     ] = None,
     blocks: Annotated[
-        int | None, typer.Option(min=1, help="blocks of attention and MLP  [default: 2]")
+        int | None, typer.Option(min=1, help="blocks of attention and MLP  [default: 2, or as --start]")
     ] = None,
     mlp_ratio: Annotated[
         int | None, typer.Option(min=1, help="hidden neurons of an MLP a channel  [default: 2]")
@@ -213,7 +227,8 @@ def train(
 
     where = choose_device(device)
     asked = {"stem": stem, "blocks": blocks, "mlp_ratio": mlp_ratio, "rate_slope": rate_slope}
-    sizes: dict[str, Any] = {name: size for name, size in asked.items() if size}
+    asked |= {"attention": attention, "attention_from": attention_from}
+    sizes: dict[str, Any] = {name: size for name, size in asked.items() if size is not None}
     settings = TrainingSettings(
         epochs=epochs or TrainingSettings.epochs,
         integer_epochs=integer_epochs,
@@ -233,7 +248,8 @@ def train(
         seed=seed,
         limit=limit,
         held_out=held_out_of(start, held_out) if start and not resume else held_out,
-        network=NetworkConfig(bits=bits, attention=attention, neighbours=neighbours, **sizes),
+        # With `start`, sizes are the model's but for those asked for: `restore_from`.
+        network=NetworkConfig(bits=bits, neighbours=neighbours, **({} if start else sizes)),
     )
     if not resume and (run / CHECKPOINT).exists():
         raise typer.BadParameter(f"expected a new folder, found a run in {run}: go on with it by --resume")
@@ -385,7 +401,7 @@ def export(
 ) -> None:
     """Write the step graph and the card, after checking that both engines give the same spikes."""
     from training import data as mnist
-    from training.export import CALIBRATION_SEEDS, SELF_CHECK_IMAGES
+    from training.export import SELF_CHECK_IMAGES, calibration_seeds
     from training.export import export as export_model
     from training.restore import START
     from training.train import load_network
@@ -396,7 +412,8 @@ def export(
     stored = checkpoint.parent / "command.txt"
     command = stored.read_text().strip() if stored.is_file() else ""
     start = checkpoint.parent / START
-    with _counted("simulations", CALIBRATION_SEEDS * len(validation[0])) as progress:
+    simulations = calibration_seeds(len(validation[0])) * len(validation[0])
+    with _counted("simulations", simulations) as progress:
         card = export_model(
             checkpoint,
             model,
@@ -509,6 +526,11 @@ def _print_evaluation(result: dict[str, Any]) -> None:
     rule = result["stopping"]
     used = f"{rule['steps']['mean']:.3f} (confidence {rule['confidence']})"
     table.add_row(used, f"{100 * rule['accuracy']['mean']:.3f}", f"{100 * rule['accuracy']['std']:.3f}")
+    out.print(table)
+    table = Table("confidence", "accuracy %", "steps", "additions", title="stopping at other confidences")
+    for row in result["by_confidence"]:
+        accuracy, steps = f"{100 * row['accuracy']:.3f}", f"{row['steps']:.3f}"
+        table.add_row(f"{row['confidence']:g}", accuracy, steps, f"{row['accumulates']:,.0f}")
     out.print(table)
     rates = Table("layer", "firing rate %", title="spikes a neuron and step")
     for name, rate in result["firing_rate"].items():

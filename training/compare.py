@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -32,7 +33,7 @@ from training.ann_graph import AnyAnn
 from training.compute import Precision, choose_precision
 from training.distortions import DISTORTIONS, distorted
 from training.evaluate import evaluate, robustness
-from training.export import MAX_STEPS, export, export_ann, reset_interval_of
+from training.export import MAX_STEPS, calibration_seeds, export, export_ann, reset_interval_of
 from training.fit import FitSettings, fit, load_fitted
 from training.network import NetworkConfig
 from training.quantised import QuantisedAnn
@@ -74,6 +75,8 @@ class Row:
     epochs: int
     accuracy: float
     accuracy_std: float  # over encoder seeds
+    accuracy_first: float  # after one step
+    by_confidence: list[dict[str, float]]  # `training.evaluate`; empty where there is one step alone
     parameters: int
     bytes: int  # of the graph file
     steps: float
@@ -259,16 +262,19 @@ def write_model(contender: Contender, run: Path, data_root: Path | None, version
         return  # its checkpoints are gone
     contents = torch.load(best, map_location="cpu", weights_only=True)
     folder, budget = _model(run), Budget.of(contents["settings"])
+    held_out = data.load("validation", data_root, budget.held_out)
+    if budget.limit:
+        held_out = held_out[0][: budget.limit], held_out[1][: budget.limit]
     if (folder / CARD_FILE).is_file():
         card = load_card(folder)
         version = version or card.version
         same = card.version == version and card.training["epochs_done"] == contents["epoch"]
-        if same and (contender.ann is not None or _rule(card) == _rule_of_export(contents["settings"])):
+        if same and (
+            contender.ann is not None
+            or _rule(card) == _rule_of_export(contents["settings"], len(held_out[0]))
+        ):
             return
     version = version or "1.0.0"
-    held_out = data.load("validation", data_root, budget.held_out)
-    if budget.limit:
-        held_out = held_out[0][: budget.limit], held_out[1][: budget.limit]
     if contender.network is not None:
         export(best, folder, held_out, held_out[0][:100], command=budget.command, version=version)
         return
@@ -286,14 +292,15 @@ def write_model(contender: Contender, run: Path, data_root: Path | None, version
     )
 
 
-def _rule(card: Card) -> tuple[int, int | None]:
-    """How long a model's runs may be, and how long a look of them is."""
-    return card.max_steps, card.reset_interval
+def _rule(card: Card) -> tuple[int, int | None, int | None]:
+    """How long a model's runs may be, how long a look of them is, and of how many seeds it learned when to stop."""
+    return card.max_steps, card.reset_interval, card.accuracy.get("validation", {}).get("seeds")
 
 
-def _rule_of_export(settings: dict[str, Any]) -> tuple[int, int | None]:
-    """The same, as `export` would write it for a run of these settings."""
-    return MAX_STEPS, reset_interval_of(TrainingSettings.from_dict(settings))
+def _rule_of_export(settings: dict[str, Any], images: int) -> tuple[int, int | None, int | None]:
+    """The same, as `export` would write it for a run of these settings and so many validation images."""
+    interval = reset_interval_of(TrainingSettings.from_dict(settings))
+    return MAX_STEPS, interval, calibration_seeds(images)
 
 
 def load_ann(contender: Contender, checkpoint: Path) -> AnyAnn:
@@ -394,6 +401,8 @@ def _row(
         epochs=epochs_of(card.training),
         accuracy=found["stopping"]["accuracy"]["mean"],
         accuracy_std=found["stopping"]["accuracy"]["std"],
+        accuracy_first=found["accuracy_by_step"][0]["mean"],
+        by_confidence=found["by_confidence"] if card.max_steps > 1 else [],
         parameters=card.parameters,
         bytes=(folder / card.graph.file).stat().st_size,
         steps=steps,
@@ -421,12 +430,14 @@ def _quantised_row(
     """The twin after onnxruntime's static quantisation to 8 bits, calibrated on training images."""
     graph = ann_graph.build(twin, "ann-twin", counting=False)[0]
     quantised = QuantisedAnn.of(graph, run / "int8.onnx", data.load("train", data_root)[0][:500])
+    accuracy = quantised.accuracy(images, labels)
     return replace(
         row,
         name="ann-twin-int8",
         title="ANN twin in 8 bits",
-        accuracy=quantised.accuracy(images, labels),
+        accuracy=accuracy,
         accuracy_std=0.0,
+        accuracy_first=accuracy,
         bytes=quantised.path.stat().st_size,
         robustness=quantised.robustness(drawn, labels),
     )
@@ -482,6 +493,7 @@ COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("network", lambda row: row["title"]),
     ("epochs", lambda row: str(row["epochs"])),
     ("accuracy %", lambda row: f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_std']:.2f}"),
+    ("after 1 step %", lambda row: f"{100 * row['accuracy_first']:.2f}"),
     ("robustness %", lambda row: f"{100 * row['robustness']:.1f}"),
     ("parameters", lambda row: f"{row['parameters']:,}"),
     ("bytes", lambda row: f"{row['bytes']:,}"),
@@ -512,18 +524,20 @@ def markdown(contents: dict[str, Any]) -> str:
 
 
 def plot(contents: dict[str, Any]) -> Figure:
-    """Accuracy, and robustness, against the energy of an image. Heights go by errors, in logarithms."""
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    """Accuracy, and robustness, against the energy of an image; accuracy against the steps that it may take.
+
+    Heights go by errors, in logarithms.
+    """
+    figure = Figure(figsize=(14, 4.5), layout="constrained")
     rows = contents["rows"]
     most = max(row["energy_int8_nj"] for row in rows)
+    *by_energy, by_steps = figure.subplots(1, 3)
     for axes, key, label in zip(
-        figure.subplots(1, 2),
+        by_energy,
         ("accuracy", "robustness"),
         ("accuracy (%)", "under distortions (%)"),
         strict=True,
     ):
-        # Between 99.0 and 99.5 % half of the errors go: a linear axis would show them as one.
-        axes.set_yscale("function", functions=(_falling_errors, _accuracy_of))
         for row in rows:
             spiking = row["accumulates"] > 0 or row["name"] == "glm"
             colour = "#d62728" if spiking else "#1f77b4"
@@ -541,15 +555,36 @@ def plot(contents: dict[str, Any]) -> Figure:
                 fontsize=8,
             )
         axes.set(xscale="log", xlabel="energy of an image (nJ, 45 nm, INT8 operations alone)", ylabel=label)
-        axes.margins(0.15)
-        low, high = axes.get_ylim()
-        axes.set_yticks([tick for tick in TICKS if low <= tick <= high], minor=False)
-        axes.set_yticklabels([f"{tick:g}" for tick in TICKS if low <= tick <= high])
+        _by_errors(axes)
+    for row in rows:
+        if (
+            row["by_confidence"] and row["firing_rate"] is not None
+        ):  # output neurons alone err ten times as often
+            steps, accuracy = ([one[key] for one in row["by_confidence"]] for key in ("steps", "accuracy"))
+            (line,) = by_steps.plot(steps, 100 * np.array(accuracy), marker=".", label=row["name"])
+            by_steps.scatter(row["steps"], 100 * row["accuracy"], color=line.get_color(), s=60, zorder=3)
+    by_steps.set(xscale="log", xlabel="steps of an image, on average", ylabel="accuracy (%)")
+    by_steps.xaxis.set_major_formatter("{x:g}")
+    by_steps.xaxis.set_minor_formatter("{x:g}")
+    if by_steps.get_lines():
+        by_steps.legend(
+            title="at several confidences; circles: the model's own", fontsize=8, title_fontsize=8
+        )
+    _by_errors(by_steps)
     figure.suptitle("spiking (red) and conventional (blue) networks on the test set")
     return figure
 
 
-TICKS = (50, 60, 70, 80, 85, 88, 90, 92, 94, 95, 96, 97, 98, 99, 99.2, 99.5, 99.7, 99.9)
+TICKS = (50, 60, 70, 80, 85, 88, 90, 92, 94, 95, 96, 97, 98, 99, 99.2, 99.3, 99.4, 99.5, 99.6, 99.7, 99.9)
+
+
+def _by_errors(axes: Axes) -> None:
+    """Between 99.0 and 99.5 % half of the errors go: a linear axis would show them as one."""
+    axes.margins(0.15)
+    axes.set_yscale("function", functions=(_falling_errors, _accuracy_of))
+    low, high = axes.get_ylim()
+    axes.set_yticks([tick for tick in TICKS if low <= tick <= high], minor=False)
+    axes.set_yticklabels([f"{tick:g}" for tick in TICKS if low <= tick <= high])
 
 
 def _falling_errors(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,6 +24,8 @@ from training.distortions import DISTORTIONS, distorted
 from training.synapse_noise import write_perturbed
 
 CHUNK = 100
+CONFIDENCES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999)
+"""That `evaluate` tells accuracy, steps and additions for: what a request may ask for instead of the model's own."""
 SEED_STRIDE = 1_000_000  # image i of encoder seed s runs with seed s * SEED_STRIDE + i
 
 
@@ -69,6 +71,7 @@ def evaluate(
     by_step, stopped_accuracy, steps_used, errors = [], [], [], []
     rates: dict[str, list[float]] = {name: [] for name in card.layer_names}
     accumulates, products = [], []
+    traded = np.zeros((len(CONFIDENCES), 3))  # accuracy, steps, additions
     confusion = np.zeros((10, 10), np.int64)
     for seed in range(seeds):
 
@@ -86,6 +89,11 @@ def evaluate(
         ran = np.arange(steps)[:, None] < stopped.steps  # [T, N]: steps that the service would simulate
         for layer in card.layers:
             rates[layer.name].append(float(trial.spikes[layer.name][ran].mean() / layer.size))
+        for row, confidence in zip(traded, CONFIDENCES, strict=True):
+            other = stop(probabilities, confidence)
+            sooner = np.arange(steps)[:, None] < other.steps
+            added = (trial.accumulates * sooner).sum(0).mean()
+            row += np.array([other.accuracy(labels), other.steps.mean(), added]) / seeds
         accumulates.append((trial.accumulates * ran).sum(0).mean())
         products.append((trial.multiply_accumulates * ran).sum(0).mean())
     table = np.array(by_step)  # [seeds, T]
@@ -105,6 +113,15 @@ def evaluate(
             "steps": _spread(np.array(steps_used)),
             "expected_calibration_error": _spread(np.array(errors)),
         },
+        "by_confidence": [
+            {
+                "confidence": confidence,
+                "accuracy": float(row[0]),
+                "steps": float(row[1]),
+                "accumulates": float(row[2]),
+            }
+            for confidence, row in zip(CONFIDENCES, traded, strict=True)
+        ],
         "firing_rate": {name: float(np.mean(values)) for name, values in rates.items()},
         "mean_firing_rate": {
             "over_layers": float(mean_rates.mean()),

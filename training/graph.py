@@ -195,7 +195,7 @@ def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, lar
     for number, block in enumerate(network.blocks, 1):
         assert isinstance(block, Block)
         layer = f"block{number}"
-        if config.attention:
+        if block.attends:
             by_head = graph.constant("shape.heads", np.array([0, tokens, heads, width], np.int64))
             merged = graph.constant("shape.tokens", np.array([0, tokens, channels], np.int64))
             x = residual_lif(f"{layer}.attention_in")

@@ -47,6 +47,7 @@ class NetworkConfig:
 
     `kind` is the whole network, or the GLM output neurons alone: then stem, channels and blocks say nothing.
     `position` tells tokens where they are, with `neighbours` attention and MLPs see those next to them.
+    With `attention`, blocks from number `attention_from` (the first is 1) on have it; those before are MLPs alone.
     `rate_slope` is that of the encoder's tuning curve, see `service.encoding.rates`.
     """
 
@@ -57,6 +58,7 @@ class NetworkConfig:
     heads: int = 4
     mlp_ratio: int = 2
     attention: bool = True
+    attention_from: int = 1
     position: bool = True
     neighbours: bool = True
     bits: int = 8
@@ -70,6 +72,14 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.rate_slope <= MAX_SLOPE:  # a card would refuse it after the training
             raise ValueError(f"expected a rate slope between 1 and {MAX_SLOPE}, got {self.rate_slope}")
+        if not 1 <= self.attention_from <= max(1, self.blocks):  # beyond them would be attention nowhere
+            raise ValueError(
+                f"expected attention from a block between 1 and {self.blocks}, got {self.attention_from}"
+            )
+
+    def attends(self, block: int) -> bool:
+        """Whether a block has attention; the first is 1."""
+        return self.attention and block >= self.attention_from
 
     @property
     def tokens(self) -> int:
@@ -144,12 +154,16 @@ class Membrane:
 
 
 class Block(nn.Module):
-    """Spiking multi-head self-attention and a spiking MLP, each a branch off the residual potential."""
+    """Spiking multi-head self-attention and a spiking MLP, each a branch off the residual potential.
 
-    def __init__(self, config: NetworkConfig) -> None:
+    Or the MLP alone, where `config` wants no attention in the block of this number.
+    """
+
+    def __init__(self, config: NetworkConfig, number: int) -> None:
         super().__init__()
         channels, hidden = config.channels, config.channels * config.mlp_ratio
-        if config.attention:
+        self.attends = config.attends(number)
+        if self.attends:
             self.query = Synapses((channels, channels))
             self.key = Synapses((channels, channels))
             self.value = Synapses((channels, channels))
@@ -289,7 +303,7 @@ class SpikingTransformer(ProbabilisticReadout):
         self.stem3 = Synapses((config.channels, second, 3, 3), stride=2)
         if config.position:
             self.position = nn.Parameter(torch.zeros(config.tokens, config.channels))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(Block(config, 1 + i) for i in range(config.blocks))
 
     def forward(self, spikes: Tensor, uniforms: Tensor) -> Run:
         """spikes [T, N, 1, 28, 28] {0, 1}, uniforms [T, N, 10] in [0, 1) -> Run."""
@@ -311,7 +325,7 @@ class SpikingTransformer(ProbabilisticReadout):
         for number, block in enumerate(self.blocks, 1):
             assert isinstance(block, Block)
             name = f"block{number}."
-            if config.attention:
+            if block.attends:
                 x = layers[name + "attention_in"] = self._spikes(potential, residual)
                 x = with_neighbours(x) if config.neighbours else x
                 qkv = []
@@ -345,7 +359,7 @@ class SpikingTransformer(ProbabilisticReadout):
         writers = [self.stem3]
         for block in self.blocks:
             assert isinstance(block, Block)
-            writers += [block.projection, block.contract] if self.config.attention else [block.contract]
+            writers += [block.projection, block.contract] if block.attends else [block.contract]
         return writers
 
     def _membrane(self, writers: list[Synapses]) -> tuple[list[Synapses], Membrane | None]:
@@ -401,7 +415,7 @@ def fan_outs(config: NetworkConfig) -> dict[str, dict[str, Any]]:
     }
     for number in range(1, config.blocks + 1):
         name = f"block{number}."
-        if config.attention:
+        if config.attends(number):
             result[name + "attention_in"] = {"targets": 3 * size}
             result[name + "query"] = {"targets": size // config.heads}
             result[name + "key"] = {"targets": 0}

@@ -4,6 +4,7 @@ The integers of the step graph become float weights that fold into the same inte
 was folded into them: its statistics are measured anew, and its factors chosen such that nothing changes.
 
 The network may be larger than the model. What is new in it drives nothing yet, so that it answers as the model does.
+It may also lack attention that the model has: then it answers as the model does with that attention silent.
 Source: Chen, Goodfellow, Shlens, "Net2Net: Accelerating Learning via Knowledge Transfer", 2016.
 """
 
@@ -48,8 +49,8 @@ def restore_from(
 ) -> SpikingNetwork:
     """The network of a model folder, as the training that `settings` describe can begin with it.
 
-    Bits, and whether tokens see their neighbours, are what `settings` say. Its sizes are the model's but for those in
-    `sizes` (of `GROWING`, or `rate_slope`). See `restore`.
+    Bits, and whether tokens see their neighbours, are what `settings` say. All else is the model's but for what is in
+    `sizes` (of `GROWING`, `rate_slope`, and where attention is). See `restore`.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     images = torch.from_numpy(data.load("train", data_root, settings.held_out)[0][:IMAGES].copy())
@@ -175,6 +176,7 @@ def _restore_hidden(
     fill(network.stem1, "stem1", "stem1")
     fill(network.stem2, "stem2", "stem2")
     fill(network.stem3, "stem3", residual)
+    before: Synapses = network.stem3  # the last that wrote to the residual potential
     if network.config.position:
         unit = 1.0 / _tensor(values[f"{residual}.v_threshold"]).flatten()
         network.position.copy_(_tensor(values["position"]) * unit)
@@ -183,19 +185,31 @@ def _restore_hidden(
         if number > blocks:
             nn.init.zeros_(block.contract.norm.weight)
             grown.append((block.expand.norm, 0))
-            if network.config.attention:
-                nn.init.zeros_(block.projection.norm.weight)
-                grown += [(one.norm, 0) for one in (block.query, block.key, block.value)]
+            if block.attends:
+                grown += _silent_attention(block)
             continue
         layer = f"block{number}"
-        if network.config.attention:
+        had_attention = f"{layer}.projection.bias" in values
+        if block.attends and not had_attention:
+            grown += _silent_attention(block)
+        elif block.attends:
             for role in ("query", "key", "value"):
                 fill(getattr(block, role), f"{layer}.{role}", f"{layer}.{role}")
             fill(block.projection, f"{layer}.projection", residual)
             block.attention_threshold.copy_(_tensor(values[f"{layer}.attention.v_threshold"]).flatten())
+        elif had_attention:  # what it adds without a spike now comes from what writes before it
+            unit = 1.0 / _tensor(values[f"{residual}.v_threshold"]).flatten()
+            before.norm.bias.add_(_tensor(values[f"{layer}.projection.bias"]) * unit)
         fill(block.expand, f"{layer}.expand", f"{layer}.mlp_hidden")
         fill(block.contract, f"{layer}.contract", residual)
+        before = block.contract
     return grown
+
+
+def _silent_attention(block: Block) -> list[tuple[nn.BatchNorm1d, int]]:
+    """New attention adds nothing to the residual potential. Returns the normalisations of its new neurons."""
+    nn.init.zeros_(block.projection.norm.weight)
+    return [(one.norm, 0) for one in (block.query, block.key, block.value)]
 
 
 def _set_normalisation(norm: nn.BatchNorm1d, factor: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> None:

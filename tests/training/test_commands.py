@@ -124,6 +124,7 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         "run": tmp_path, "epochs": 9, "integer-epochs": 3, "time-steps": 5, "final-time-steps": 7,
         "batch-size": 11, "learning-rate": 0.5, "activity-target": 0.25, "activity-price": 4.5, "bits": 4,
         "variation": 0.5, "elastic": 0.75, "focus": 0.75, "final-variation": 0.25, "blocks": 3, "mlp-ratio": 4,
+        "attention-from": 2,
         "rate-slope": 3, "teacher": teacher, "hint": 0.75, "seed": 13, "limit": 17, "held-out": 19, "device": "cpu",
         "precision": "bfloat16", "data": tmp_path / "data",
     }  # fmt: skip
@@ -150,7 +151,14 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         limit=17,
         held_out=19,
         network=NetworkConfig(
-            stem=(16, 24), blocks=3, mlp_ratio=4, rate_slope=3, bits=4, attention=False, neighbours=False
+            stem=(16, 24),
+            blocks=3,
+            mlp_ratio=4,
+            rate_slope=3,
+            bits=4,
+            attention=False,
+            attention_from=2,
+            neighbours=False,
         ),
     )
     assert (folder, device.type, data, compiled) == (tmp_path, "cpu", tmp_path / "data", True)

@@ -79,6 +79,8 @@ def row(name: str = "glm", **changes: Any) -> Row:
         epochs=8,
         accuracy=0.98765,
         accuracy_std=0.00042,
+        accuracy_first=0.97531,
+        by_confidence=[],
         parameters=7860,
         bytes=12_345,
         steps=3.14159,
@@ -282,7 +284,7 @@ def test_what_was_stopped_can_be_measured_and_gone_on_with(
 def test_a_model_whose_state_begins_anew_otherwise_is_written_again(
     tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All spiking networks of a table run by one rule, also those that an older version exported."""
+    """All spiking networks of a table run by one rule, found in one way, also those that an older version exported."""
     monkeypatch.setattr("training.data.VALIDATION_IMAGES", 50)
     contender = next(one for one in FEW if one.network)
     run = tmp_path / contender.name
@@ -292,6 +294,11 @@ def test_a_model_whose_state_begins_anew_otherwise_is_written_again(
     written = path.read_text()
     assert load_card(path.parent).reset_interval == TrainingSettings.final_time_steps
     path.write_text(json.dumps({**json.loads(written), "reset_interval": 2, "description": "older"}))
+    write_model(contender, run, tiny_mnist.folder, None)
+    assert path.read_text() == written
+    few = json.loads(written)
+    few["accuracy"]["validation"]["seeds"] = 5
+    path.write_text(json.dumps(few))
     write_model(contender, run, tiny_mnist.folder, None)
     assert path.read_text() == written
     path.write_text(json.dumps({**json.loads(written), "description": "not written again"}))
@@ -452,21 +459,21 @@ def test_a_line_of_the_table_by_hand() -> None:
     spiking = row("spiking-mha", firing_rate=0.0567, accumulates=1234.5, latency_native=None)
     header, first, second = table(contents_of(row(), spiking))
     assert header == [
-        "network", "epochs", "accuracy %", "robustness %", "parameters", "bytes", "steps", "active %",
+        "network", "epochs", "accuracy %", "after 1 step %", "robustness %", "parameters", "bytes", "steps", "active %",
         "dense MACs", "ACs", "MACs", "nJ, FP32", "nJ, INT8", "time, onnxruntime", "time, native",
     ]  # fmt: skip
     assert first == [
-        "GLM output neurons alone", "8", "98.77 ± 0.04", "54.3", "7,860", "12,345", "3.14", "-", "24,630", "0",
+        "GLM output neurons alone", "8", "98.77 ± 0.04", "97.53", "54.3", "7,860", "12,345", "3.14", "-", "24,630", "0",
         "3,457", "16", "0.8", "1.23", "0.06",
     ]  # fmt: skip
-    assert (second[7], second[9], second[14]) == ("5.7", "1,234", "-")
+    assert (second[8], second[10], second[15]) == ("5.7", "1,234", "-")
 
 
 def test_the_table_in_markdown() -> None:
     lines = markdown(contents_of(row(), row())).splitlines()
     assert len(lines) == 4
     assert lines[0].startswith("| network | epochs | accuracy % |") and lines[0].endswith("| time, native |")
-    assert lines[1] == "| " + " | ".join(["---"] * 15) + " |"
+    assert lines[1] == "| " + " | ".join(["---"] * 16) + " |"
     assert lines[2] == lines[3] == "| " + " | ".join(table(contents_of(row()))[1]) + " |"
 
 
@@ -486,7 +493,7 @@ def test_a_readme_is_begun_where_there_is_none(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == expected
 
 
-def test_the_plot_has_a_point_for_each_network_in_both_pictures() -> None:
+def test_the_plot_has_a_point_for_each_network_in_both_pictures_of_energy() -> None:
     """Spiking ones in red: those with additions, and the GLM network, which has none."""
     rows = [
         row("glm", energy_int8_nj=1.0, accuracy=0.9, robustness=0.5),
@@ -494,8 +501,8 @@ def test_the_plot_has_a_point_for_each_network_in_both_pictures() -> None:
         row("lenet5", energy_int8_nj=90.0, accuracy=0.98, robustness=0.7),
     ]
     figure = plot(contents_of(*rows))
-    assert len(figure.axes) == 2
-    for axes, heights in zip(figure.axes, ([90.0, 99.0, 98.0], [50.0, 60.0, 70.0]), strict=True):
+    assert len(figure.axes) == 3
+    for axes, heights in zip(figure.axes[:2], ([90.0, 99.0, 98.0], [50.0, 60.0, 70.0]), strict=True):
         points = [part for part in axes.collections if isinstance(part, PathCollection)]
         places = [np.asarray(point.get_offsets())[0].tolist() for point in points]
         assert places == [[1.0, pytest.approx(heights[0])], [2.0, pytest.approx(heights[1])], [
@@ -505,3 +512,22 @@ def test_the_plot_has_a_point_for_each_network_in_both_pictures() -> None:
         assert colours == ["#d62728", "#d62728", "#1f77b4"]
         assert [text.get_text() for text in axes.texts] == ["glm", "spiking-mha", "lenet5"]
         assert axes.get_xscale() == "log"
+
+
+def test_the_plot_has_a_line_for_each_network_that_may_stop_sooner() -> None:
+    """Accuracy against steps, with the model's own rule on it; not of output neurons alone, which err far more."""
+    traded = [
+        {"confidence": 0.5, "accuracy": 0.97, "steps": 1.1, "accumulates": 5.0},
+        {"confidence": 0.9, "accuracy": 0.99, "steps": 1.9, "accumulates": 9.0},
+    ]
+    rows = [
+        row("glm", by_confidence=traded),
+        row("spiking-mha", by_confidence=traded, firing_rate=0.1, steps=1.5, accuracy=0.98),
+        row("lenet5", firing_rate=0.5),
+    ]
+    axes = plot(contents_of(*rows)).axes[2]
+    (line,) = axes.get_lines()
+    assert line.get_label() == "spiking-mha"
+    assert np.asarray(line.get_xydata()).tolist() == [[1.1, pytest.approx(97)], [1.9, pytest.approx(99)]]
+    (own,) = [part for part in axes.collections if isinstance(part, PathCollection)]
+    assert np.asarray(own.get_offsets()).tolist() == [[1.5, pytest.approx(98)]]

@@ -197,6 +197,35 @@ def test_stopping_by_hand(scripted: Callable[[float], Any]) -> None:
     assert result["stopping"]["expected_calibration_error"]["mean"] == pytest.approx(gaps / 3)
 
 
+def test_what_other_confidences_would_give_by_hand(
+    scripted: Callable[[float], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the model's own is. At 0.6 as above; at 0.2 all stop at once; at 0.9 image 0 alone does."""
+    monkeypatch.setattr("training.evaluate.CONFIDENCES", (0.2, 0.6, 0.9))
+    result = evaluate(scripted(1.0), BLANK, LABELS, seeds=2)
+    # Image i has i + 1 spikes a step, each with 5 synapses.
+    assert result["by_confidence"] == [
+        {
+            "confidence": 0.2,
+            "accuracy": pytest.approx(1 / 3),
+            "steps": 1.0,
+            "accumulates": pytest.approx(6 * 5 / 3),
+        },
+        {
+            "confidence": 0.6,
+            "accuracy": pytest.approx(2 / 3),
+            "steps": pytest.approx(4 / 3),
+            "accumulates": pytest.approx(8 * 5 / 3),
+        },
+        {
+            "confidence": 0.9,
+            "accuracy": pytest.approx(2 / 3),
+            "steps": pytest.approx(5 / 3),
+            "accumulates": pytest.approx(11 * 5 / 3),
+        },
+    ]
+
+
 def test_only_the_steps_that_ran_are_counted(scripted: Callable[[float], Any]) -> None:
     """Images 0 and 2 run one step with 1 and 3 hidden spikes, image 1 two steps with 2 each: 8 spikes in 4 steps."""
     result = evaluate(scripted(0.6), BLANK, LABELS, seeds=1)

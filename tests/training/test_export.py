@@ -34,7 +34,15 @@ from training import export as module
 from training.ann import LeNet5
 from training.calibrate import stop
 from training.evaluate import SEED_STRIDE, probabilities_of, simulate
-from training.export import CALIBRATION_SEED, check_ann, check_parity, export, export_ann, v_thresholds
+from training.export import (
+    CALIBRATION_SEED,
+    calibration_seeds,
+    check_ann,
+    check_parity,
+    export,
+    export_ann,
+    v_thresholds,
+)
 from training.graph import ExportError, build
 from training.network import NetworkConfig, SpikingTransformer, layer_shapes
 from training.neurons import tau_of_shift
@@ -177,8 +185,12 @@ def test_card_says_how_the_network_was_trained(drawn: Drawn, tmp_path: Path) -> 
     assert TrainingSettings.from_dict(trained["settings"]).network == SMALL
     assert (trained["epochs_done"], trained["data_sha256"]) == (3, "0" * 64)
     assert trained["torch"] == torch.__version__
-    assert done == [40, 80, 120, 160, 200]  # with five encoder seeds
-    assert (card.accuracy["validation"]["images"], card.accuracy["validation"]["seeds"]) == (40, 5)
+    assert done == [*range(40, 40 * 40 + 1, 40)]  # with as many encoder seeds as so few images get
+    assert (card.accuracy["validation"]["images"], card.accuracy["validation"]["seeds"]) == (40, 40)
+
+
+def test_the_stopping_rule_is_chosen_by_as_many_runs_whatever_is_held_out() -> None:
+    assert [calibration_seeds(images) for images in (10_000, 6_001, 3_000, 2_500, 20)] == [10, 17, 34, 40, 40]
 
 
 def test_the_same_checkpoint_gives_the_same_files(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:

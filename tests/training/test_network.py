@@ -161,6 +161,21 @@ def test_without_attention_there_is_no_attention() -> None:
     assert list(layer_shapes(config)) == ["input", *run.layers, "output"]
 
 
+def test_attention_may_begin_in_a_later_block() -> None:
+    """The block before has its MLP alone."""
+    config = NetworkConfig(stem=(4, 4), channels=8, blocks=2, heads=2, attention_from=2)
+    run = make_network(config)(SPIKES, UNIFORMS)
+    assert [name for name in run.layers if "query" in name] == ["block2.query"]
+    assert list(layer_shapes(config)) == ["input", *run.layers, "output"]
+    assert [config.attends(block) for block in (1, 2)] == [False, True]
+
+
+@pytest.mark.parametrize("block", [0, 3])
+def test_attention_cannot_begin_where_there_is_no_block(block: int) -> None:
+    with pytest.raises(ValueError, match=f"expected attention from a block between 1 and 2, got {block}"):
+        NetworkConfig(attention_from=block)
+
+
 def test_shipped_configuration_stays_under_its_budget() -> None:
     assert sum(p.numel() for p in SpikingTransformer().parameters()) <= 300_000
 

@@ -20,6 +20,7 @@ from training.ann import LeNet5
 from training.data import firing_probabilities
 from training.export import export, export_ann
 from training.graph import build
+from training.lesion import write_lesioned
 from training.network import NetworkConfig, SpikingNetwork, SpikingTransformer
 from training.restore import IMAGES, held_out_of, origin, restore, restore_from
 from training.train import Trainer, TrainingSettings
@@ -46,8 +47,12 @@ def assert_same_integers(network: SpikingNetwork, model: Path) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [SMALL, NetworkConfig(stem=(4, 6), channels=8, blocks=2, heads=2, attention=False, position=False)],
-    ids=["attention", "none"],
+    [
+        SMALL,
+        NetworkConfig(stem=(4, 6), channels=8, blocks=2, heads=2, attention=False, position=False),
+        NetworkConfig(stem=(4, 6), channels=8, blocks=2, heads=2, attention_from=2),
+    ],
+    ids=["attention", "none", "late attention"],
 )
 def test_the_network_has_the_integers_of_the_model(
     config: NetworkConfig, drawn: Drawn, tmp_path: Path
@@ -128,6 +133,41 @@ def test_a_larger_network_answers_as_the_model_does(exported: Exported, drawn: D
     assert torch.allclose(
         answers(grown, drawn), answers(restore(exported.folder, drawn[0]), drawn), atol=1e-4
     )
+
+
+TWO_BLOCKS = NetworkConfig(stem=(4, 6), channels=8, blocks=2, heads=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "silent"),
+    [({"attention_from": 2}, ["block1.attention"]), ({"attention": False}, ["*.attention"])],
+    ids=["first block", "all blocks"],
+)
+def test_a_network_without_the_models_attention_answers_as_the_model_with_that_silent(
+    changes: dict[str, Any], silent: list[str], drawn: Drawn, tmp_path: Path
+) -> None:
+    model = exported_to(tmp_path, make_network(TWO_BLOCKS, seed=3), drawn)
+    lacking = restore(model, drawn[0], changes=changes)
+    assert lacking.config == replace(TWO_BLOCKS, **changes)
+    (tmp_path / "lesioned").mkdir()
+    assert write_lesioned(model, tmp_path / "lesioned", silent)
+    expected = answers(restore(tmp_path / "lesioned", drawn[0]), drawn)
+
+    def alike(network: SpikingNetwork) -> float:
+        """Share of the potentials that are the same."""
+        return float(torch.isclose(answers(network, drawn), expected, atol=1e-4).float().mean())
+
+    # Where a potential reaches the threshold exactly, a spike may differ.
+    assert alike(lacking) > 0.9 > 0.5 > alike(restore(model, drawn[0]))
+
+
+@pytest.mark.parametrize("had", [{"attention_from": 2}, {"attention": False}], ids=["one block", "no block"])
+def test_new_attention_changes_nothing_at_first(had: dict[str, Any], drawn: Drawn, tmp_path: Path) -> None:
+    model = exported_to(tmp_path, make_network(replace(TWO_BLOCKS, **had), seed=3), drawn)
+    whole = {"attention": True, "attention_from": 1}
+    grown = restore(model, drawn[0], changes=whole)
+    assert grown.config == TWO_BLOCKS
+    assert torch.allclose(answers(grown, drawn), answers(restore(model, drawn[0]), drawn), atol=1e-4)
 
 
 def test_what_is_new_in_a_larger_network_learns(exported: Exported, drawn: Drawn) -> None:

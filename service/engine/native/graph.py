@@ -248,13 +248,11 @@ class _Reader:
         result["blocks"] = []
         while self._next_output().startswith("block"):
             name = f"block{len(result['blocks']) + 1}"
-            block: Arrays = {}
+            block: Arrays = {"attends": False}
             if self._next_output().startswith(f"{name}.attention_in"):
                 x = residual_lif(f"{name}.attention_in")
                 x = self._with_neighbours(x, f"{name}.attention_in", tokens, channels, result)
                 stream = self._attention(name, x, stream, channels, tokens, block, result)
-            elif result["heads"]:
-                raise GraphError(f"expected attention in {name}, as in the blocks before it")
             x = residual_lif(f"{name}.mlp_in")
             x = self._with_neighbours(x, f"{name}.mlp_in", tokens, channels, result)
             current, block["expand"] = self._matrix(f"{name}.expand", x)
@@ -275,6 +273,7 @@ class _Reader:
         self, name: str, x: str, stream: str, channels: int, tokens: int, block: Arrays, result: Arrays
     ) -> str:
         """Spiking self-attention; returns the residual stream after it."""
+        block["attends"] = True
         spikes = {}
         for role in ("query", "key", "value"):
             current, block[role] = self._matrix(f"{name}.{role}", x)

@@ -236,7 +236,9 @@ void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64
   add(network.stem3);
   for (const BlockArrays& from : arrays.blocks) {
     Block block;
-    if (arrays.heads) {
+    block.attends = from.attends;
+    if (block.attends) {
+      expect(arrays.heads > 0, "heads where a block attends");
       block.query = synapses_of(from.query, 1, "query");
       block.key = synapses_of(from.key, 1, "key");
       block.value = synapses_of(from.value, 1, "value");
@@ -263,7 +265,7 @@ void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64
   for (std::size_t i = 0; i < network.blocks.size(); ++i) {
     Block& block = network.blocks[i];
     const BlockArrays& from = arrays.blocks[i];
-    if (arrays.heads) {
+    if (block.attends) {
       block.attention_in_layer = residual();
       block.query_layer = builder.driven(block.query, network.tokens, from.query_threshold);
       block.key_layer = builder.driven(block.key, network.tokens, from.key_threshold);
@@ -285,7 +287,7 @@ void add_hidden_layers(const NetworkArrays& arrays, Network& network, std::int64
   lay_out(network.stem3, network.wide_stream);
   lay_out_places(network, arrays.position);
   for (Block& block : network.blocks) {
-    if (arrays.heads) lay_out(block.projection, network.wide_stream);
+    if (block.attends) lay_out(block.projection, network.wide_stream);
     lay_out(block.contract, network.wide_stream);
   }
 }

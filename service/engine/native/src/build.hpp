@@ -17,12 +17,13 @@ struct SynapseArrays {
 };
 
 struct BlockArrays {
+  bool attends = false;                                           // has attention; else it is an MLP alone
   SynapseArrays query, key, value, projection, expand, contract;  // the first four: with attention alone
   std::vector<std::int32_t> query_threshold, key_threshold, value_threshold, attention_threshold, hidden_threshold;
 };
 
 struct NetworkArrays {
-  int heads = 0;
+  int heads = 0;  // of each block that attends; 0: none does
   int rate_slope = 1;  // of the encoder's tuning curve
   int reset_interval = 0;  // steps after which the state begins anew; 0: never
   int shift_input = 0, unit_input = 0, shift_membrane = 1, shift_readout = 1, shift_feedback = 0, unit_feedback = 0;

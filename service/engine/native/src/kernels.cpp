@@ -658,7 +658,7 @@ void run_step(const Network& network, Workspace& space, const float* uniforms) {
     take_stream<T>(network, space, kQuarter);
   });
   for (const Block& block : network.blocks) {
-    if (network.heads) {
+    if (block.attends) {
       fire_residual(block.attention_in_layer);
       forward({&block.query, &block.key, &block.value}, block.attention_in_layer,
               {block.query_layer, block.key_layer, block.value_layer});

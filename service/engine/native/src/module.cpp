@@ -104,7 +104,8 @@ NetworkArrays arrays_of(const nb::dict& from) {
   for (const nb::handle item : result.names.empty() ? nb::list() : nb::cast<nb::list>(from["blocks"])) {
     const auto block = nb::cast<nb::dict>(item);
     BlockArrays arrays;
-    if (result.heads) {
+    arrays.attends = nb::cast<bool>(block["attends"]);
+    if (arrays.attends) {
       arrays.query = synapses(nb::cast<nb::dict>(block["query"]));
       arrays.key = synapses(nb::cast<nb::dict>(block["key"]));
       arrays.value = synapses(nb::cast<nb::dict>(block["value"]));

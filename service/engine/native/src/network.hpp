@@ -113,13 +113,14 @@ struct Neurons {
 };
 
 struct Block {
+  bool attends = false;  // has attention; else it is an MLP alone
   Synapses query, key, value, projection, expand, contract;
   int query_layer = 0, key_layer = 0, value_layer = 0, attention_in_layer = 0, attention_layer = 0;
   int mlp_in_layer = 0, mlp_hidden_layer = 0;
 };
 
 struct Network {
-  int heads = 0;  // 0: no attention
+  int heads = 0;  // of each block that attends; 0: none does
   int channels = 0;
   int tokens = 0;
   std::vector<int> head_offset;              // [channel] first channel of its head
