@@ -79,19 +79,20 @@ class SpikingShape(nn.Module):
             ]
         )
         roles = ("query", "key", "value", "projection")
+        self.attends = [config.attends(1 + i) for i in range(config.blocks)]
         self.blocks: Any = nn.ModuleList(
             nn.ModuleDict(
-                {name: nn.Linear(size, size) for name in roles}
+                {name: nn.Linear(size, size) for name in roles if attends}
                 | {"expand": nn.Linear(size, hidden), "contract": nn.Linear(hidden, size)}
             )
-            for _ in range(config.blocks)
+            for attends in self.attends
         )
         self.readout = nn.Linear(config.tokens * size, CLASSES)
 
     @property
     def layers(self) -> int:
         """Layers of neurons."""
-        return 2 + 7 * self.config.blocks + 1
+        return 2 + sum(7 if attends else 2 for attends in self.attends) + 1
 
     @torch.no_grad()
     def run(self, trains: Tensor, fire: Sequence[Fire]) -> int:
@@ -106,14 +107,15 @@ class SpikingShape(nn.Module):
         x = next(layer)(self.stem[0](trains))  # [T, C1, 14, 14]
         x = next(layer)(self.stem[1](x))
         stream = self.stem[2](x).flatten(2).transpose(1, 2)  # [T, L, C]
-        for block in self.blocks:
-            x = read(stream)
-            q, k, v = (
-                next(layer)(block[role](x)).unflatten(-1, (config.heads, -1)).transpose(1, 2)
-                for role in ("query", "key", "value")
-            )
-            counts = (q @ (k.transpose(-1, -2) @ v)).transpose(1, 2).flatten(2)
-            stream = stream + block["projection"](next(layer)(counts))
+        for block, attends in zip(self.blocks, self.attends, strict=True):
+            if attends:
+                x = read(stream)
+                q, k, v = (
+                    next(layer)(block[role](x)).unflatten(-1, (config.heads, -1)).transpose(1, 2)
+                    for role in ("query", "key", "value")
+                )
+                counts = (q @ (k.transpose(-1, -2) @ v)).transpose(1, 2).flatten(2)
+                stream = stream + block["projection"](next(layer)(counts))
             stream = stream + block["contract"](next(layer)(block["expand"](read(stream))))
         potential = self.readout(next(layer)(stream).flatten(1)).sum(0)
         return int(potential.argmax())

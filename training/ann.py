@@ -87,9 +87,12 @@ class Normalised(nn.Module):
 
 
 class TwinBlock(nn.Module):
-    """Softmax attention and an MLP, each a branch off the residual stream."""
+    """Softmax attention and an MLP, each a branch off the residual stream.
 
-    def __init__(self, config: NetworkConfig) -> None:
+    Or the MLP alone, where `config` wants no attention in the block of this number.
+    """
+
+    def __init__(self, config: NetworkConfig, number: int = 1) -> None:
         super().__init__()
         channels, hidden = config.channels, config.channels * config.mlp_ratio
 
@@ -97,8 +100,10 @@ class TwinBlock(nn.Module):
             return Normalised(nn.Linear(inputs, outputs, bias=False))
 
         self.heads, self.neighbours = config.heads, config.neighbours
-        self.query, self.key = matrix(channels, channels), matrix(channels, channels)
-        self.value, self.projection = matrix(channels, channels), matrix(channels, channels)
+        self.attends = config.attends(number)
+        if self.attends:
+            self.query, self.key = matrix(channels, channels), matrix(channels, channels)
+            self.value, self.projection = matrix(channels, channels), matrix(channels, channels)
         self.expand, self.contract = matrix(channels, hidden), matrix(hidden, channels)
 
     def forward(self, stream: Tensor) -> Tensor:
@@ -106,13 +111,14 @@ class TwinBlock(nn.Module):
             x = F.relu(stream)  # [N, L, C]
             return with_neighbours(x) if self.neighbours else x
 
-        x = read(stream)
+        if self.attends:
+            x = read(stream)
 
-        def split(role: Normalised) -> Tensor:
-            return role(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-any-return]
+            def split(role: Normalised) -> Tensor:
+                return role(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-any-return]
 
-        attended = F.scaled_dot_product_attention(split(self.query), split(self.key), split(self.value))
-        stream = stream + self.projection(attended.transpose(1, 2).flatten(2))
+            attended = F.scaled_dot_product_attention(split(self.query), split(self.key), split(self.value))
+            stream = stream + self.projection(attended.transpose(1, 2).flatten(2))
         result: Tensor = stream + self.contract(F.relu(self.expand(read(stream))))
         return result
 
@@ -130,7 +136,7 @@ class AnnTwin(nn.Module):
         self.stem3 = Normalised(nn.Conv2d(second, config.channels, 3, 2, 1, bias=False))
         if config.position:
             self.position = nn.Parameter(torch.zeros(config.tokens, config.channels))
-        self.blocks = nn.ModuleList(TwinBlock(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(TwinBlock(config, 1 + i) for i in range(config.blocks))
         self.readout = nn.Linear(config.tokens * config.channels, CLASSES)
 
     def forward(self, intensities: Tensor) -> Tensor:

@@ -183,19 +183,21 @@ def _twin(graph: AnnBuilder, network: AnnTwin) -> None:
     for number, block in enumerate(network.blocks, 1):
         assert isinstance(block, TwinBlock)
         name = f"block{number}"
-        x = activate(f"{name}.attention_in", stream, channels)
-        if config.neighbours:
-            x = graph.with_neighbours(x, f"{name}.attention_in", tokens, channels)
-        for role in (block.query, block.key, block.value):
-            graph.driven(role.weight.weight)
-        attended = _attention(graph, name, block, x, tokens, channels)
-        stream = graph.node(
-            "Add",
-            [stream, graph.matrix(f"{name}.projection", attended, block.projection)],
-            f"{name}.attended",
-        )
-        # Q K^T, its product with V, and the projection of the mean: none of their factors is ever 0.
-        graph.described.fixed_multiply_accumulates += 2 * tokens * tokens * channels + tokens * channels**2
+        if block.attends:
+            x = activate(f"{name}.attention_in", stream, channels)
+            if config.neighbours:
+                x = graph.with_neighbours(x, f"{name}.attention_in", tokens, channels)
+            for role in (block.query, block.key, block.value):
+                graph.driven(role.weight.weight)
+            attended = _attention(graph, name, block, x, tokens, channels)
+            stream = graph.node(
+                "Add",
+                [stream, graph.matrix(f"{name}.projection", attended, block.projection)],
+                f"{name}.attended",
+            )
+            # Q K^T, its product with V, and the projection of the mean: none of their factors is ever 0.
+            products = 2 * tokens * tokens * channels + tokens * channels**2
+            graph.described.fixed_multiply_accumulates += products
         x = activate(f"{name}.mlp_in", stream, channels)
         if config.neighbours:
             x = graph.with_neighbours(x, f"{name}.mlp_in", tokens, channels)

@@ -1,6 +1,6 @@
 """Conventional networks as graphs: the logits of torch, operations by hand and by brute force; served as models."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from training.network import NetworkConfig
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 TINY = NetworkConfig(stem=(2, 3), channels=4, blocks=1, heads=2)
+LATE = replace(TINY, blocks=2, attention_from=2)
 LEVELS = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
@@ -38,7 +39,7 @@ def make(name: str) -> AnyAnn:
         return LeNet5().eval()
     if name == "mnist-cnn":
         return MnistCnn().eval()
-    network = AnnTwin(TINY)
+    network = AnnTwin(LATE if name == "late-twin" else TINY)
     with torch.no_grad():
         for _ in range(20):
             network(torch.rand(16, 1, 28, 28))
@@ -46,7 +47,7 @@ def make(name: str) -> AnyAnn:
     return network.eval()
 
 
-NAMES = ("lenet5", "mnist-cnn", "twin")
+NAMES = ("lenet5", "mnist-cnn", "twin", "late-twin")
 
 
 @dataclass(frozen=True)
