@@ -171,6 +171,33 @@ alike = st.builds(
     shift_readout=st.integers(1, 3),
     shift_feedback=st.integers(1, 2),
 )
+
+
+@needs_native
+def test_an_engine_that_was_built_before_is_told_from_a_foreign_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked for attention in every block."""
+
+    class Before:
+        def __init__(self, arrays: dict[str, Any], simd: str) -> None:
+            for block in arrays["blocks"]:
+                block["query"]
+
+        instruction_sets = staticmethod(lambda: ["baseline"])
+        Engine: Any = None
+
+    Before.Engine = Before
+    config = NetworkConfig(stem=(2, 3), channels=8, blocks=2, heads=2, attention_from=2)
+    folder = exported(random_network(config, 1, 1.0), tmp_path / "late")
+    native.NativeEngine(folder)
+    monkeypatch.setattr(native, "_core", Before)
+    with pytest.raises(
+        ModelError, match="expected the native engine of this version, found one that was built"
+    ):
+        native.NativeEngine(folder)
+
+
 configs = st.builds(
     lambda config, first: replace(config, attention_from=min(first, max(1, config.blocks))),
     alike,

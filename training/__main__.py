@@ -185,9 +185,7 @@ def train(
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(
-            help="model folder to begin with, its weights and its sizes unless larger ones are asked for"
-        ),
+        typer.Option(help="model folder to begin with, its weights, and its shape but for what is asked for"),
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="learn from this teacher's answers too (`teacher`)")
@@ -226,9 +224,15 @@ def train(
     from training.train import CHECKPOINT, SETTINGS, Trainer, TrainingSettings
 
     where = choose_device(device)
+    if attention_from and attention is False:
+        raise typer.BadParameter("expected --attention-from or --no-attention, got both")
     asked = {"stem": stem, "blocks": blocks, "mlp_ratio": mlp_ratio, "rate_slope": rate_slope}
-    asked |= {"attention": attention, "attention_from": attention_from}
+    asked |= {"attention": True if attention_from else attention, "attention_from": attention_from}
     sizes: dict[str, Any] = {name: size for name, size in asked.items() if size is not None}
+    try:  # with `start`, sizes are the model's but for those asked for; with `resume`, the run's
+        network_config = NetworkConfig(bits=bits, neighbours=neighbours, **({} if start or resume else sizes))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     settings = TrainingSettings(
         epochs=epochs or TrainingSettings.epochs,
         integer_epochs=integer_epochs,
@@ -248,8 +252,7 @@ def train(
         seed=seed,
         limit=limit,
         held_out=held_out_of(start, held_out) if start and not resume else held_out,
-        # With `start`, sizes are the model's but for those asked for: `restore_from`.
-        network=NetworkConfig(bits=bits, neighbours=neighbours, **({} if start else sizes)),
+        network=network_config,
     )
     if not resume and (run / CHECKPOINT).exists():
         raise typer.BadParameter(f"expected a new folder, found a run in {run}: go on with it by --resume")
@@ -412,7 +415,7 @@ def export(
     stored = checkpoint.parent / "command.txt"
     command = stored.read_text().strip() if stored.is_file() else ""
     start = checkpoint.parent / START
-    simulations = calibration_seeds(len(validation[0])) * len(validation[0])
+    simulations = calibration_seeds(len(validation[0]), max_steps) * len(validation[0])
     with _counted("simulations", simulations) as progress:
         card = export_model(
             checkpoint,
@@ -527,11 +530,12 @@ def _print_evaluation(result: dict[str, Any]) -> None:
     used = f"{rule['steps']['mean']:.3f} (confidence {rule['confidence']})"
     table.add_row(used, f"{100 * rule['accuracy']['mean']:.3f}", f"{100 * rule['accuracy']['std']:.3f}")
     out.print(table)
-    table = Table("confidence", "accuracy %", "steps", "additions", title="stopping at other confidences")
-    for row in result["by_confidence"]:
-        accuracy, steps = f"{100 * row['accuracy']:.3f}", f"{row['steps']:.3f}"
-        table.add_row(f"{row['confidence']:g}", accuracy, steps, f"{row['accumulates']:,.0f}")
-    out.print(table)
+    if result["by_confidence"]:
+        table = Table("confidence", "accuracy %", "steps", "additions", title="stopping at other confidences")
+        for row in result["by_confidence"]:
+            accuracy, steps = f"{100 * row['accuracy']:.3f}", f"{row['steps']:.3f}"
+            table.add_row(f"{row['confidence']:g}", accuracy, steps, f"{row['accumulates']:,.0f}")
+        out.print(table)
     rates = Table("layer", "firing rate %", title="spikes a neuron and step")
     for name, rate in result["firing_rate"].items():
         rates.add_row(name, f"{100 * rate:.2f}")

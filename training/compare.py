@@ -7,6 +7,7 @@ exports it, and measures it; the shipped model stands beside them. What is measu
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import time
@@ -274,6 +275,10 @@ def write_model(contender: Contender, run: Path, data_root: Path | None, version
             or _rule(card) == _rule_of_export(contents["settings"], len(held_out[0]))
         ):
             return
+        if same:  # its records would replay otherwise than they were answered
+            raise ModelError(
+                f"expected another --version than {version}: {contender.name} would stop by another rule"
+            )
     version = version or "1.0.0"
     if contender.network is not None:
         export(best, folder, held_out, held_out[0][:100], command=budget.command, version=version)
@@ -290,6 +295,18 @@ def write_model(contender: Contender, run: Path, data_root: Path | None, version
     export_ann(
         network, folder, held_out, trained, version=version, description=f"{contender.title}; reads a digit."
     )
+
+
+def _title_of_shipped(shipped: Card, retrained: Card) -> str:
+    """In what the shipped model differs from the contender of its name."""
+    if shipped.graph == retrained.graph:
+        return "as shipped, stops otherwise"
+    one, other = (
+        TrainingSettings.from_dict(card.training["settings"]).network.as_dict()
+        for card in (shipped, retrained)
+    )
+    shape = [f"{name.replace('_', ' ')} {one[name]}" for name in one if one[name] != other[name]]
+    return ", ".join(["as shipped", *(shape if len(shape) < 4 else ["another shape"]), "trained otherwise"])
 
 
 def _rule(card: Card) -> tuple[int, int | None, int | None]:
@@ -342,11 +359,11 @@ def measure(
     titles = {contender.name: contender.title for contender in CONTENDERS}
     if (models / SHIPPED / CARD_FILE).exists():
         shipped, retrained = load_card(models / SHIPPED), load_card(folders[SHIPPED])
-        if (shipped.graph, _rule(shipped)) == (retrained.graph, _rule(retrained)):
+        if shipped.graph == retrained.graph and shipped.calibration == retrained.calibration:
             titles[SHIPPED] += ": as shipped"
         else:
             folders = {"shipped": models / SHIPPED, **folders}
-            titles["shipped"] = "as shipped, trained otherwise"
+            titles["shipped"] = _title_of_shipped(shipped, retrained)
     report("drawing distortions")
     drawn = {name: distorted(images, name, 1) for name in DISTORTIONS}
     rows = []
@@ -556,13 +573,12 @@ def plot(contents: dict[str, Any]) -> Figure:
             )
         axes.set(xscale="log", xlabel="energy of an image (nJ, 45 nm, INT8 operations alone)", ylabel=label)
         _by_errors(axes)
-    for row in rows:
-        if (
-            row["by_confidence"] and row["firing_rate"] is not None
-        ):  # output neurons alone err ten times as often
-            steps, accuracy = ([one[key] for one in row["by_confidence"]] for key in ("steps", "accuracy"))
-            (line,) = by_steps.plot(steps, 100 * np.array(accuracy), marker=".", label=row["name"])
-            by_steps.scatter(row["steps"], 100 * row["accuracy"], color=line.get_color(), s=60, zorder=3)
+    # Output neurons alone err ten times as often as the others.
+    adaptive = [row for row in rows if row["by_confidence"] and row["firing_rate"] is not None]
+    for row, colour in zip(adaptive, itertools.cycle(REDS), strict=False):
+        steps, accuracy = ([one[key] for one in row["by_confidence"]] for key in ("steps", "accuracy"))
+        by_steps.plot(steps, 100 * np.array(accuracy), marker=".", color=colour, label=row["name"])
+        by_steps.scatter(row["steps"], 100 * row["accuracy"], color=colour, s=60, zorder=3)
     by_steps.set(xscale="log", xlabel="steps of an image, on average", ylabel="accuracy (%)")
     by_steps.xaxis.set_major_formatter("{x:g}")
     by_steps.xaxis.set_minor_formatter("{x:g}")
@@ -575,6 +591,7 @@ def plot(contents: dict[str, Any]) -> Figure:
     return figure
 
 
+REDS = ("#d62728", "#ff9896", "#7f1d1d")
 TICKS = (50, 60, 70, 80, 85, 88, 90, 92, 94, 95, 96, 97, 98, 99, 99.2, 99.3, 99.4, 99.5, 99.6, 99.7, 99.9)
 
 

@@ -121,7 +121,9 @@ def evaluate(
                 "accumulates": float(row[2]),
             }
             for confidence, row in zip(CONFIDENCES, traded, strict=True)
-        ],
+        ]
+        if steps > 1
+        else [],
         "firing_rate": {name: float(np.mean(values)) for name, values in rates.items()},
         "mean_firing_rate": {
             "over_layers": float(mean_rates.mean()),

@@ -61,9 +61,10 @@ CALIBRATION_RUNS = 100_000
 MOST_CALIBRATION_SEEDS = 40
 
 
-def calibration_seeds(images: int) -> int:
-    """Encoder seeds with which each of so many validation images is simulated."""
-    return min(-(-CALIBRATION_RUNS // images), MOST_CALIBRATION_SEEDS)
+def calibration_seeds(images: int, max_steps: int = MAX_STEPS) -> int:
+    """Encoder seeds with which each of so many validation images is simulated. Of longer runs fewer fit into memory."""
+    runs = min(CALIBRATION_RUNS, CALIBRATION_RUNS * MAX_STEPS // max_steps)
+    return min(-(-runs // images), MOST_CALIBRATION_SEEDS)
 
 
 def export(
@@ -98,7 +99,7 @@ def export(
         check_parity(network, OnnxruntimeEngine(Path(temporary)), self_check, max_steps)
         engine, images = load_engine(Path(temporary), load_settings()), validation[0]
         trials = []
-        for number in range(seeds or calibration_seeds(len(images))):
+        for number in range(seeds or calibration_seeds(len(images), max_steps)):
 
             def of_all(done: int, before: int = number * len(images)) -> None:
                 progress(before + done)

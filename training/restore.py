@@ -97,9 +97,9 @@ def restore(
     """The network of a model folder in float arithmetic, ready to be trained on.
 
     images uint8 [N, 28, 28]: some hundred training images, by which batch normalisation is measured. changes: what is
-    to differ from the model's `NetworkConfig`; of what shapes weights, `GROWING` alone.
-    Raises ModelError where there is no model, one whose card does not tell how a spiking network was made, or one that
-    is larger than what `changes` ask for.
+    to differ from the model's `NetworkConfig`; of what shapes weights, `GROWING` and where attention is alone.
+    Raises ModelError where there is no model, one whose card does not tell how a spiking network was made, one that
+    is larger than what `changes` ask for, or where `changes` are none of a network.
     """
     card = load_card(model)
     stored = card.training.get("settings", {})
@@ -108,12 +108,17 @@ def restore(
             f"expected a spiking model whose card tells the settings of its training, "
             f"got {card.name} of kind {card.kind}"
         )
-    smaller = TrainingSettings.from_dict(stored).network
-    config = replace(smaller, **(changes or {}))
+    smaller, changes = TrainingSettings.from_dict(stored).network, changes or {}
     for size in GROWING:
-        asked, had = getattr(config, size), getattr(smaller, size)
-        if np.any(np.less(asked, had)):
+        asked, had = changes.get(size), getattr(smaller, size)
+        if asked is not None and np.any(np.less(asked, had)):
             raise ModelError(f"expected {size} of at least {had}, as {card.name} has, got {asked}")
+    try:
+        config = replace(smaller, **changes)
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+    if config.kind == "glm" and changes.get("attention"):
+        raise ModelError(f"expected a model with blocks to have attention in, got {card.name} of kind glm")
     graph = onnx.load(model / card.graph.file).graph
     values = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
     network = make_network(config)

@@ -124,7 +124,6 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
         "run": tmp_path, "epochs": 9, "integer-epochs": 3, "time-steps": 5, "final-time-steps": 7,
         "batch-size": 11, "learning-rate": 0.5, "activity-target": 0.25, "activity-price": 4.5, "bits": 4,
         "variation": 0.5, "elastic": 0.75, "focus": 0.75, "final-variation": 0.25, "blocks": 3, "mlp-ratio": 4,
-        "attention-from": 2,
         "rate-slope": 3, "teacher": teacher, "hint": 0.75, "seed": 13, "limit": 17, "held-out": 19, "device": "cpu",
         "precision": "bfloat16", "data": tmp_path / "data",
     }  # fmt: skip
@@ -157,11 +156,18 @@ def test_every_option_of_train_arrives(captured: dict[str, Any], tmp_path: Path)
             rate_slope=3,
             bits=4,
             attention=False,
-            attention_from=2,
             neighbours=False,
         ),
     )
     assert (folder, device.type, data, compiled) == (tmp_path, "cpu", tmp_path / "data", True)
+
+
+def test_attention_from_a_block_on_is_attention(captured: dict[str, Any]) -> None:
+    settings, *_ = begun(captured, "train", "--attention-from", 2)
+    assert settings.network == NetworkConfig(attention_from=2)
+    late = ("train", "--attention-from")
+    assert_refused("--no-attention, got both", *late, 2, "--no-attention")
+    assert_refused("expected attention from a block between 1 and 2, got 3", *late, 3)
 
 
 def test_a_run_begins_with_a_model(

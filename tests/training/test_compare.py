@@ -30,6 +30,7 @@ from training.compare import (
     Budget,
     Contender,
     Row,
+    _title_of_shipped,
     contender_of,
     dense_operations,
     epochs_of,
@@ -293,17 +294,32 @@ def test_a_model_whose_state_begins_anew_otherwise_is_written_again(
     path = run / contender.name / "card.json"
     written = path.read_text()
     assert load_card(path.parent).reset_interval == TrainingSettings.final_time_steps
-    path.write_text(json.dumps({**json.loads(written), "reset_interval": 2, "description": "older"}))
-    write_model(contender, run, tiny_mnist.folder, None)
-    assert path.read_text() == written
     few = json.loads(written)
     few["accuracy"]["validation"]["seeds"] = 5
-    path.write_text(json.dumps(few))
-    write_model(contender, run, tiny_mnist.folder, None)
-    assert path.read_text() == written
+    for older in ({**json.loads(written), "reset_interval": 2}, few):
+        path.write_text(json.dumps(older))
+        for version in (None, "1.0.0"):  # records of that model could not be replayed any more
+            with pytest.raises(ModelError, match=r"expected another --version than 1\.0\.0: spiking-mha"):
+                write_model(contender, run, tiny_mnist.folder, version)
+        write_model(contender, run, tiny_mnist.folder, "1.0.1")
+        assert path.read_text() == written.replace('"1.0.0"', '"1.0.1"', 1)
     path.write_text(json.dumps({**json.loads(written), "description": "not written again"}))
     write_model(contender, run, tiny_mnist.folder, None)
     assert load_card(path.parent).description == "not written again"
+
+
+def test_what_the_shipped_model_has_otherwise_is_said(compared: Compared) -> None:
+    card = load_card(compared.folder("spiking-mha"))
+    assert _title_of_shipped(card, card) == "as shipped, stops otherwise"
+    settings = card.training["settings"]
+    late = {**settings, "network": {**settings["network"], "attention": False, "mlp_ratio": 5}}
+    graph = card.graph.model_copy(update={"sha256": "0" * 64})
+    for changed, title in (
+        (settings, "as shipped, trained otherwise"),
+        (late, "as shipped, mlp ratio 5, attention False, trained otherwise"),
+    ):
+        other = card.model_copy(update={"graph": graph, "training": {**card.training, "settings": changed}})
+        assert _title_of_shipped(other, card) == title
 
 
 def test_contenders_have_names() -> None:
@@ -411,7 +427,7 @@ def test_a_contender_that_stands_there_is_not_trained_again(
     budget = Budget(epochs=2, teacher=compared.runs.parent / "teacher.pt", limit=24)
     contents = retrain(models, compared.runs, budget, CPU, tiny_mnist.folder, said.append)
     assert trained == []
-    shipped = ("shipped", "as shipped, trained otherwise: glm")
+    shipped = ("shipped", "as shipped, another shape, trained otherwise: glm")
     assert [(one["name"], one["title"]) for one in contents["rows"]] == [
         *([] if contender_is_shipped else [shipped]),
         ("spiking-mha", f"tiny, spiking{': as shipped' if contender_is_shipped else ''}: spiking-mha"),

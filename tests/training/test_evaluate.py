@@ -226,6 +226,11 @@ def test_what_other_confidences_would_give_by_hand(
     ]
 
 
+def test_where_there_is_one_step_no_confidence_matters(exported: Exported) -> None:
+    engine: Any = Scripted(scripted_card(exported, 1.0, 1), np.zeros((3, 1, 10), np.int64))
+    assert evaluate(engine, BLANK, LABELS, seeds=1)["by_confidence"] == []
+
+
 def test_only_the_steps_that_ran_are_counted(scripted: Callable[[float], Any]) -> None:
     """Images 0 and 2 run one step with 1 and 3 hidden spikes, image 1 two steps with 2 each: 8 spikes in 4 steps."""
     result = evaluate(scripted(0.6), BLANK, LABELS, seeds=1)

@@ -191,6 +191,12 @@ def test_card_says_how_the_network_was_trained(drawn: Drawn, tmp_path: Path) -> 
 
 def test_the_stopping_rule_is_chosen_by_as_many_runs_whatever_is_held_out() -> None:
     assert [calibration_seeds(images) for images in (10_000, 6_001, 3_000, 2_500, 20)] == [10, 17, 34, 40, 40]
+    assert [calibration_seeds(10_000, steps) for steps in (1, 16, 32, 64)] == [
+        10,
+        10,
+        5,
+        3,
+    ]  # they fit into memory
 
 
 def test_the_same_checkpoint_gives_the_same_files(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:

@@ -170,6 +170,24 @@ def test_new_attention_changes_nothing_at_first(had: dict[str, Any], drawn: Draw
     assert torch.allclose(answers(grown, drawn), answers(restore(model, drawn[0]), drawn), atol=1e-4)
 
 
+def test_fewer_blocks_than_the_models_are_refused_also_where_attention_is_late(
+    drawn: Drawn, tmp_path: Path
+) -> None:
+    model = exported_to(tmp_path, make_network(replace(TWO_BLOCKS, attention_from=2), seed=3), drawn)
+    with pytest.raises(ModelError, match="expected blocks of at least 2, as small has, got 1"):
+        restore(model, drawn[0], changes={"blocks": 1})
+
+
+def test_attention_where_there_are_no_blocks_is_refused(
+    exported: Exported, drawn: Drawn, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="expected attention from a block between 1 and 1, got 2"):
+        restore(exported.folder, drawn[0], changes={"attention_from": 2})
+    alone = exported_to(tmp_path, make_glm(seed=3), drawn)
+    with pytest.raises(ModelError, match=r"expected a model with blocks .*, got small of kind glm"):
+        restore(alone, drawn[0], changes={"attention": True, "attention_from": 2})
+
+
 def test_what_is_new_in_a_larger_network_learns(exported: Exported, drawn: Drawn) -> None:
     """New neurons spike, and have weights that come to be read; no two of them are alike."""
     grown = restore(exported.folder, drawn[0], changes=LARGER)
@@ -195,7 +213,7 @@ def test_what_is_new_in_a_larger_network_learns(exported: Exported, drawn: Drawn
         assert not torch.equal(changed, before[f"blocks.2.{name}.weight"]), name
 
 
-@pytest.mark.parametrize("smaller", [{"stem": (4, 3)}, {"mlp_ratio": 1}])
+@pytest.mark.parametrize("smaller", [{"stem": (4, 3)}, {"mlp_ratio": 1}, {"blocks": 0}])
 def test_a_smaller_network_than_the_model_is_refused(
     exported: Exported, drawn: Drawn, smaller: dict[str, Any]
 ) -> None:

@@ -63,6 +63,12 @@ def unfiltered(rows: bytes, height: int, width: int) -> NDArray[np.uint8] | None
     return picture
 
 
+BUILT_BEFORE = (
+    "expected the native engine of this version, found one that was built before: "
+    "`make setup` or `pip install -e .` builds it"
+)
+
+
 class NativeEngine:
     """A model folder on the native engine. Safe to call from several threads; releases the GIL.
 
@@ -90,11 +96,10 @@ class NativeEngine:
             raise ForeignGraphError(
                 f"expected a graph that the native engine can run at {path}: {error}"
             ) from error
+        except KeyError as error:  # it looks for attention in every block
+            raise ModelError(BUILT_BEFORE) from error
         if getattr(self._engine, "reset_interval", None) != (self.card.reset_interval or 0):
-            raise ModelError(
-                "expected the native engine of this version, found one that was built before and knows no resets: "
-                "`make setup` or `pip install -e .` builds it"
-            )
+            raise ModelError(BUILT_BEFORE)  # it knows no resets
         steps = range(self.card.max_steps)
         self._scale = np.array([evidence_scale(self.card, t) for t in steps], np.float64)
         self._layers = self.card.layer_names
