@@ -23,6 +23,8 @@ from pydantic_core import to_json
 from sqlalchemy import insert
 
 from benchmarks.machine import processor, today
+from benchmarks.pictures import SHIPPED
+from service.card import load_card
 from service.records import Filter, Ids, Page, Record, Recorder, Store, first_id, schema, time_of
 from service.records.database import Database
 from service.records.query import Position, cursor
@@ -54,12 +56,7 @@ def picture(seed: int) -> bytes:
 def answer(seed: int) -> bytes:
     """As long and as varied as the shipped model's."""
     drawn = random.Random(seed)
-    layers = [
-        f"block{block}.{part}"
-        for block in (1, 2)
-        for part in ("attention_in", "query", "key", "value", "attention", "mlp_in", "mlp_hidden")
-    ]
-    counts = {name: drawn.randrange(400) for name in ("stem1", "stem2", *layers, "tokens")}
+    counts = {name: drawn.randrange(400) for name in load_card(SHIPPED).layer_names[1:-1]}
     return to_json(
         {
             "id": f"{drawn.getrandbits(96):024x}",
@@ -71,7 +68,7 @@ def answer(seed: int) -> bytes:
             "class_probabilities": [drawn.random() ** 9 for _ in range(10)],
             "spike_counts": {"input": drawn.randrange(200), "layers": counts, "output": [0] * 10},
             "steps_used": 1,
-            "max_steps": 8,
+            "max_steps": 16,
             "stopped_by": "confidence",
             "confidence_threshold": 0.99,
             "seed": drawn.getrandbits(64),
