@@ -453,6 +453,10 @@ def evaluate(
     distorted: Annotated[
         bool, typer.Option("--robustness", help="also under distortions that training has never seen")
     ] = False,
+    rewritten: Annotated[
+        int,
+        typer.Option(min=0, help="also on digits written otherwise, as training varies them: so many draws"),
+    ] = 0,
     sigma: Annotated[
         float | None,
         typer.Option("--synapse-noise", min=0.0, help="also with weights that scatter so much, relatively"),
@@ -477,7 +481,7 @@ def evaluate(
     from training import data as mnist
     from training.distortions import DISTORTIONS
     from training.evaluate import evaluate as measure
-    from training.evaluate import robustness, synapse_noise
+    from training.evaluate import handwriting, robustness, synapse_noise
     from training.lesion import write_lesioned
     from training.restore import held_out_of
 
@@ -500,6 +504,9 @@ def evaluate(
         if distorted:
             with _counted("distortions", len(DISTORTIONS)) as progress:
                 result["robustness"] = robustness(engine, images, labels, progress=progress)
+        if rewritten:
+            with _counted("draws of handwriting", rewritten) as progress:
+                result["handwriting"] = handwriting(engine, images, labels, rewritten, progress)
         if sigma is not None or stuck:
             with _counted("draws of synapses", draws) as progress:
                 result["synapse_noise"] = synapse_noise(
@@ -552,6 +559,12 @@ def _print_evaluation(result: dict[str, Any]) -> None:
             table.add_row(name.replace("_", " "), f"{100 * row['accuracy']:.2f}", f"{row['steps']:.2f}")
         table.add_row("mean", f"{100 * result['robustness']['mean_accuracy']:.2f}", "")
         out.print(table)
+    if "handwriting" in result:
+        found = result["handwriting"]
+        out.print(
+            f"digits written otherwise, {found['draws']} draws: {100 * found['accuracy']['mean']:.2f} % "
+            f"(std {100 * found['accuracy']['std']:.2f}) in {found['steps']['mean']:.2f} steps"
+        )
     if "synapse_noise" in result:
         noise = result["synapse_noise"]
         out.print(

@@ -11,7 +11,7 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from training.ann import AnnTwin, LeNet5, MnistCnn
 from training.ann_graph import AnyAnn
 from training.compute import Precision, choose_precision
 from training.distortions import DISTORTIONS, distorted
-from training.evaluate import evaluate, robustness
+from training.evaluate import evaluate, handwriting, rewritten, robustness
 from training.export import MAX_STEPS, calibration_seeds, export, export_ann, reset_interval_of
 from training.fit import FitSettings, fit, load_fitted
 from training.network import NetworkConfig
@@ -43,6 +43,7 @@ from training.train import BEST, CHECKPOINT, Trainer, TrainingSettings
 
 STORED = "comparison.json"
 SHIPPED = "spiking-mha"
+HANDWRITING_DRAWS = 3
 SHIP_TOO = ("glm", "ann-twin")
 """Contenders whose models are shipped beside the network."""
 
@@ -87,6 +88,7 @@ class Row:
     multiply_accumulates: float
     energy_fp32_nj: float
     energy_int8_nj: float
+    handwriting: float  # accuracy on digits written otherwise, as training varies them
     robustness: float  # mean accuracy under the distortions of `training.distortions`
     latency_onnxruntime: float  # of an image, LeNet-5 is 1
     latency_native: float | None
@@ -366,14 +368,17 @@ def measure(
             titles["shipped"] = _title_of_shipped(shipped, retrained)
     report("drawing distortions")
     drawn = {name: distorted(images, name, 1) for name in DISTORTIONS}
+    written = [rewritten(images, draw) for draw in range(HANDWRITING_DRAWS)]
     rows = []
     for name, folder in folders.items():
         report(f"{name}: measuring")
-        rows.append(_row(name, titles[name], folder, images, labels, drawn))
+        rows.append(_row(name, titles[name], folder, images, labels, drawn, written))
         if name == "ann-twin":
             twin = load_ann(contender_of(name), runs / name / BEST)
             report(f"{name}: quantising")
-            rows.append(_quantised_row(twin, rows[-1], runs / name, images, labels, drawn, data_root))
+            rows.append(
+                _quantised_row(twin, rows[-1], runs / name, images, labels, drawn, written, data_root)
+            )
     rows = _with_latencies(rows, folders, runs, images)
     contents = {
         "command": load_card(folders[CONTENDERS[0].name]).training["command"],
@@ -406,6 +411,7 @@ def _row(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     drawn: Drawn,
+    written: Sequence[NDArray[np.uint8]],
 ) -> Row:
     engine = load_engine(folder, Settings(engine="auto", simd="auto"))
     card = engine.card
@@ -429,6 +435,7 @@ def _row(
         multiply_accumulates=cost["multiply_accumulates"],
         energy_fp32_nj=energy_nj(**cost, precision="fp32"),
         energy_int8_nj=energy_nj(**cost, precision="int8"),
+        handwriting=handwriting(engine, images, labels, len(written), drawn=written)["accuracy"]["mean"],
         robustness=robustness(engine, images, labels, drawn=drawn)["mean_accuracy"],
         latency_onnxruntime=0.0,
         latency_native=None,
@@ -442,6 +449,7 @@ def _quantised_row(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     drawn: Drawn,
+    written: Sequence[NDArray[np.uint8]],
     data_root: Path | None,
 ) -> Row:
     """The twin after onnxruntime's static quantisation to 8 bits, calibrated on training images."""
@@ -456,6 +464,7 @@ def _quantised_row(
         accuracy_std=0.0,
         accuracy_first=accuracy,
         bytes=quantised.path.stat().st_size,
+        handwriting=float(np.mean([quantised.accuracy(one, labels) for one in written])),
         robustness=quantised.robustness(drawn, labels),
     )
 
@@ -511,6 +520,7 @@ COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("epochs", lambda row: str(row["epochs"])),
     ("accuracy %", lambda row: f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_std']:.2f}"),
     ("after 1 step %", lambda row: f"{100 * row['accuracy_first']:.2f}"),
+    ("written otherwise %", lambda row: f"{100 * row['handwriting']:.2f}"),
     ("robustness %", lambda row: f"{100 * row['robustness']:.1f}"),
     ("parameters", lambda row: f"{row['parameters']:,}"),
     ("bytes", lambda row: f"{row['bytes']:,}"),

@@ -8,11 +8,12 @@ what comes after it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from service.card import Card
@@ -20,6 +21,7 @@ from service.decision import class_probabilities
 from service.encoding import Encoder
 from service.engine.base import ByStep, Engine, Rule, Stimulus
 from training.calibrate import expected_calibration_error, stop
+from training.data import Variation, vary
 from training.distortions import DISTORTIONS, distorted
 from training.synapse_noise import write_perturbed
 
@@ -178,6 +180,35 @@ def robustness(
         progress(number)
     mean = float(np.mean([row["accuracy"] for row in rows.values()]))
     return {"seed": seed, "mean_accuracy": mean, "distortions": rows}
+
+
+def rewritten(images: NDArray[np.uint8], draw: int) -> NDArray[np.uint8]:
+    """The digits as other hands would write them: shifted, rotated, bent as in training. uint8 [N, 28, 28] -> same."""
+    generator = torch.Generator().manual_seed(draw)
+    return np.asarray(vary(torch.from_numpy(images.copy()), Variation(), generator).numpy())
+
+
+def handwriting(
+    engine: Engine,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    draws: int,
+    progress: Callable[[int], None] = lambda draws_done: None,
+    drawn: Sequence[NDArray[np.uint8]] | None = None,
+) -> dict[str, Any]:
+    """Accuracy and steps on `rewritten` digits, over so many draws of them. JSON-ready.
+
+    It has several times as many errors as the digits themselves, so that fewer of them tell networks apart. `drawn`
+    may bring the rewritten images along.
+    """
+    accuracies, steps = [], []
+    for draw in range(draws):
+        seen = rewritten(images, draw) if drawn is None else drawn[draw]
+        found = stopping_accuracy(engine, seen, labels, draw)
+        accuracies.append(found[0])
+        steps.append(found[1])
+        progress(draw + 1)
+    return {"draws": draws, "accuracy": _spread(np.array(accuracies)), "steps": _spread(np.array(steps))}
 
 
 def synapse_noise(

@@ -373,7 +373,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         return "noisy"
 
     monkeypatch.setattr("training.evaluate.evaluate", lambda *arguments: {})
+
+    def handwriting(engine: Any, images: Any, labels: Any, draws: int, progress: Any) -> str:
+        calls.append(("handwriting", engine.card.name, len(images), len(labels), draws))
+        return "written"
+
     monkeypatch.setattr("training.evaluate.robustness", robustness)
+    monkeypatch.setattr("training.evaluate.handwriting", handwriting)
     monkeypatch.setattr("training.evaluate.synapse_noise", synapse_noise)
     return calls
 
@@ -388,10 +394,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
             [("synapse_noise", "small", 5, 0.1, 0.02, 3)],
             {"synapse_noise": "noisy"},
         ),
+        (("--rewritten", 3), [("handwriting", "small", 5, 5, 3)], {"handwriting": "written"}),
         (("--stuck-at", 0.02), [("synapse_noise", "small", 5, 0.0, 0.02, 5)], {"synapse_noise": "noisy"}),
         (("--synapse-noise", 0), [("synapse_noise", "small", 5, 0.0, 0.0, 5)], {"synapse_noise": "noisy"}),
     ],
-    ids=["nothing", "robustness", "noise", "stuck", "no noise"],
+    ids=["nothing", "robustness", "noise", "rewritten", "stuck", "no noise"],
 )
 def test_evaluation_measures_what_it_is_asked_for(
     options: tuple[object, ...], calls: list[tuple[Any, ...]], more: dict[str, str],
@@ -409,7 +416,7 @@ def test_evaluation_under_distortions_and_noise_as_a_table(
 ) -> None:
     few = {name: DISTORTIONS[name] for name in ("bright_background", "fog")}
     monkeypatch.setattr("training.evaluate.DISTORTIONS", few)
-    options = ("--robustness", "--synapse-noise", 0.1, "--stuck-at", 0.05, "--draws", 2)
+    options = ("--robustness", "--synapse-noise", 0.1, "--stuck-at", 0.05, "--draws", 2, "--rewritten", 3)
     text = said(
         succeed(
             "evaluate", exported.folder, "--limit", 4, "--seeds", 1, *options, "--data", tiny_mnist.folder
@@ -418,6 +425,8 @@ def test_evaluation_under_distortions_and_noise_as_a_table(
     assert "distortionsthattraininghasneverseen" in text
     assert re.search(r"brightbackground┃?\D*\d+\.\d\d", text) and re.search(r"fog\D*\d+\.\d\d", text)
     assert "synapsesthatscatterby10%,5%ofthemstuck,2draws:" in text
+    assert re.search(r"digitswrittenotherwise,3draws:\d+\.\d\d%\(std\d+\.\d\d\)in\d\.\d\dsteps", text)
+    assert "stoppingatotherconfidences" in text
 
 
 def test_evaluation_of_a_hurt_network(exported: Exported, tiny_mnist: Mnist) -> None:

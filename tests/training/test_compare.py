@@ -91,6 +91,7 @@ def row(name: str = "glm", **changes: Any) -> Row:
         multiply_accumulates=3456.7,
         energy_fp32_nj=15.9,
         energy_int8_nj=0.795,
+        handwriting=0.8642,
         robustness=0.5432,
         latency_onnxruntime=1.234,
         latency_native=0.0567,
@@ -475,21 +476,22 @@ def test_a_line_of_the_table_by_hand() -> None:
     spiking = row("spiking-mha", firing_rate=0.0567, accumulates=1234.5, latency_native=None)
     header, first, second = table(contents_of(row(), spiking))
     assert header == [
-        "network", "epochs", "accuracy %", "after 1 step %", "robustness %", "parameters", "bytes", "steps", "active %",
+        "network", "epochs", "accuracy %", "after 1 step %", "written otherwise %", "robustness %",
+        "parameters", "bytes", "steps", "active %",
         "dense MACs", "ACs", "MACs", "nJ, FP32", "nJ, INT8", "time, onnxruntime", "time, native",
     ]  # fmt: skip
     assert first == [
-        "GLM output neurons alone", "8", "98.77 ± 0.04", "97.53", "54.3", "7,860", "12,345", "3.14", "-", "24,630", "0",
-        "3,457", "16", "0.8", "1.23", "0.06",
+        "GLM output neurons alone", "8", "98.77 ± 0.04", "97.53", "86.42", "54.3",
+        "7,860", "12,345", "3.14", "-", "24,630", "0", "3,457", "16", "0.8", "1.23", "0.06",
     ]  # fmt: skip
-    assert (second[8], second[10], second[15]) == ("5.7", "1,234", "-")
+    assert (second[9], second[11], second[16]) == ("5.7", "1,234", "-")
 
 
 def test_the_table_in_markdown() -> None:
     lines = markdown(contents_of(row(), row())).splitlines()
     assert len(lines) == 4
     assert lines[0].startswith("| network | epochs | accuracy % |") and lines[0].endswith("| time, native |")
-    assert lines[1] == "| " + " | ".join(["---"] * 16) + " |"
+    assert lines[1] == "| " + " | ".join(["---"] * 17) + " |"
     assert lines[2] == lines[3] == "| " + " | ".join(table(contents_of(row()))[1]) + " |"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from service.card import Card
@@ -18,12 +19,15 @@ from service.operations import SynapticOperations
 from service.options import Options
 from service.simulation import Simulator
 from tests.training.conftest import EXPORT_STEPS, Exported, make_glm, write_checkpoint
+from training.data import Variation, vary
 from training.distortions import DISTORTIONS, distorted
 from training.evaluate import (
     SEED_STRIDE,
     _spread,
     evaluate,
+    handwriting,
     probabilities_of,
+    rewritten,
     robustness,
     simulate,
     stopping_accuracy,
@@ -350,6 +354,45 @@ def test_robustness_is_accuracy_on_distorted_pictures(
         assert row == {"accuracy": np.mean(predictions == labels), "steps": np.mean(steps)}
     rows = found["distortions"].values()
     assert found["mean_accuracy"] == np.mean([row["accuracy"] for row in rows])
+
+
+def test_digits_written_otherwise_are_those_of_training(exported: Exported, drawn: Drawn) -> None:
+    """Each draw another; accuracy and steps are those of the service."""
+    images, labels = drawn[0][:8], drawn[1][:8]
+    done: list[int] = []
+    found = handwriting(exported.engine, images, labels, 2, progress=done.append)
+    assert json.loads(json.dumps(found)) == found and done == [1, 2]
+    expected = []
+    for draw in range(2):
+        seen = vary(torch.from_numpy(images), Variation(), torch.Generator().manual_seed(draw)).numpy()
+        assert np.array_equal(rewritten(images, draw), seen) and not np.array_equal(seen, images)
+        predictions, steps = answers(exported.engine, seen, draw * SEED_STRIDE)
+        expected.append((np.mean(predictions == labels), np.mean(steps)))
+    assert found == {
+        "draws": 2,
+        "accuracy": _spread(np.array([one[0] for one in expected])),
+        "steps": _spread(np.array([one[1] for one in expected])),
+    }
+
+
+def test_digits_written_otherwise_may_be_brought_along(
+    exported: Exported, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their order, each with the encoder seed of its draw."""
+    seen: list[tuple[float, int]] = []
+
+    def note(
+        engine: Engine, images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int
+    ) -> tuple[float, float]:
+        seen.append((float(images.mean()), seed))
+        return 0.5 + seed, 2.0
+
+    monkeypatch.setattr("training.evaluate.stopping_accuracy", note)
+    brought = [np.full((2, 28, 28), level, np.uint8) for level in (7, 9)]
+    found = handwriting(exported.engine, drawn[0][:2], drawn[1][:2], 2, drawn=brought)
+    assert seen == [(7.0, 0), (9.0, 1)]
+    assert found["accuracy"] == {"mean": 1.0, "std": pytest.approx(0.5**0.5)}
+    assert found["steps"] == {"mean": 2.0, "std": 0.0}
 
 
 def test_distorted_pictures_may_be_brought_along(
