@@ -569,14 +569,16 @@ def plot(contents: dict[str, Any]) -> Figure:
             spiking = row["accumulates"] > 0 or row["name"] == "glm"
             colour = "#d62728" if spiking else "#1f77b4"
             axes.scatter(row["energy_int8_nj"], 100 * row[key], color=colour, s=40)
-            # Of those of about the same energy the best has its name above it: names do not meet.
-            around = [one[key] for one in rows if 1 / 3 < one["energy_int8_nj"] / row["energy_int8_nj"] < 3]
-            above = spiking or row[key] == max(around)
+            # Names do not meet: of those of about the same energy, spiking ones stand one above the other, from the
+            # worst to the best; of the others the best has its name above it.
+            around = [one for one in rows if 1 / 3 < one["energy_int8_nj"] / row["energy_int8_nj"] < 3]
+            below = [one for one in around if one["accumulates"] > 0 and one[key] < row[key]]
+            above = spiking or row[key] == max(one[key] for one in around)
             leftwards = spiking or 3 * row["energy_int8_nj"] > most
             axes.annotate(
                 row["name"],
                 (row["energy_int8_nj"], 100 * row[key]),
-                xytext=(-4 if leftwards else 4, 5 if above else -11),
+                xytext=(-4 if leftwards else 4, 5 + 10 * len(below) * spiking if above else -11),
                 textcoords="offset points",
                 horizontalalignment="right" if leftwards else "left",
                 fontsize=8,
@@ -590,8 +592,8 @@ def plot(contents: dict[str, Any]) -> Figure:
         by_steps.plot(steps, 100 * np.array(accuracy), marker=".", color=colour, label=row["name"])
         by_steps.scatter(row["steps"], 100 * row["accuracy"], color=colour, s=60, zorder=3)
     by_steps.set(xscale="log", xlabel="steps of an image, on average", ylabel="accuracy (%)")
-    by_steps.xaxis.set_major_formatter("{x:g}")
-    by_steps.xaxis.set_minor_formatter("{x:g}")
+    by_steps.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
+    by_steps.set_xticks([], minor=True)
     if by_steps.get_lines():
         by_steps.legend(
             title="at several confidences; circles: the model's own", fontsize=8, title_fontsize=8
