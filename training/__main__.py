@@ -227,7 +227,10 @@ def train(
     if attention_from and attention is False:
         raise typer.BadParameter("expected --attention-from or --no-attention, got both")
     asked = {"stem": stem, "blocks": blocks, "mlp_ratio": mlp_ratio, "rate_slope": rate_slope}
-    asked |= {"attention": True if attention_from else attention, "attention_from": attention_from}
+    if attention is not None and attention_from is None:
+        attention_from = 1  # in all blocks or in none, whatever the model to begin with has
+    asked |= {"attention": True if attention is None and attention_from else attention}
+    asked |= {"attention_from": attention_from}
     sizes: dict[str, Any] = {name: size for name, size in asked.items() if size is not None}
     try:  # with `start`, sizes are the model's but for those asked for; with `resume`, the run's
         network_config = NetworkConfig(bits=bits, neighbours=neighbours, **({} if start or resume else sizes))
@@ -644,7 +647,7 @@ def compare(
     elif remeasure:
         contents = comparison.measure(models, runs, budget, data, console.print, version)
     elif stored.is_file():
-        contents = json.loads(stored.read_text())
+        contents = comparison.stored(stored)
     else:
         raise typer.BadParameter(f"expected a stored table at {stored}: make it with --retrain")
     if again or remeasure:

@@ -4,7 +4,8 @@ The integers of the step graph become float weights that fold into the same inte
 was folded into them: its statistics are measured anew, and its factors chosen such that nothing changes.
 
 The network may be larger than the model. What is new in it drives nothing yet, so that it answers as the model does.
-It may also lack attention that the model has: then it answers as the model does with that attention silent.
+It may also lack attention that the model has: then it answers as the model does with that attention silent, but for
+neurons whose potentials reach a threshold exactly, which rounding may tip.
 Source: Chen, Goodfellow, Shlens, "Net2Net: Accelerating Learning via Knowledge Transfer", 2016.
 """
 

@@ -23,6 +23,7 @@ from training.compare import Budget, contender_of, markdown
 from training.compute import choose_device, choose_precision
 from training.data import Variation, _torchvision_mnist
 from training.distortions import DISTORTIONS
+from training.export import export
 from training.fit import FitSettings
 from training.network import NetworkConfig
 from training.train import Trainer, TrainingSettings, load_network
@@ -168,6 +169,29 @@ def test_attention_from_a_block_on_is_attention(captured: dict[str, Any]) -> Non
     late = ("train", "--attention-from")
     assert_refused("--no-attention, got both", *late, 2, "--no-attention")
     assert_refused("expected attention from a block between 1 and 2, got 3", *late, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "attention", "first"),
+    [
+        ((), True, 2),
+        (("--attention",), True, 1),
+        (("--no-attention",), False, 1),
+        (("--attention-from", 1), True, 1),
+    ],
+    ids=["as the model", "everywhere", "nowhere", "from the first block"],
+)
+def test_attention_that_a_run_begins_with(
+    options: tuple[object, ...], attention: bool, first: int,
+    captured: dict[str, Any], drawn: Drawn, tiny_mnist: Mnist, tmp_path: Path,
+) -> None:  # fmt: skip
+    late = NetworkConfig(stem=(4, 6), channels=8, blocks=2, heads=2, attention_from=2)
+    checkpoint = write_checkpoint(tmp_path / "best.pt", make_network(late))
+    export(checkpoint, tmp_path / "late", drawn, drawn[0][:2], max_steps=2, seeds=1)
+    settings, *_ = begun(
+        captured, "train", "--start", tmp_path / "late", *options, "--data", tiny_mnist.folder
+    )
+    assert settings.network == replace(late, attention=attention, attention_from=first)
 
 
 def test_a_run_begins_with_a_model(
@@ -451,6 +475,15 @@ def stored_table(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "comparison.json").write_text(json.dumps(STORED_TABLE))
     return folder
+
+
+def test_a_table_of_an_older_version_is_refused(stored_table: Path) -> None:
+    path = stored_table / "comparison.json"
+    older = json.loads(path.read_text())
+    for line in older["rows"]:
+        del line["handwriting"], line["accuracy_first"]
+    path.write_text(json.dumps(older))
+    assert_refused("without accuracy_first, handwriting: make it again", "compare", "--models", stored_table)
 
 
 def test_the_stored_table_is_printed(stored_table: Path) -> None:
