@@ -425,7 +425,7 @@ def _row(
         accuracy=found["stopping"]["accuracy"]["mean"],
         accuracy_std=found["stopping"]["accuracy"]["std"],
         accuracy_first=found["accuracy_by_step"][0]["mean"],
-        by_confidence=found["by_confidence"] if card.max_steps > 1 else [],
+        by_confidence=found["by_confidence"],
         parameters=card.parameters,
         bytes=(folder / card.graph.file).stat().st_size,
         steps=steps,
