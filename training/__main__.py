@@ -227,10 +227,11 @@ def train(
     if attention_from and attention is False:
         raise typer.BadParameter("expected --attention-from or --no-attention, got both")
     asked = {"stem": stem, "blocks": blocks, "mlp_ratio": mlp_ratio, "rate_slope": rate_slope}
-    if attention is not None and attention_from is None:
+    if attention_from:
+        attention = True
+    elif attention is not None:
         attention_from = 1  # in all blocks or in none, whatever the model to begin with has
-    asked |= {"attention": True if attention is None and attention_from else attention}
-    asked |= {"attention_from": attention_from}
+    asked |= {"attention": attention, "attention_from": attention_from}
     sizes: dict[str, Any] = {name: size for name, size in asked.items() if size is not None}
     try:  # with `start`, sizes are the model's but for those asked for; with `resume`, the run's
         network_config = NetworkConfig(bits=bits, neighbours=neighbours, **({} if start or resume else sizes))
