@@ -19,10 +19,11 @@ import torch
 from benchmarks import contenders
 from benchmarks.machine import processor, today
 from benchmarks.pictures import validation_images
-from service.encoding import contrast, encode
+from service.encoding import encode
 from service.engine import native
 from service.engine.base import Rule, Stimulus
 from service.engine.onnxruntime import OnnxruntimeEngine
+from service.retina import contrast
 from training.train import TrainingSettings
 
 RESULTS = Path("benchmarks/results.json")

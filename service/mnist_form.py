@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.encoding import SIDE, contrast
+from service.encoding import SIDE
 from service.engine import native
+from service.retina import contrast
 
 CENTRED = 3.5  # pixels that the form allows between the centre of mass and the middle
 SMALLEST, LARGEST = 13, 25  # the longer side of a digit that it allows
@@ -17,7 +18,7 @@ _PLACES = np.arange(SIDE)
 def is_mnist_form(small: NDArray[np.uint8]) -> bool:
     """Whether a 28 x 28 picture is in MNIST's form, as far as place and size go. uint8 [28, 28].
 
-    Brightness does not matter: the retina (`service.encoding.contrast`) takes care of that. Size is looked
+    Brightness does not matter: the retina (`service.retina.contrast`) takes care of that. Size is looked
     at only where the margin is clean, since noise and stripes have none. Where the native engine was built, it
     looks: the same answer, sooner.
     """

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from service.card import Card
 from service.decision import class_probabilities
-from service.encoding import CLASSES, Encoder, contrast
+from service.encoding import CLASSES, Encoder
 from service.engine.base import Engine, Moment, Rule
+from service.retina import contrast
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service import encoding
+from service import encoding, retina
 from service.card import Card, ModelError
 from service.classification import Classifier
 from service.decision import class_probabilities, exponential
@@ -443,7 +443,17 @@ def test_the_retina_sees_the_same(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         y, x = random.integers(0, 22, 2)
         image[y : y + 6, x : x + 5] = random.integers(0, 256, (6, 5))
-    assert np.array_equal(native.contrast(image[None])[0], encoding.contrast(image).reshape(-1))
+    for _ in range(data.draw(st.integers(0, 3))):  # strokes, lines across, and their edges alone
+        top, left, height, width = random.integers((0, 0, 1, 1), (26, 26, 29, 10))
+        ink = random.integers(0, 256)
+        inside = data.draw(st.sampled_from([0, image[14, 14], ink]))
+        image[top : top + height, left : left + width] = ink
+        image[top + 1 : top + height - 1, left + 1 : left + width - 1] = inside
+    if data.draw(st.booleans()):  # out of focus
+        image = np.mean([np.roll(image, (y, x), (0, 1)) for y in range(3) for x in range(3)], axis=0).astype(
+            np.uint8
+        )
+    assert np.array_equal(native.contrast(image[None])[0], retina.contrast(image).reshape(-1))
 
 
 @needs_native

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.encoding import RATE_LEVELS, contrast, rates
+from service.encoding import RATE_LEVELS, rates
 from service.engine import native
+from service.retina import contrast
 from training import retina
 
 Split = Literal["train", "validation", "test"]

@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from service.card import SCHEMA_VERSION, Card, Normal, Spread
-from service.encoding import contrast, encode
+from service.encoding import encode
 from service.engine import load_engine
 from service.engine.base import ByStep, SteppingEngine
 from service.engine.onnxruntime import OnnxruntimeEngine
+from service.retina import contrast
 from service.settings import load_settings
 from training import ann_graph, data
 from training.ann_graph import AnyAnn

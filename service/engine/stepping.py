@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from service.card import Card
 from service.decision import class_probabilities
-from service.encoding import CLASSES, RATE_LEVELS, Encoder, contrast, encode, output_uniforms, rates
+from service.encoding import CLASSES, RATE_LEVELS, Encoder, encode, output_uniforms, rates
 from service.engine.base import (
     Array,
     ByStep,
@@ -24,6 +24,7 @@ from service.engine.base import (
     Work,
 )
 from service.operations import SynapticOperations
+from service.retina import contrast
 
 
 @dataclass(slots=True)

@@ -11,6 +11,15 @@ import numpy as np
 from PIL import Image
 
 
+def seven() -> np.ndarray:
+    """A seven of two strokes, three pixels wide, in MNIST's form."""
+    image = np.zeros((28, 28), np.uint8)
+    image[6:9, 8:20] = 255
+    for row in range(9, 23):
+        image[row, 18 - (row - 9) // 2 : 21 - (row - 9) // 2] = 255
+    return image
+
+
 def encode(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, format, **options)

@@ -1,4 +1,4 @@
-"""The encoder: exact spikes for a seed, rates, and a retina that sees contrast."""
+"""The encoder: exact spikes for a seed, and rates."""
 
 import hashlib
 
@@ -7,22 +7,12 @@ import pytest
 
 from service.encoding import (
     EncodingError,
-    contrast,
-    coons_patch,
     encode,
     input_spikes,
     output_uniforms,
     rates,
 )
-
-
-def digit() -> np.ndarray:
-    """A seven of two strokes, three pixels wide."""
-    image = np.zeros((28, 28), np.uint8)
-    image[6:9, 8:20] = 255
-    for row in range(9, 23):
-        image[row, 18 - (row - 9) // 2 : 21 - (row - 9) // 2] = 255
-    return image
+from tests.service.pictures import seven
 
 
 def test_spikes_of_a_seed_are_these_on_every_machine() -> None:
@@ -45,15 +35,6 @@ def test_uniforms_of_a_seed_are_these_on_every_machine() -> None:
 
 
 UNIFORMS = [15434906, 14657383, 13089334]
-
-
-def test_the_patch_between_four_edges_continues_slopes_and_stripes_exactly() -> None:
-    far = np.arange(28, dtype=np.int32)
-    slope = 2 * far[:, None] + 3 * far + 7
-    stripes = np.broadcast_to(far % 5 * 40, (28, 28))
-    for surface in (slope, stripes, stripes.T):
-        edges = (surface[None, 0], surface[None, -1], surface[None, :, 0], surface[None, :, -1])
-        assert np.array_equal(coons_patch(*edges, far)[0], surface)
 
 
 def test_rates_are_whole_256ths() -> None:
@@ -102,13 +83,13 @@ def test_regular_spaces_spikes_evenly() -> None:
 
 
 def test_a_longer_run_begins_like_a_shorter_one() -> None:
-    image = contrast(digit())
+    image = seven()
     assert (input_spikes(image, 9, 8)[:3] == input_spikes(image, 9, 3)).all()
     assert (output_uniforms(9, 8)[:3] == output_uniforms(9, 3)).all()
 
 
 def test_a_batch_is_its_images_alone() -> None:
-    images = np.stack([contrast(digit()), np.full((28, 28), 100, np.uint8)])
+    images = np.stack([seven(), np.full((28, 28), 100, np.uint8)])
     spikes, uniforms = encode(images, [11, 2**64 - 1], 5)
     for i, seed in enumerate([11, 2**64 - 1]):
         assert (spikes[:, i] == input_spikes(images[i], seed, 5)).all()
@@ -118,72 +99,13 @@ def test_a_batch_is_its_images_alone() -> None:
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_a_seed_that_is_not_of_64_bits_is_refused(seed: int) -> None:
     with pytest.raises(EncodingError, match=f"expected a seed between 0 and 2\\*\\*64 - 1, got {seed}"):
-        input_spikes(digit(), seed, 1)
+        input_spikes(seven(), seed, 1)
 
 
 def test_other_bad_input_is_refused() -> None:
     with pytest.raises(EncodingError, match="at least 1 time step, got 0"):
-        input_spikes(digit(), 0, 0)
+        input_spikes(seven(), 0, 0)
     with pytest.raises(EncodingError, match="expected an encoder among bernoulli, regular, got 'poisson'"):
-        encode(digit()[None], [0], 1, "poisson")  # type: ignore[arg-type]
+        encode(seven()[None], [0], 1, "poisson")  # type: ignore[arg-type]
     with pytest.raises(EncodingError, match="one seed an image, got 2 for 1 images"):
-        encode(digit()[None], [0, 1], 1)
-    with pytest.raises(EncodingError, match=r"expected uint8 \[\.\.\., 28, 28\], got float64 \[28, 28\]"):
-        contrast(digit().astype(float))
-
-
-def test_a_clean_digit_passes_the_retina_unchanged() -> None:
-    kept = contrast(digit())
-    # Despeckling may round a stroke's corners, where a pixel has fewer than two bright neighbours: none here.
-    assert (kept == digit()).all()
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["inverted", "grey paper", "low contrast", "vertical band", "horizontal band", "light from one side"],
-)
-def test_the_retina_sees_the_same_digit_on_any_background(name: str) -> None:
-    ink = digit().astype(int)
-    slope = np.linspace(20, 160, 28).astype(int)[None, :]
-    pictures = {
-        "inverted": 255 - ink,
-        "grey paper": 120 + ink // 2,
-        "low contrast": ink // 4,
-        "vertical band": np.where((np.arange(28) // 9 == 1)[None, :], 255 - ink, ink),
-        "horizontal band": np.where((np.arange(28) // 9 == 1)[:, None], 255 - ink, ink),
-        "light from one side": np.clip(slope + ink // 3, 0, 255),
-    }
-    seen = contrast(pictures[name].astype(np.uint8)).astype(int)
-    assert np.abs(seen - ink).mean() < 6
-    assert seen[ink == 0].mean() < 5
-    assert seen[ink == 255].mean() > 200
-
-
-def test_lone_specks_do_not_spike() -> None:
-    picture = digit()
-    picture[2, 3] = picture[25, 24] = 255
-    assert (contrast(picture) == digit()).all()
-
-
-@pytest.mark.parametrize(("last_speck", "noisy"), [(63, False), (64, True)])
-def test_ends_of_fine_lines_stay_unless_the_picture_is_noisy(last_speck: int, noisy: bool) -> None:
-    """Both ends of the line stand out of all neighbours but one; with six specks more they are noise."""
-    picture = digit()
-    picture[3:6, 4] = 255
-    picture[25, 2:27:5] = 255
-    picture[2, 24] = last_speck
-    seen = contrast(picture)
-    assert not seen[25].any() and not seen[2].any()
-    assert seen[3:6, 4].tolist() == ([0, 255, 0] if noisy else [255, 255, 255])
-
-
-def test_retina_of_a_batch_is_that_of_its_images() -> None:
-    generator = np.random.default_rng(0)
-    batch = generator.integers(0, 256, (6, 28, 28), dtype=np.uint8)
-    batch[0] = digit()
-    batch[1] = 255 - digit()
-    assert all((contrast(batch)[i] == contrast(batch[i])).all() for i in range(6))
-
-
-def test_an_even_picture_has_no_contrast() -> None:
-    assert contrast(np.full((28, 28), 77, np.uint8)).sum() == 0
+        encode(seven()[None], [0, 1], 1)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from service.encoding import contrast
 from service.engine import load_engine, native
 from service.engine.base import Outcome, Rule, Stimulus
 from service.engine.onnxruntime import OnnxruntimeEngine
 from service.engine.stepping import stimulate
+from service.retina import contrast
 from service.settings import Settings
 from training import data
 from training.ann import AnnTwin, LeNet5, MnistCnn

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from service.encoding import contrast, rates
+from service.encoding import rates
+from service.retina import contrast
 from tests.training.conftest import Mnist, write_mnist
 from training import data
 from training.data import DataError, Split, Variation, vary

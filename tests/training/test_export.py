@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from service.card import Card, load_card
-from service.encoding import contrast, encode
+from service.encoding import encode
 from service.engine import load_engine, native
 from service.engine.base import Rule, Stimulus
 from service.engine.onnxruntime import OnnxruntimeEngine
+from service.retina import contrast
 from service.settings import Settings
 from tests.training.conftest import (
     EXPORT_STEPS,

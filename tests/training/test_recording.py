@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from service.card import Card, FanOut, Layer
 from service.decision import class_probabilities
 from service.diagnostics import raster
-from service.encoding import Encoder, contrast, encode
+from service.encoding import Encoder, encode
 from service.options import Options
 from service.recording import Recording, attention_maps, record
+from service.retina import contrast
 from service.simulation import Simulator
 from tests.training.conftest import EXPORT_STEPS, SMALL, Exported, known
 from training.neurons import table_shift

@@ -44,7 +44,7 @@ def available() -> bool:
 
 
 def contrast(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`service.encoding.contrast`, faster. uint8 [N, 28, 28] -> uint8 [N, 784]."""
+    """`service.retina.contrast`, faster. uint8 [N, 28, 28] -> uint8 [N, 784]."""
     seen: NDArray[np.uint8] = _core.contrast(np.ascontiguousarray(images))
     return seen
 

@@ -1,4 +1,4 @@
-// The retina and the rate encoder of `service.encoding`, to the bit.
+// The rate encoder of `service.encoding`, to the bit.
 #pragma once
 
 #include <array>
@@ -7,18 +7,6 @@
 #include "network.hpp"
 
 namespace spikehead {
-
-// Brightness to contrast (`service.encoding.contrast`). [784] -> [784].
-void see_contrast(const std::uint8_t* image, std::uint8_t* contrast);
-
-// Where a digit may lie in MNIST's form (`service.mnist_form`).
-struct Form {
-  double centred = 0.0;             // pixels between centre of mass and middle
-  int smallest = 0, largest = 0;    // of the longer side
-};
-
-// Whether 28 x 28 pixels are in that form.
-bool has_form(const std::uint8_t* image, const Form& form);
 
 // Spike trains and uniform numbers of one image, a time step at a call.
 class Encoder {

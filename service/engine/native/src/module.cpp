@@ -15,6 +15,8 @@
 #include "answer.hpp"
 #include "build.hpp"
 #include "encoder.hpp"
+#include "mnist_form.hpp"
+#include "retina.hpp"
 #include "run.hpp"
 
 namespace nb = nanobind;
