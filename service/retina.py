@@ -45,8 +45,8 @@ def contrast(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
        is the distance from the background, whichever of the two is brighter.
     3. *Lines*: where ink reaches two sides of even paper, something is drawn across the digit. What is thinner
        than 2 x 2 pixels goes (see `_without_lines`).
-    4. *Outlines*: where a picture shows the edges of strokes alone, they are filled (see `_filled`).
-    5. *Stroke width*: strokes much wider than a pen's are made thinner (see `_thinned`).
+    4. *Stroke width*: strokes much wider than a pen's are made thinner (see `_thinned`).
+    5. *Outlines*: where a picture shows the edges of strokes alone, they are filled (see `_filled`).
     6. *Focus*: in a picture without a sharp edge, the surround of each pixel is subtracted (see `_sharpened`).
     7. *Floor*: what lies under an eighth of the image's largest contrast becomes 0.
     8. *Gain*: the largest contrast becomes 255 (unless it is under 32: then there is hardly any ink).
@@ -62,7 +62,7 @@ def contrast(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     clean, noisy = _despeckle(flat)
     background, even = _background(clean)
     distance = np.abs(clean.astype(np.int16) - background).astype(np.uint8)  # [N, 28, 28]
-    distance = _sharpened(_thinned(_filled(_without_lines(distance, even & ~noisy))))
+    distance = _sharpened(_filled(_thinned(_without_lines(distance, even & ~noisy))))
     peak = distance.max(axis=(1, 2), keepdims=True).astype(np.int32)  # [N, 1, 1]
     kept = np.where(distance.astype(np.int32) * FLOOR_DIVISOR >= peak, distance, 0).astype(np.int32)
     gained = kept * 255 // np.maximum(peak, MIN_PEAK)
@@ -216,6 +216,24 @@ def _without_lines(distance: NDArray[np.uint8], clear: NDArray[np.bool_]) -> NDA
     return result
 
 
+def _thinned(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Erode by 2 x 2, three times at most, while erosion by 4 x 4 leaves three tenths of the ink. [N, 28, 28].
+
+    Each time the other two sides of the strokes lose a pixel, so that the digit stays where it is.
+    """
+    result = distance.copy()
+    for time in range(THINNINGS):
+        ink = _ink(result)
+        thick = np.flatnonzero(at_least(_ink(_shrunk(result, THICK - 1)), THICK_SHARE, ink))
+        if not len(thick):
+            break
+        # Turned round, what is taken away lies on the other sides.
+        some = result[thick] if time % 2 == 0 else result[thick, ::-1, ::-1]
+        some = _shrunk(some)
+        result[thick] = some if time % 2 == 0 else some[:, ::-1, ::-1]
+    return result
+
+
 def _filled(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Close by 4 x 4 what are outlines: lines thinner than 3 pixels that enclose half of their ink. [N, 28, 28].
 
@@ -230,24 +248,6 @@ def _filled(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
     outlines = at_least(_ink(closed), CLOSED_SHARE, ink[hollow])
     result = distance.copy()
     result[hollow] = np.where(outlines[:, None, None], closed, before)
-    return result
-
-
-def _thinned(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Erode by 2 x 2, three times at most, while erosion by 4 x 4 leaves three tenths of the ink. [N, 28, 28].
-
-    Each time the other two sides of the strokes lose a pixel, so that the digit stays where it is.
-    """
-    result = distance.copy()
-    for time in range(THINNINGS):
-        ink = _ink(result)
-        thick = np.flatnonzero(at_least(_ink(_shrunk(result, THICK - 1)), THICK_SHARE, ink) & (ink > 0))
-        if not len(thick):
-            break
-        # Turned round, what is taken away lies on the other sides.
-        some = result[thick] if time % 2 == 0 else result[thick, ::-1, ::-1]
-        some = _shrunk(some)
-        result[thick] = some if time % 2 == 0 else some[:, ::-1, ::-1]
     return result
 
 

@@ -219,6 +219,14 @@ def outline(image: Picture, random: np.random.Generator) -> Picture:
     return np.where(high.astype(int) - low > 128, 255, 0).astype(np.uint8)
 
 
+def contour(image: Picture, random: np.random.Generator) -> Picture:
+    """A line of one pixel around the strokes, and nothing in them."""
+    ink = image > 127
+    wide = np.pad(ink, 1)
+    touched = wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
+    return np.where(touched & ~ink, 255, 0).astype(np.uint8)
+
+
 DISTORTIONS: dict[str, Distortion] = {
     function.__name__: function
     for function in (
@@ -244,6 +252,7 @@ DISTORTIONS: dict[str, Distortion] = {
         thinner,
         thicker,
         outline,
+        contour,
     )
 }
 

@@ -42,7 +42,7 @@ def contrast(images: Tensor) -> Tensor:
     clean, noisy = _despeckle(images.int())
     background, even = _background(clean)
     distance = (clean - background).abs()
-    distance = _sharpened(_thinned(_filled(_without_lines(distance, even & ~noisy))))
+    distance = _sharpened(_filled(_thinned(_without_lines(distance, even & ~noisy))))
     peak = distance.amax((1, 2), keepdim=True)
     kept = torch.where(distance * FLOOR_DIVISOR >= peak, distance, 0)
     return (kept * 255 // peak.clamp(min=MIN_PEAK)).to(torch.uint8)
@@ -141,22 +141,22 @@ def _without_lines(distance: Tensor, clear: Tensor) -> Tensor:
     return _where(clear & crossed & enough, opened, distance)
 
 
+def _thinned(distance: Tensor) -> Tensor:
+    """Erode by 2 x 2, three times at most, while erosion by 4 x 4 leaves three tenths of the ink. [N, 28, 28]."""
+    for time in range(THINNINGS):
+        ink = _ink(distance)
+        thick = at_least(_ink(_shrunk(distance, THICK - 1)), THICK_SHARE, ink)
+        thinner = _shrunk(distance) if time % 2 == 0 else _shrunk(distance.flip(1, 2)).flip(1, 2)
+        distance = _where(thick, thinner, distance)
+    return distance
+
+
 def _filled(distance: Tensor) -> Tensor:
     """Close by 4 x 4 what are outlines: lines thinner than 3 pixels that enclose half of their ink. [N, 28, 28]."""
     ink = _ink(distance)
     hollow = ~at_least(_ink(_shrunk(distance, 2)), CORE_SHARE, ink)
     closed = torch.maximum(distance, _shrunk(_grown(distance, CLOSING - 1), CLOSING - 1))
     return _where(hollow & at_least(_ink(closed), CLOSED_SHARE, ink), closed, distance)
-
-
-def _thinned(distance: Tensor) -> Tensor:
-    """Erode by 2 x 2, three times at most, while erosion by 4 x 4 leaves three tenths of the ink. [N, 28, 28]."""
-    for time in range(THINNINGS):
-        ink = _ink(distance)
-        thick = at_least(_ink(_shrunk(distance, THICK - 1)), THICK_SHARE, ink) & (ink > 0)
-        thinner = _shrunk(distance) if time % 2 == 0 else _shrunk(distance.flip(1, 2)).flip(1, 2)
-        distance = _where(thick, thinner, distance)
-    return distance
 
 
 def _sharpened(distance: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ def test_a_picture_is_changed_and_follows_from_its_seed(name: str, digits: NDArr
 
 FIXED = {
     "gaussian_blur", "pixelated", "bright_background", "inverted", "thinner", "thicker", "outline",
+    "contour",
 }  # fmt: skip
 """Those that have nothing to draw by chance."""
 
@@ -87,8 +88,8 @@ def test_an_unknown_distortion() -> None:
         distorted(BLACK[None], "rain", 1)
 
 
-def test_there_are_twenty_two() -> None:
-    assert len(DISTORTIONS) == 22
+def test_there_are_twenty_three() -> None:
+    assert len(DISTORTIONS) == 23
     assert all(name == function.__name__ and function.__doc__ for name, function in DISTORTIONS.items())
 
 
@@ -302,6 +303,17 @@ def test_outline_by_hand() -> None:
     assert not distort("outline", image).any()
 
 
-@pytest.mark.parametrize(("name", "expected"), [("thicker", WHITE), ("thinner", WHITE), ("outline", BLACK)])
+def test_contour_by_hand() -> None:
+    """Around a pixel and the two right of it: what touches them by a side, in the picture. Faint ink is none."""
+    image = BLACK.copy()
+    image[0, 10:13] = 128
+    image[20, 20] = 127
+    around = {(0, 9), (0, 13), (1, 10), (1, 11), (1, 12)}
+    assert ink(distort("contour", image)) == dict.fromkeys(around, 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("thicker", WHITE), ("thinner", WHITE), ("outline", BLACK), ("contour", BLACK)]
+)
 def test_where_there_is_no_edge_the_pen_does_not_matter(name: str, expected: Picture) -> None:
     assert np.array_equal(distort(name, WHITE), expected)

@@ -442,8 +442,8 @@ def test_every_distortion_is_measured(
     monkeypatch.setattr("training.evaluate.distorted", distort)
     found = robustness(scripted(1.0), BLANK, LABELS)
     assert asked == list(DISTORTIONS) == list(found["distortions"])
-    assert found["distortions"]["outline"] == {"accuracy": 0.22, "steps": 2.0}
-    assert found["mean_accuracy"] == pytest.approx(0.115)  # of 1, 2, ... 22 hundredths
+    assert found["distortions"]["contour"] == {"accuracy": 0.23, "steps": 2.0}
+    assert found["mean_accuracy"] == pytest.approx(0.12)  # of 1, 2, ... 23 hundredths
 
 
 def test_perfect_synapses_make_no_noise(exported: Exported, drawn: Drawn) -> None:

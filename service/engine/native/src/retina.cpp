@@ -324,6 +324,14 @@ void remove_lines(Sheet& distance) {
   if (at_least(opened.ink(), kKeptShare, distance.ink())) distance = opened;
 }
 
+// Strokes much wider than a pen's get thinner, from other sides each time.
+void thin(Sheet& distance) {
+  for (int time = 0; time < kThinnings; ++time) {
+    if (!at_least(distance.shrunk(kThick - 1).ink(), kThickShare, distance.ink())) return;
+    distance = distance.shrunk(1, time % 2 != 0);
+  }
+}
+
 // Outlines of strokes are filled.
 void fill_outlines(Sheet& distance) {
   const int ink = distance.ink();
@@ -333,15 +341,6 @@ void fill_outlines(Sheet& distance) {
     for (int x = 0; x < kSide; ++x) closed.row(y)[x] = std::max(closed.row(y)[x], distance.row(y)[x]);
   }
   if (at_least(closed.ink(), kClosedShare, ink)) distance = closed;
-}
-
-// Strokes much wider than a pen's get thinner, from other sides each time.
-void thin(Sheet& distance) {
-  for (int time = 0; time < kThinnings; ++time) {
-    const int ink = distance.ink();
-    if (!ink || !at_least(distance.shrunk(kThick - 1).ink(), kThickShare, ink)) return;
-    distance = distance.shrunk(1, time % 2 != 0);
-  }
 }
 
 // In a blurred picture each pixel gains what it is above its surround's mean.
@@ -379,8 +378,8 @@ void see_contrast(const std::uint8_t* image, std::uint8_t* contrast) {
     }
   }
   if (frame.even && !noisy) remove_lines(sheet);
-  fill_outlines(sheet);
   thin(sheet);
+  fill_outlines(sheet);
   sharpen(sheet);
   for (int y = 0; y < kSide; ++y) std::memcpy(distance + y * kSide, sheet.row(y), kSide);
   std::uint8_t peak = 0;
