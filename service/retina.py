@@ -24,7 +24,8 @@ PAPER_RADII = (3, 7)  # paper is looked for in 7 x 7 pixels, and where they are 
 REACHES = 48  # grey levels by which ink that reaches the picture's edge differs from paper
 KEPT_SHARE = (1, 3)  # of the ink: a picture of which opening leaves less had no strokes but thin ones
 CORE_SHARE = (1, 200)  # of the ink: what erosion by 3 x 3 leaves less of is lines alone
-CLOSING = 4  # pixels: gaps that are narrower are closed, ...
+INSIDE_CLOSING = 5  # pixels: narrower gaps between lines are closed where they are enclosed, ...
+CLOSING = 4  # ... and narrower ones than that anywhere, where lines enclose nothing, ...
 CLOSED_SHARE = (3, 2)  # ... and what is half as much again then was outlines
 THICK = 4  # pixels: strokes as wide are no pen's that MNIST's digits were written with, ...
 THICK_SHARE = (3, 10)  # ... if so much of the ink is in them
@@ -235,20 +236,45 @@ def _thinned(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _filled(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Close by 4 x 4 what are outlines: lines thinner than 3 pixels that enclose half of their ink. [N, 28, 28].
+    """Fill outlines: lines thinner than 3 pixels that enclose half as much as their ink. [N, 28, 28].
 
-    Strokes of fine pens are as thin, but there is not as much between them.
+    Filled is what lies close between lines, and not what one gets to from outside: so a 3 keeps its bays. Where
+    outlines have gaps that is nothing, and all that lies close between lines is filled. Strokes of fine pens are as
+    thin, but there is not as much between them.
     """
     ink = _ink(distance)
     hollow = np.flatnonzero(~at_least(_ink(_shrunk(distance, 2)), CORE_SHARE, ink))
     if not len(hollow):
         return distance
-    before = distance[hollow]
-    closed = np.maximum(before, _shrunk(_grown(before, CLOSING - 1), CLOSING - 1))
-    outlines = at_least(_ink(closed), CLOSED_SHARE, ink[hollow])
+    before, ink = distance[hollow], ink[hollow]
+    inside = np.where(_outside(before), before, _closed(before, INSIDE_CLOSING))
     result = distance.copy()
-    result[hollow] = np.where(outlines[:, None, None], closed, before)
+    for filled in (_closed(before, CLOSING), inside):  # the better one last
+        outlines = at_least(_ink(filled), CLOSED_SHARE, ink)
+        result[hollow[outlines]] = filled[outlines]
     return result
+
+
+def _outside(distance: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Paper that one gets to from outside the picture, from pixel to pixel by their sides. [N, 28, 28]."""
+    ink = at_least(
+        distance.astype(np.int32),
+        (1, FLOOR_DIVISOR),
+        distance.max(axis=(1, 2), keepdims=True).astype(np.int32),
+    )
+    paper = np.pad(~ink, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    reached = np.zeros_like(paper)
+    reached[:, 0] = True
+    while True:
+        further = reached.copy()
+        further[:, 1:] |= reached[:, :-1]
+        further[:, :-1] |= reached[:, 1:]
+        further[:, :, 1:] |= reached[:, :, :-1]
+        further[:, :, :-1] |= reached[:, :, 1:]
+        further &= paper
+        if np.array_equal(further, reached):
+            return further[:, 1:-1, 1:-1]
+        reached = further
 
 
 def _sharpened(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -268,6 +294,11 @@ def _sharpened(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
     result = distance.copy()
     result[blurred] = np.minimum(sharp, 255)
     return result
+
+
+def _closed(values: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Dilate and erode by so many pixels: gaps that are narrower are closed. [N, 28, 28]."""
+    return np.maximum(values, _shrunk(_grown(values, size - 1), size - 1))  # growth over the edges is lost
 
 
 def _ink(distance: NDArray[np.uint8]) -> NDArray[np.int32]:

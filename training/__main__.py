@@ -697,6 +697,24 @@ def figures(
         console.print(written)
 
 
+@app.command()
+def retina(
+    image: Annotated[Path, typer.Argument(help="picture of a digit, prepared as the service does")],
+    out: Annotated[Path, typer.Option(help="file of the picture, .png or .svg")] = Path("retina.png"),
+    seed: Annotated[int, typer.Option(min=0, help="of the distortions")] = 1,
+) -> None:
+    """Draw a digit under every distortion, and what the retina makes of each."""
+    from service.images import prepare
+    from training.retina_figure import draw
+
+    if not image.is_file():
+        raise typer.BadParameter(f"expected a picture, found no file {image}")
+    pixels = prepare(image.read_bytes(), max_pixels=50_000_000)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw(pixels, seed).savefig(out, dpi=120)
+    console.print(out)
+
+
 def main() -> None:
     """Entry point. A second Ctrl-C ends at once."""
     if threading.current_thread() is threading.main_thread():

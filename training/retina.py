@@ -19,6 +19,7 @@ from service.retina import (
     EVEN_SHARE,
     FLOOR_DIVISOR,
     INK_SHARE,
+    INSIDE_CLOSING,
     KEPT_SHARE,
     MARGIN,
     MARGIN_WINDOW,
@@ -152,11 +153,33 @@ def _thinned(distance: Tensor) -> Tensor:
 
 
 def _filled(distance: Tensor) -> Tensor:
-    """Close by 4 x 4 what are outlines: lines thinner than 3 pixels that enclose half of their ink. [N, 28, 28]."""
+    """Fill outlines: lines thinner than 3 pixels that enclose half as much as their ink. [N, 28, 28]."""
     ink = _ink(distance)
-    hollow = ~at_least(_ink(_shrunk(distance, 2)), CORE_SHARE, ink)
-    closed = torch.maximum(distance, _shrunk(_grown(distance, CLOSING - 1), CLOSING - 1))
-    return _where(hollow & at_least(_ink(closed), CLOSED_SHARE, ink), closed, distance)
+    hollow = (~at_least(_ink(_shrunk(distance, 2)), CORE_SHARE, ink)).nonzero()[:, 0]
+    before, ink = distance[hollow], ink[hollow]
+    inside = torch.where(_outside(before), before, _closed(before, INSIDE_CLOSING))
+    chosen = before
+    for filled in (_closed(before, CLOSING), inside):
+        chosen = _where(at_least(_ink(filled), CLOSED_SHARE, ink), filled, chosen)
+    return distance.index_copy(0, hollow, chosen)
+
+
+def _outside(distance: Tensor) -> Tensor:
+    """Paper that one gets to from outside the picture, from pixel to pixel by their sides. [N, 28, 28]."""
+    ink = at_least(distance, (1, FLOOR_DIVISOR), distance.amax((1, 2), keepdim=True))
+    paper = pad(~ink, (1, 1, 1, 1), value=True)
+    reached = torch.zeros_like(paper)
+    reached[:, 0] = True
+    while True:
+        further = reached.clone()
+        further[:, 1:] |= reached[:, :-1]
+        further[:, :-1] |= reached[:, 1:]
+        further[:, :, 1:] |= reached[:, :, :-1]
+        further[:, :, :-1] |= reached[:, :, 1:]
+        further &= paper
+        if torch.equal(further, reached):
+            return further[:, 1:-1, 1:-1]
+        reached = further
 
 
 def _sharpened(distance: Tensor) -> Tensor:
@@ -166,6 +189,11 @@ def _sharpened(distance: Tensor) -> Tensor:
     area = (2 * SURROUND + 1) ** 2
     sharp = (2 * area * distance - _window_sum(distance, SURROUND)).clamp(min=0) // area
     return _where(blurred, sharp.clamp(max=255), distance)
+
+
+def _closed(values: Tensor, size: int) -> Tensor:
+    """Dilate and erode by so many pixels: gaps that are narrower are closed. [N, 28, 28]."""
+    return torch.maximum(values, _shrunk(_grown(values, size - 1), size - 1))
 
 
 def _ink(distance: Tensor) -> Tensor:

@@ -236,11 +236,34 @@ def ring(top: int, left: int, height: int, width: int) -> list[tuple[slice, slic
     ]
 
 
-@pytest.mark.parametrize("inside", [2, 3])
+@pytest.mark.parametrize("inside", [2, 3, 4])
 def test_outlines_of_strokes_are_filled(inside: int) -> None:
-    """A stroke of which only the edges are there: up to three pixels between them."""
+    """A stroke of which only the edges are there: up to four pixels between them."""
     picture = sheet(*ring(5, 11, 17, inside + 2))
     assert (_filled(picture) == sheet((slice(5, 22), slice(11, 13 + inside)))).all()
+
+
+def contour(strokes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A line around strokes [1, 28, 28], beside them."""
+    near = [np.roll(strokes, step, axis) for step in (-1, 1) for axis in (1, 2)]
+    return np.asarray(np.max(near, axis=0) & ~strokes)
+
+
+def test_bays_and_wide_holes_of_outlines_stay_paper() -> None:
+    """Strokes of three pixels: an E, whose bays are as narrow as they are, and a frame around 8 x 8 pixels."""
+    bays = sheet((slice(4, 21), slice(8, 11)), *((slice(top, top + 3), slice(8, 18)) for top in (4, 11, 18)))
+    bays[0, 18:21, 8:18] = 255
+    hole = sheet((slice(6, 20), slice(6, 20)))
+    hole[0, 9:17, 9:17] = 0
+    for strokes in (bays, hole):
+        assert (_filled(contour(strokes)) == np.maximum(contour(strokes), strokes)).all()
+
+
+def test_outlines_with_gaps_are_filled_where_lines_are_close() -> None:
+    strokes = sheet((slice(4, 24), slice(12, 14)))
+    gap = contour(strokes)
+    gap[0, 10, 11] = 0
+    assert (_filled(gap) == _filled(contour(strokes))).all() and _filled(gap)[0, 10, 11] == 255
 
 
 @pytest.mark.parametrize(("besides", "filled"), [(22, True), (23, False)])

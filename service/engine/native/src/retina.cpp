@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 
@@ -17,7 +18,7 @@ constexpr int kSpecks = 8;
 constexpr int kEven = 12;
 constexpr int kPaperRadii[] = {3, 7};
 constexpr int kReaches = 48;
-constexpr int kClosing = 4;
+constexpr int kInsideClosing = 5, kClosing = 4;
 constexpr int kThick = 4;
 constexpr int kThinnings = 3;
 constexpr int kSurround = 3;
@@ -275,6 +276,15 @@ class Sheet {
     return total;
   }
 
+  int peak() const { return *std::max_element(levels_.begin(), levels_.end()); }
+
+  // Dilated and eroded by so many pixels: gaps that are narrower are closed.
+  Sheet closed(int size) const {
+    Sheet result = grown(size - 1).shrunk(size - 1);
+    for (std::size_t i = 0; i < levels_.size(); ++i) result.levels_[i] = std::max(result.levels_[i], levels_[i]);
+    return result;
+  }
+
   // Erosion by 2 x 2, of which each pixel is the first, or the last.
   Sheet shrunk(int times = 1, bool last = false) const {
     const int step = last ? -1 : 1;
@@ -332,23 +342,50 @@ void thin(Sheet& distance) {
   }
 }
 
+// Paper that one gets to from outside the picture, from pixel to pixel by their sides.
+std::array<bool, kPixels> outside_of(const Sheet& distance) {
+  const int peak = distance.peak();
+  std::array<bool, kPixels> reached{};
+  std::array<int, kPixels> waiting;
+  int count = 0;
+  auto reach = [&](int y, int x) {
+    if (y < 0 || y >= kSide || x < 0 || x >= kSide || reached[y * kSide + x]) return;
+    if (distance.row(y)[x] * kFloorDivisor >= peak) return;  // ink
+    reached[y * kSide + x] = true;
+    waiting[count++] = y * kSide + x;
+  };
+  for (int i = 0; i < kSide; ++i) reach(0, i), reach(kSide - 1, i), reach(i, 0), reach(i, kSide - 1);
+  while (count) {
+    const int y = waiting[--count] / kSide, x = waiting[count] % kSide;
+    reach(y - 1, x), reach(y + 1, x), reach(y, x - 1), reach(y, x + 1);
+  }
+  return reached;
+}
+
 // Outlines of strokes are filled.
 void fill_outlines(Sheet& distance) {
   const int ink = distance.ink();
   if (at_least(distance.shrunk(2).ink(), kCoreShare, ink)) return;
-  Sheet closed = distance.grown(kClosing - 1).shrunk(kClosing - 1);
+  const std::array<bool, kPixels> outside = outside_of(distance);
+  Sheet inside = distance.closed(kInsideClosing);
   for (int y = 0; y < kSide; ++y) {
-    for (int x = 0; x < kSide; ++x) closed.row(y)[x] = std::max(closed.row(y)[x], distance.row(y)[x]);
+    for (int x = 0; x < kSide; ++x) {
+      if (outside[y * kSide + x]) inside.row(y)[x] = distance.row(y)[x];
+    }
   }
-  if (at_least(closed.ink(), kClosedShare, ink)) distance = closed;
+  for (const Sheet& filled : {inside, distance.closed(kClosing)}) {
+    if (!at_least(filled.ink(), kClosedShare, ink)) continue;
+    distance = filled;
+    return;
+  }
 }
 
 // In a blurred picture each pixel gains what it is above its surround's mean.
 void sharpen(Sheet& distance) {
-  int peak = 0, steepest = 0;
+  const int peak = distance.peak();
+  int steepest = 0;
   for (int y = 0; y < kSide; ++y) {
     const std::uint8_t *one = distance.row(y), *below = distance.row(std::min(y + 1, kSide - 1));
-    for (int x = 0; x < kSide; ++x) peak = std::max<int>(peak, one[x]);
     for (int x = 0; x < kSide - 1; ++x) steepest = std::max(steepest, std::abs(one[x] - one[x + 1]));
     for (int x = 0; x < kSide; ++x) steepest = std::max(steepest, std::abs(one[x] - below[x]));
   }
@@ -382,10 +419,9 @@ void see_contrast(const std::uint8_t* image, std::uint8_t* contrast) {
   fill_outlines(sheet);
   sharpen(sheet);
   for (int y = 0; y < kSide; ++y) std::memcpy(distance + y * kSide, sheet.row(y), kSide);
-  std::uint8_t peak = 0;
-  for (const std::uint8_t level : distance) peak = std::max(peak, level);
+  const int peak = sheet.peak();
   // floor(distance * 255 / peak) in 16 bits: with the reciprocal rounded down the quotient is at most one too small.
-  const auto whole = static_cast<std::uint16_t>(std::max<int>(peak, kMinPeak));
+  const auto whole = static_cast<std::uint16_t>(std::max(peak, kMinPeak));
   const auto reciprocal = static_cast<std::uint16_t>(65536 / whole);
   const auto faintest = static_cast<std::uint8_t>((peak + kFloorDivisor - 1) / kFloorDivisor);
   for (int i = 0; i < kPixels; ++i) {
