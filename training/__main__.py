@@ -32,6 +32,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from service.card import Card
     from training.train import EpochReport
 
 
@@ -433,11 +434,38 @@ def export(
             started_from=json.loads(start.read_text()) if start.is_file() else None,
             progress=progress,
         )
+    _say_written(model, card)
+
+
+def _say_written(model: Path, card: Card) -> None:
     figures = card.accuracy["validation"]
     console.print(
         f"wrote {model}: validation {100 * figures['stopping']:.2f} % in {figures['average_steps']} steps on average, "
         f"stops at confidence {card.calibration.confidence}"
     )
+
+
+@app.command()
+def recalibrate(
+    model: ModelArgument,
+    version: Annotated[str, typer.Option(help="version that the model has from now on")],
+    data: DataOption = None,
+) -> None:
+    """Fit a model's probabilities and stopping rule anew: what it reads has changed, as where the retina has."""
+    from service.card import ModelError, load_card
+    from training import data as mnist
+    from training.export import calibration_seeds
+    from training.export import recalibrate as recalibrate_model
+
+    try:
+        card = load_card(model)
+        validation = mnist.load("validation", data, mnist.held_out_by(card.training))
+        runs = 1 if card.kind == "ann" else calibration_seeds(len(validation[0]), card.max_steps)
+        with _counted("simulations", runs * len(validation[0])) as progress:
+            card = recalibrate_model(model, version, validation, progress=progress)
+    except ModelError as error:
+        raise typer.BadParameter(str(error)) from None
+    _say_written(model, card)
 
 
 @app.command()

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.card import SCHEMA_VERSION, Card, Normal, Spread
+from service.card import SCHEMA_VERSION, Card, ModelError, Normal, Spread, load_card
 from service.encoding import encode
 from service.engine import load_engine
-from service.engine.base import ByStep, SteppingEngine
+from service.engine.base import ByStep, Engine, SteppingEngine
 from service.engine.onnxruntime import OnnxruntimeEngine
 from service.retina import contrast
 from service.settings import load_settings
@@ -98,14 +98,7 @@ def export(
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary), graph, draft)
         check_parity(network, OnnxruntimeEngine(Path(temporary)), self_check, max_steps)
-        engine, images = load_engine(Path(temporary), load_settings()), validation[0]
-        trials = []
-        for number in range(seeds or calibration_seeds(len(images), max_steps)):
-
-            def of_all(done: int, before: int = number * len(images)) -> None:
-                progress(before + done)
-
-            trials.append(simulate(engine, images, CALIBRATION_SEED + number, max_steps, progress=of_all))
+        trials = _trials(load_engine(Path(temporary), load_settings()), validation[0], seeds, progress)
     card = _calibrated(draft, trials, *validation)
     trained = {
         "command": command,
@@ -166,13 +159,53 @@ def export_ann(
         write(Path(temporary), graph, draft)
         engine = OnnxruntimeEngine(Path(temporary))
         check_ann(network, engine, validation[0][:SELF_CHECK_IMAGES])
-        trial = simulate(engine, validation[0], CALIBRATION_SEED, 1)
-    card = _calibrated(draft, [trial], *validation)
+        trials = _trials(engine, validation[0], None, lambda done: None)
+    card = _calibrated(draft, trials, *validation)
     trained = {**trained, "commit": _commit(), "torch": torch.__version__}
     card = Card.model_validate({**card.model_dump(), "training": trained})
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, graph, card)
     return card
+
+
+def recalibrate(
+    folder: Path,
+    version: str,
+    validation: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    *,
+    seeds: int | None = None,
+    progress: Callable[[int], None] = lambda images_done: None,
+) -> Card:
+    """Write `folder/card.json` anew for the same graph: calibration, stopping rule, normal rates, validation figures.
+
+    For when something before the graph has changed, as the retina: records of the old version cannot be replayed then,
+    so the model has to have another. Arguments as of `export`. Raises ModelError for the version that it has.
+    """
+    before = load_card(folder)
+    if version == before.version:
+        raise ModelError(f"expected another version than {version}, which {before.name} has: records name it")
+    trials = _trials(load_engine(folder, load_settings()), validation[0], seeds, progress)
+    card = _calibrated(before.model_copy(update={"version": version}), trials, *validation)
+    note = {"from_version": before.version, "commit": _commit()}
+    card = Card.model_validate({**card.model_dump(), "training": {**before.training, "recalibrated": note}})
+    write(folder, (folder / card.graph.file).read_bytes(), card)
+    return card
+
+
+def _trials(
+    engine: Engine, images: NDArray[np.uint8], seeds: int | None, progress: Callable[[int], None]
+) -> list[ByStep]:
+    """All images with each of so many encoder seeds; None: `calibration_seeds`, one where there is no chance."""
+    steps = engine.card.max_steps
+    chance = 1 if engine.card.kind == "ann" else calibration_seeds(len(images), steps)
+    trials = []
+    for number in range(seeds or chance):
+
+        def of_all(done: int, before: int = number * len(images)) -> None:
+            progress(before + done)
+
+        trials.append(simulate(engine, images, CALIBRATION_SEED + number, steps, progress=of_all))
+    return trials
 
 
 def reset_interval_of(settings: TrainingSettings) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -303,6 +304,29 @@ def test_the_whole_way(tiny_mnist: Mnist, drawn: Drawn, tmp_path: Path, few_held
     result = succeed("figures", pictures[0], "--sample", pictures[1], "--model", model, "--out", out)
     assert len(list(out.glob("*.png"))) == 9
     assert all(said(str(path)) in said(result.stderr) for path in out.glob("*.png"))
+
+
+def test_the_retina_at_work_is_drawn(drawn: Drawn, tmp_path: Path) -> None:
+    picture, out = tmp_path / "one.png", tmp_path / "pictures" / "retina.png"
+    picture.write_bytes(png(drawn[0][0]))
+    assert said(str(out)) in said(succeed("retina", picture, "--out", out).stderr)
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert_refused("expected a picture, found no file", "retina", tmp_path / "two.png")
+
+
+def test_a_model_is_calibrated_anew(
+    exported: Exported, tiny_mnist: Mnist, few_held_out: int, tmp_path: Path
+) -> None:
+    model = tmp_path / "small"
+    shutil.copytree(exported.folder, model)
+    data = ("--data", tiny_mnist.folder)
+    result = succeed("recalibrate", model, "--version", "1.1.0", *data)
+    before, after = load_card(exported.folder), load_card(model)
+    assert (before.version, after.version, after.graph) == ("1.0.0", "1.1.0", before.graph)
+    assert after.accuracy["validation"]["images"] == few_held_out
+    assert said(f"wrote {model}: validation") in said(result.stderr)
+    message = "expected another version than 1.1.0, which small has"
+    assert_refused(message, "recalibrate", model, "--version", "1.1.0", *data)
 
 
 def test_a_teacher_is_trained_and_learned_from(

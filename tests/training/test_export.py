@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from service.card import Card, load_card
+from service.card import Card, ModelError, load_card
 from service.encoding import encode
 from service.engine import load_engine, native
-from service.engine.base import Rule, Stimulus
+from service.engine.base import ByStep, Engine, Rule, Stimulus
 from service.engine.onnxruntime import OnnxruntimeEngine
 from service.retina import contrast
 from service.settings import Settings
@@ -124,6 +125,40 @@ def test_card_holds_calibration_rates_and_accuracy_on_the_validation_set(
     assert validation["images"] == 40
     assert validation["stopping"] >= validation["by_step"][-1] - 0.0002
     assert 1 <= validation["average_steps"] <= EXPORT_STEPS
+
+
+def test_recalibration_is_what_export_would_have_found(
+    exported: Exported, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same card but for version and note; another retina leads to other figures, for the same graph."""
+    folder = tmp_path / "small"
+    shutil.copytree(exported.folder, folder)
+    done: list[int] = []
+    card = module.recalibrate(folder, "1.0.1", drawn, seeds=1, progress=done.append)
+    assert load_card(folder) == card and done[-1] == len(drawn[0])
+    note = card.training.pop("recalibrated")
+    assert note["from_version"] == "1.0.0" and note["commit"]
+    assert card == exported.card.model_copy(update={"version": "1.0.1"})
+    assert (folder / "model.onnx").read_bytes() == (exported.folder / "model.onnx").read_bytes()
+    monkeypatch.setattr(module, "simulate", blindfolded)
+    other = module.recalibrate(folder, "1.0.2", drawn, seeds=1)
+    assert other.graph == card.graph and other.layers[0].normal_rate == 0.0
+    assert other.calibration != card.calibration and other.accuracy != card.accuracy
+
+
+def blindfolded(engine: Engine, images: NDArray[np.uint8], seed: int, steps: int, **options: Any) -> ByStep:
+    """As if the retina saw nothing."""
+    return simulate(engine, np.zeros_like(images), seed, steps, **options)
+
+
+def test_a_model_does_not_change_under_the_version_that_it_has(
+    exported: Exported, drawn: Drawn, tmp_path: Path
+) -> None:
+    folder = tmp_path / "small"
+    shutil.copytree(exported.folder, folder)
+    with pytest.raises(ModelError, match=r"expected another version than 1\.0\.0, which small has"):
+        module.recalibrate(folder, "1.0.0", drawn, seeds=1)
+    assert load_card(folder) == exported.card
 
 
 def test_calibration_makes_the_labels_likeliest(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:
