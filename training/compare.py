@@ -301,14 +301,15 @@ def write_model(contender: Contender, run: Path, data_root: Path | None, version
 
 def _title_of_shipped(shipped: Card, retrained: Card) -> str:
     """In what the shipped model differs from the contender of its name."""
+    name = f"{shipped.version} as shipped"
     if shipped.graph == retrained.graph:
-        return "as shipped, stops otherwise"
+        return f"{name}, stops otherwise"
     one, other = (
         TrainingSettings.from_dict(card.training["settings"]).network.as_dict()
         for card in (shipped, retrained)
     )
-    shape = [f"{name.replace('_', ' ')} {one[name]}" for name in one if one[name] != other[name]]
-    return ", ".join(["as shipped", *(shape if len(shape) < 4 else ["another shape"]), "trained otherwise"])
+    shape = [f"{key.replace('_', ' ')} {one[key]}" for key in one if one[key] != other[key]]
+    return ", ".join([name, *(shape if len(shape) < 4 else ["another shape"]), "trained otherwise"])
 
 
 def _rule(card: Card) -> tuple[int, int | None, int | None]:
@@ -362,7 +363,7 @@ def measure(
     if (models / SHIPPED / CARD_FILE).exists():
         shipped, retrained = load_card(models / SHIPPED), load_card(folders[SHIPPED])
         if shipped.graph == retrained.graph and shipped.calibration == retrained.calibration:
-            titles[SHIPPED] += ": as shipped"
+            titles[SHIPPED] += f": {shipped.version} as shipped"
         else:
             folders = {"shipped": models / SHIPPED, **folders}
             titles["shipped"] = _title_of_shipped(shipped, retrained)
