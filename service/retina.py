@@ -19,14 +19,19 @@ MARGIN = 3  # MNIST's digits fill 20 x 20 pixels of 28 x 28: the frame around th
 MARGIN_WINDOW = 5  # along the frame, a median over so many pixels
 EVEN = 12  # grey levels that paper of one brightness may differ from its median
 EVEN_SHARE = (9, 10)  # of a margin's pixels are so: strokes may reach an even one
+GUESS_WEIGHTS = (
+    4,
+    5,
+    5,
+)  # another guess than the margin's median must leave less than four fifths of its ink
 INK_SHARE = (4, 10)  # of the largest distance from the paper, and what is as far is ink
 PAPER_RADII = (3, 7)  # paper is looked for in 7 x 7 pixels, and where they are all ink in 15 x 15
 REACHES = 48  # grey levels by which ink that reaches the picture's edge differs from paper
 KEPT_SHARE = (1, 3)  # of the ink: a picture of which opening leaves less had no strokes but thin ones
 CORE_SHARE = (1, 200)  # of the ink: what erosion by 3 x 3 leaves less of is lines alone
-INSIDE_CLOSING = 5  # pixels: narrower gaps between lines are closed where they are enclosed, ...
-CLOSING = 4  # ... and narrower ones than that anywhere, where lines enclose nothing, ...
-CLOSED_SHARE = (3, 2)  # ... and what is half as much again then was outlines
+INSIDE_CLOSING = 5  # closes gaps of up to 4 pixels, where lines enclose them
+CLOSING = 4  # closes gaps of up to 3 pixels, enclosed or not
+CLOSED_SHARE = (3, 2)  # of the ink: where a closing makes so much of it, there were contours
 THICK = 4  # pixels: strokes as wide are no pen's that MNIST's digits were written with, ...
 THICK_SHARE = (3, 10)  # ... if so much of the ink is in them
 THINNINGS = 3  # at most
@@ -44,11 +49,12 @@ def contrast(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
        the second brightest; noisy is one where that changes at least 8 pixels by at least 64 grey levels.
     2. *Lateral inhibition*: the background is estimated and subtracted (see `_background`). What is left
        is the distance from the background, whichever of the two is brighter.
-    3. *Lines*: where ink reaches two sides of even paper, something is drawn across the digit. What is thinner
-       than 2 x 2 pixels goes (see `_without_lines`).
+    3. *Lines*: where ink reaches two sides of even paper without noise, something is drawn across the digit. What is
+       thinner than 2 x 2 pixels goes, unless that is nearly all (see `_without_lines`).
     4. *Stroke width*: strokes much wider than a pen's are made thinner (see `_thinned`).
-    5. *Outlines*: where a picture shows the edges of strokes alone, they are filled (see `_filled`).
-    6. *Focus*: in a picture without a sharp edge, the surround of each pixel is subtracted (see `_sharpened`).
+    5. *Contours*: where a picture shows fine lines around strokes alone, they are filled (see `_filled`).
+    6. *Focus*: in a picture without a sharp edge, each pixel gains what it is above the mean of its surround (see
+       `_sharpened`). Not sooner: strokes that are smeared by motion are thinned by what they are wider.
     7. *Floor*: what lies under an eighth of the image's largest contrast becomes 0.
     8. *Gain*: the largest contrast becomes 255 (unless it is under 32: then there is hardly any ink).
 
@@ -71,7 +77,7 @@ def contrast(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def at_least(part: Any, share: tuple[int, int], whole: Any) -> Any:
-    """Whether a part is that share (parts, of so many) of a whole, in whole numbers. Arrays or tensors, int32."""
+    """Whether a part is that share (parts, of so many) of a whole. Of 32 bits, as products are large."""
     return part * share[1] >= whole * share[0]
 
 
@@ -117,7 +123,7 @@ def _background(images: NDArray[np.uint8]) -> tuple[NDArray[np.int16], NDArray[n
         some = images[uneven]
         guesses = np.stack([result[uneven], *_continued_margin(some)])  # [3, n, 28, 28]
         ink = np.abs(some - guesses).sum(axis=(2, 3), dtype=np.int32)  # [3, n]
-        best = np.argmin(ink * np.array([[4], [5], [5]]), axis=0)
+        best = np.argmin(ink * np.array(GUESS_WEIGHTS)[:, None], axis=0)
         result[uneven] = _between_strokes(some, guesses[best, np.arange(len(uneven))])
     return result, even
 
@@ -236,11 +242,11 @@ def _thinned(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _filled(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Fill outlines: lines thinner than 3 pixels that enclose half as much as their ink. [N, 28, 28].
+    """Fill contours: lines thinner than 3 pixels with half as much between them as their ink. [N, 28, 28].
 
-    Filled is what lies close between lines, and not what one gets to from outside: so a 3 keeps its bays. Where
-    outlines have gaps that is nothing, and all that lies close between lines is filled. Strokes of fine pens are as
-    thin, but there is not as much between them.
+    What lies close between lines is filled, but not what one gets to from outside, so that a 3 keeps its bays. If that
+    adds too little, as where a contour has gaps, all that lies close between lines is, bays too. Strokes of fine pens
+    are as thin, but there is not as much between them.
     """
     ink = _ink(distance)
     hollow = np.flatnonzero(~at_least(_ink(_shrunk(distance, 2)), CORE_SHARE, ink))
@@ -250,8 +256,8 @@ def _filled(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
     inside = np.where(_outside(before), before, _closed(before, INSIDE_CLOSING))
     result = distance.copy()
     for filled in (_closed(before, CLOSING), inside):  # the better one last
-        outlines = at_least(_ink(filled), CLOSED_SHARE, ink)
-        result[hollow[outlines]] = filled[outlines]
+        contours = at_least(_ink(filled), CLOSED_SHARE, ink)
+        result[hollow[contours]] = filled[contours]
     return result
 
 

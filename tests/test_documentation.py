@@ -70,7 +70,7 @@ def test_training_commands() -> None:
     from training.__main__ import app
 
     commands = set(re.findall(r"python -m training ([a-z]+)", README))
-    assert {"train", "export", "evaluate", "figures", "retina"} <= commands
+    assert {"train", "export", "evaluate", "figures", "recalibrate", "retina"} <= commands
     for command in commands:
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0, result.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,6 +35,7 @@ from service.registry import Models
 from service.settings import Settings
 from service.simulation import Simulator
 from tests.service.drawings import drawing
+from tests.service.retina_pictures import edge_cases
 from training.export import _draft_card
 from training.graph import ExportError, build
 from training.model_folder import write
@@ -431,6 +433,28 @@ def test_neurons_that_cannot_fire_widen_no_layer(tmp_path: Path, simd: str) -> N
     assert bits == 16 and -32_767 <= low <= high <= 32_766
     spikes = np.random.default_rng(1).integers(0, 2, (STEPS, 2, 784), np.uint8)
     compare(folder, spikes, np.full((STEPS, 2, 10), 0.5, np.float32), Rule(STEPS, 2.0), simd)
+
+
+@needs_native
+def test_the_retina_decides_alike_where_it_is_close() -> None:
+    pictures = edge_cases()
+    assert np.array_equal(native.contrast(pictures), retina.contrast(pictures).reshape(-1, 784))
+
+
+def test_the_retina_s_numbers_are_the_same() -> None:
+    """Those of `service.retina` by their names in `retina.cpp`: hardly any picture tells some of them apart."""
+    source = (Path(native.__file__).parent / "src" / "retina.cpp").read_text()
+    found = {
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): tuple(map(int, re.findall(r"\d+", value)))
+        for name, value in re.findall(
+            r"^constexpr (?:int|Share) k(\w+)(?:\[\])?(?: = |(?={))([^;]+);", source, re.M
+        )
+        if re.fullmatch(r"\d+|\{[\d, ]+\}", value)
+    }
+    numbers = {
+        name: value for name, value in vars(retina).items() if name.isupper() and name not in ("SIDE",)
+    }
+    assert found == {name: value if isinstance(value, tuple) else (value,) for name, value in numbers.items()}
 
 
 @needs_native

@@ -454,14 +454,14 @@ def recalibrate(
     """Fit a model's probabilities and stopping rule anew: what it reads has changed, as where the retina has."""
     from service.card import ModelError, load_card
     from training import data as mnist
-    from training.export import calibration_seeds
+    from training.export import calibration_seeds_of
     from training.export import recalibrate as recalibrate_model
 
     try:
         card = load_card(model)
         validation = mnist.load("validation", data, mnist.held_out_by(card.training))
-        runs = 1 if card.kind == "ann" else calibration_seeds(len(validation[0]), card.max_steps)
-        with _counted("simulations", runs * len(validation[0])) as progress:
+        runs = calibration_seeds_of(card, len(validation[0])) * len(validation[0])
+        with _counted("simulations", runs) as progress:
             card = recalibrate_model(model, version, validation, progress=progress)
     except ModelError as error:
         raise typer.BadParameter(str(error)) from None

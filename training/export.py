@@ -30,7 +30,7 @@ from training.ann_graph import AnyAnn
 from training.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
 from training.evaluate import simulate
 from training.graph import ExportError, build
-from training.model_folder import write
+from training.model_folder import write, write_card
 from training.network import (
     GLMNetwork,
     Kind,
@@ -66,6 +66,11 @@ def calibration_seeds(images: int, max_steps: int = MAX_STEPS) -> int:
     """Encoder seeds with which each of so many validation images is simulated. Of longer runs fewer fit into memory."""
     runs = min(CALIBRATION_RUNS, CALIBRATION_RUNS * MAX_STEPS // max_steps)
     return min(-(-runs // images), MOST_CALIBRATION_SEEDS)
+
+
+def calibration_seeds_of(card: Card, images: int) -> int:
+    """The same for a model: one where there is no chance."""
+    return 1 if card.kind == "ann" else calibration_seeds(images, card.max_steps)
 
 
 def export(
@@ -178,28 +183,28 @@ def recalibrate(
 ) -> Card:
     """Write `folder/card.json` anew for the same graph: calibration, stopping rule, normal rates, validation figures.
 
-    For when something before the graph has changed, as the retina: records of the old version cannot be replayed then,
-    so the model has to have another. Arguments as of `export`. Raises ModelError for the version that it has.
+    For when something before the graph has changed, as the retina. It answers otherwise then, so its version has to be
+    another: records of the old one are not replayed. Arguments as of `export`. Raises ModelError for the version that
+    it has.
     """
     before = load_card(folder)
     if version == before.version:
         raise ModelError(f"expected another version than {version}, which {before.name} has: records name it")
     trials = _trials(load_engine(folder, load_settings()), validation[0], seeds, progress)
     card = _calibrated(before.model_copy(update={"version": version}), trials, *validation)
-    note = {"from_version": before.version, "commit": _commit()}
-    card = Card.model_validate({**card.model_dump(), "training": {**before.training, "recalibrated": note}})
-    write(folder, (folder / card.graph.file).read_bytes(), card)
+    notes = [*before.training.get("recalibrated", []), {"from_version": before.version, "commit": _commit()}]
+    card = Card.model_validate({**card.model_dump(), "training": {**before.training, "recalibrated": notes}})
+    write_card(folder, card)
     return card
 
 
 def _trials(
     engine: Engine, images: NDArray[np.uint8], seeds: int | None, progress: Callable[[int], None]
 ) -> list[ByStep]:
-    """All images with each of so many encoder seeds; None: `calibration_seeds`, one where there is no chance."""
+    """All images with each of so many encoder seeds; None: `calibration_seeds_of` the model."""
     steps = engine.card.max_steps
-    chance = 1 if engine.card.kind == "ann" else calibration_seeds(len(images), steps)
     trials = []
-    for number in range(seeds or chance):
+    for number in range(seeds or calibration_seeds_of(engine.card, len(images))):
 
         def of_all(done: int, before: int = number * len(images)) -> None:
             progress(before + done)

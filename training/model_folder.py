@@ -21,7 +21,14 @@ Change = Callable[[str, NDArray[Any]], NDArray[Any]]
 def write(folder: Path, graph: bytes, card: Card) -> None:
     """Put graph and card into a folder."""
     (folder / card.graph.file).write_bytes(graph)
-    (folder / CARD_FILE).write_text(json.dumps(card.model_dump(exclude_none=True), indent=1) + "\n")
+    write_card(folder, card)
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Put a card beside its graph. Whatever happens meanwhile, there is the old one or the new one."""
+    new = folder / f"{CARD_FILE}.new"
+    new.write_text(json.dumps(card.model_dump(exclude_none=True), indent=1) + "\n")
+    new.replace(folder / CARD_FILE)
 
 
 def write_changed(model: Path, folder: Path, change: Change) -> None:

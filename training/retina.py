@@ -18,6 +18,7 @@ from service.retina import (
     EVEN,
     EVEN_SHARE,
     FLOOR_DIVISOR,
+    GUESS_WEIGHTS,
     INK_SHARE,
     INSIDE_CLOSING,
     KEPT_SHARE,
@@ -86,7 +87,8 @@ def _background(images: Tensor) -> tuple[Tensor, Tensor]:
     some = images[uneven]
     guesses = [result[uneven], *_continued_margin(some)]
     ink = [
-        weight * (some - guess).abs().sum((1, 2)) for weight, guess in zip((4, 5, 5), guesses, strict=True)
+        weight * (some - guess).abs().sum((1, 2))
+        for weight, guess in zip(GUESS_WEIGHTS, guesses, strict=True)
     ]
     # Of equals the first, which `argmin` does not promise.
     later = _where(ink[1] <= ink[2], guesses[1], guesses[2])
@@ -153,7 +155,7 @@ def _thinned(distance: Tensor) -> Tensor:
 
 
 def _filled(distance: Tensor) -> Tensor:
-    """Fill outlines: lines thinner than 3 pixels that enclose half as much as their ink. [N, 28, 28]."""
+    """Fill contours: lines thinner than 3 pixels with half as much between them as their ink. [N, 28, 28]."""
     ink = _ink(distance)
     hollow = (~at_least(_ink(_shrunk(distance, 2)), CORE_SHARE, ink)).nonzero()[:, 0]
     before, ink = distance[hollow], ink[hollow]

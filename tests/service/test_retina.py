@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from service.encoding import EncodingError
 from service.retina import (
@@ -16,14 +15,19 @@ from service.retina import (
     coons_patch,
 )
 from tests.service.pictures import seven
-
-
-def sheet(*boxes: tuple[slice, slice], level: int = 255) -> NDArray[np.uint8]:
-    """One picture [1, 28, 28] with boxes of ink."""
-    image = np.zeros((1, 28, 28), np.uint8)
-    for rows, columns in boxes:
-        image[0, rows, columns] = level
-    return image
+from tests.service.retina_pictures import (
+    ONE,
+    clouded,
+    contour,
+    crossed,
+    faint,
+    gapped,
+    letter,
+    ring,
+    sheet,
+    soft,
+    specked,
+)
 
 
 def test_bad_input_is_refused() -> None:
@@ -67,11 +71,7 @@ def test_lone_specks_do_not_spike() -> None:
 @pytest.mark.parametrize(("last_speck", "noisy"), [(63, False), (64, True)])
 def test_ends_of_fine_lines_stay_unless_the_picture_is_noisy(last_speck: int, noisy: bool) -> None:
     """Both ends of the line stand out of all neighbours but one; with six specks more they are noise."""
-    picture = seven()
-    picture[3:6, 4] = 255
-    picture[25, 2:27:5] = 255
-    picture[2, 24] = last_speck
-    seen = contrast(picture)
+    seen = contrast(specked(last_speck))[0]
     assert not seen[25].any() and not seen[2].any()
     assert seen[3:6, 4].tolist() == ([0, 255, 0] if noisy else [255, 255, 255])
 
@@ -168,17 +168,13 @@ def test_paper_between_strokes_corrects_the_guess() -> None:
     assert _between_strokes(image, np.full((1, 28, 28), 3, np.int16))[0, 11, 13] == 3
 
 
+def test_a_cloud_is_not_seen() -> None:
+    """It is four parts of fifteen of the stroke: more than an eighth."""
+    seen = contrast(clouded())[0]
+    assert not seen[8:20, 7:10].any() and (seen[8:20, 13:16] > 200).all()
+
+
 # What is drawn across
-
-
-ONE = sheet((slice(4, 24), slice(12, 15)))[0]
-
-
-def crossed(level: int = 200) -> NDArray[np.uint8]:
-    """A one, and a line from the left side to the right one."""
-    picture: NDArray[np.uint8] = sheet((slice(17, 18), slice(0, 28)), level=level)[0]
-    picture[ONE > 0] = 255
-    return picture
 
 
 def test_a_line_from_side_to_side_goes() -> None:
@@ -222,52 +218,41 @@ def test_a_picture_of_thin_strokes_alone_keeps_them(width: int, stays: bool) -> 
     assert seen[0, 20].any() == stays and seen[0, 4:6].any()
 
 
-# Outlines
-
-
-def ring(top: int, left: int, height: int, width: int) -> list[tuple[slice, slice]]:
-    """Four lines of one pixel around a box."""
-    rows, columns = slice(top, top + height), slice(left, left + width)
-    return [
-        (rows, slice(left, left + 1)),
-        (rows, slice(left + width - 1, left + width)),
-        (slice(top, top + 1), columns),
-        (slice(top + height - 1, top + height), columns),
-    ]
+# Contours
 
 
 @pytest.mark.parametrize("inside", [2, 3, 4])
-def test_outlines_of_strokes_are_filled(inside: int) -> None:
+def test_contours_of_strokes_are_filled(inside: int) -> None:
     """A stroke of which only the edges are there: up to four pixels between them."""
     picture = sheet(*ring(5, 11, 17, inside + 2))
     assert (_filled(picture) == sheet((slice(5, 22), slice(11, 13 + inside)))).all()
 
 
-def contour(strokes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A line around strokes [1, 28, 28], beside them."""
-    near = [np.roll(strokes, step, axis) for step in (-1, 1) for axis in (1, 2)]
-    return np.asarray(np.max(near, axis=0) & ~strokes)
-
-
-def test_bays_and_wide_holes_of_outlines_stay_paper() -> None:
+def test_bays_and_wide_holes_of_contours_stay_paper() -> None:
     """Strokes of three pixels: an E, whose bays are as narrow as they are, and a frame around 8 x 8 pixels."""
-    bays = sheet((slice(4, 21), slice(8, 11)), *((slice(top, top + 3), slice(8, 18)) for top in (4, 11, 18)))
-    bays[0, 18:21, 8:18] = 255
     hole = sheet((slice(6, 20), slice(6, 20)))
     hole[0, 9:17, 9:17] = 0
-    for strokes in (bays, hole):
+    turned = [np.rot90(letter(), quarter, (1, 2)) for quarter in range(4)]
+    for strokes in (hole, *turned, *(one[:, :, ::-1] for one in turned)):
         assert (_filled(contour(strokes)) == np.maximum(contour(strokes), strokes)).all()
 
 
-def test_outlines_with_gaps_are_filled_where_lines_are_close() -> None:
+@pytest.mark.parametrize(("width", "filled"), [(2, True), (3, True), (4, False)])
+def test_contours_with_gaps_are_filled_where_lines_are_close(width: int, filled: bool) -> None:
+    """What is outside flows into it: three pixels are closed nevertheless, and not four, as where it is whole."""
+    seen = _filled(gapped(width))
+    whole = contour(sheet((slice(4, 24), slice(12, 12 + width))))
+    assert (_filled(whole)[0, 4:24, 11 : 13 + width] == 255).all()
+    assert (seen == (_filled(whole) if filled else gapped(width))).all()
+
+
+def test_the_network_gets_to_see_contours_filled() -> None:
     strokes = sheet((slice(4, 24), slice(12, 14)))
-    gap = contour(strokes)
-    gap[0, 10, 11] = 0
-    assert (_filled(gap) == _filled(contour(strokes))).all() and _filled(gap)[0, 10, 11] == 255
+    assert (contrast(contour(strokes)) == np.maximum(contour(strokes), strokes)).all()
 
 
 @pytest.mark.parametrize(("besides", "filled"), [(22, True), (23, False)])
-def test_outlines_enclose_half_of_their_ink(besides: int, filled: bool) -> None:
+def test_contours_enclose_half_of_their_ink(besides: int, filled: bool) -> None:
     """38 pixels of ink enclose 30; a line besides has 22 more, or 23."""
     picture = sheet(*ring(5, 11, 17, 4), (slice(27, 28), slice(0, besides)))
     assert (_filled(picture)[0, 6:21, 12:14] == 255).all() == filled
@@ -323,10 +308,26 @@ def test_a_blurred_picture_gets_its_edges_back() -> None:
 
 @pytest.mark.parametrize(("step", "blurred"), [(124, True), (125, False)])
 def test_a_step_of_five_eighths_is_sharp(step: int, blurred: bool) -> None:
-    picture = np.zeros((1, 28, 28), np.uint8)
-    picture[0, 8:20, 10:12] = step
-    picture[0, 10:18, 12:15] = 200
-    picture[0, [7, 20], 10:12] = 60
-    picture[0, [8, 9, 18, 19], 12:15] = 100
-    picture[0, 8:20, 15] = 100
-    assert (_sharpened(picture) != picture).any() == blurred
+    for picture in (soft(step), soft(step).swapaxes(1, 2)):
+        assert (_sharpened(picture) != picture).any() == blurred
+
+
+def test_a_blurred_stroke_as_the_network_sees_it() -> None:
+    """Of 100, 200 and 100 levels: twice that less the mean of 7 x 7, which is 400 / 7."""
+    picture = sheet((slice(4, 24), slice(12, 15)), level=100)
+    picture[0, 5:23, 13] = 200
+    for seen in (contrast(picture)[0], contrast(picture.swapaxes(1, 2))[0].T):
+        assert seen[13, 10:17].tolist() == [0, 0, 142, 255, 142, 0, 0]
+
+
+# Floor and gain
+
+
+def test_an_eighth_of_the_largest_contrast_is_seen() -> None:
+    assert contrast(faint(80, 10))[0, 10, [11, 18]].tolist() == [255, 10 * 255 // 80]
+    assert contrast(faint(80, 9))[0, 10, [11, 18]].tolist() == [255, 0]
+
+
+@pytest.mark.parametrize(("peak", "seen"), [(33, 255), (32, 255), (31, 247), (16, 127)])
+def test_hardly_any_ink_is_not_made_much_of(peak: int, seen: int) -> None:
+    assert contrast(faint(peak, 0)).max() == seen

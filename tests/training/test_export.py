@@ -136,12 +136,14 @@ def test_recalibration_is_what_export_would_have_found(
     done: list[int] = []
     card = module.recalibrate(folder, "1.0.1", drawn, seeds=1, progress=done.append)
     assert load_card(folder) == card and done[-1] == len(drawn[0])
-    note = card.training.pop("recalibrated")
+    (note,) = card.training.pop("recalibrated")
     assert note["from_version"] == "1.0.0" and note["commit"]
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.onnx"]
     assert card == exported.card.model_copy(update={"version": "1.0.1"})
     assert (folder / "model.onnx").read_bytes() == (exported.folder / "model.onnx").read_bytes()
     monkeypatch.setattr(module, "simulate", blindfolded)
     other = module.recalibrate(folder, "1.0.2", drawn, seeds=1)
+    assert [one["from_version"] for one in other.training["recalibrated"]] == ["1.0.0", "1.0.1"]
     assert other.graph == card.graph and other.layers[0].normal_rate == 0.0
     assert other.calibration != card.calibration and other.accuracy != card.accuracy
 

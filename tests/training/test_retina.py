@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 import service.retina
 from service.encoding import rates
 from service.retina import contrast
+from tests.service.retina_pictures import edge_cases
 from tests.training.conftest import Mnist
 from training import data, retina
 
@@ -57,6 +58,7 @@ def pictures(mnist: Mnist) -> dict[str, NDArray[np.uint8]]:
         "thick": np.kron(mnist.images[:40, 7:21, 7:21], np.ones((2, 2))).astype(np.uint8),
         "boxes": np.stack([box(generator) for _ in range(60)]),
         "outlines": np.stack([box(generator, hollow=True) for _ in range(60)]),
+        "edge cases": edge_cases(),
         "none": np.zeros((0, 28, 28), np.uint8),
     }
 

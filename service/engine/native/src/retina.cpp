@@ -15,10 +15,13 @@ namespace {
 constexpr int kMargin = 3;
 constexpr int kSpeck = 64;
 constexpr int kSpecks = 8;
+constexpr int kMarginWindow = 5;
 constexpr int kEven = 12;
+constexpr int kGuessWeights[] = {4, 5, 5};
 constexpr int kPaperRadii[] = {3, 7};
 constexpr int kReaches = 48;
-constexpr int kInsideClosing = 5, kClosing = 4;
+constexpr int kInsideClosing = 5;
+constexpr int kClosing = 4;
 constexpr int kThick = 4;
 constexpr int kThinnings = 3;
 constexpr int kSurround = 3;
@@ -28,8 +31,13 @@ constexpr int kFloorDivisor = 8;
 struct Share {
   int parts, of;
 };
-constexpr Share kEvenShare{9, 10}, kInkShare{4, 10}, kKeptShare{1, 3}, kCoreShare{1, 200}, kClosedShare{3, 2},
-    kThickShare{3, 10}, kSteepShare{5, 8};
+constexpr Share kEvenShare{9, 10};
+constexpr Share kInkShare{4, 10};
+constexpr Share kKeptShare{1, 3};
+constexpr Share kCoreShare{1, 200};
+constexpr Share kClosedShare{3, 2};
+constexpr Share kThickShare{3, 10};
+constexpr Share kSteepShare{5, 8};
 
 constexpr bool at_least(int part, Share share, int whole) { return part * share.of >= whole * share.parts; }
 
@@ -128,7 +136,7 @@ using Surface = std::array<std::uint8_t, kPixels>;
 // Median over three lines and five pixels along them; `at(depth, place)` reads a pixel.
 template <class At>
 Line edge(At&& at) {
-  constexpr int kHalf = 2, kSize = 3 * (2 * kHalf + 1);
+  constexpr int kHalf = kMarginWindow / 2, kSize = kMargin * kMarginWindow;
   Line result{};
   std::uint8_t darkest = 255, brightest = 0;
   for (int depth = 0; depth < kMargin; ++depth) {
@@ -248,11 +256,11 @@ Surface background(const std::uint8_t* clean, const Frame& frame) {
     for (int i = 0; i < kPixels; ++i) total += clean[i] > guess[i] ? clean[i] - guess[i] : guess[i] - clean[i];
     return total;
   };
-  int least = 4 * ink(best);
+  int least = kGuessWeights[0] * ink(best);
   const Edges edges = edges_of(clean);
   for (const bool corners_of_rows : {true, false}) {
     const Surface guess = coons_patch(edges, corners_of_rows);
-    const int left = 5 * ink(guess);
+    const int left = kGuessWeights[corners_of_rows ? 1 : 2] * ink(guess);
     if (left >= least) continue;
     least = left;
     best = guess;
@@ -362,8 +370,8 @@ std::array<bool, kPixels> outside_of(const Sheet& distance) {
   return reached;
 }
 
-// Outlines of strokes are filled.
-void fill_outlines(Sheet& distance) {
+// Contours of strokes are filled.
+void fill_contours(Sheet& distance) {
   const int ink = distance.ink();
   if (at_least(distance.shrunk(2).ink(), kCoreShare, ink)) return;
   const std::array<bool, kPixels> outside = outside_of(distance);
@@ -416,7 +424,7 @@ void see_contrast(const std::uint8_t* image, std::uint8_t* contrast) {
   }
   if (frame.even && !noisy) remove_lines(sheet);
   thin(sheet);
-  fill_outlines(sheet);
+  fill_contours(sheet);
   sharpen(sheet);
   for (int y = 0; y < kSide; ++y) std::memcpy(distance + y * kSide, sheet.row(y), kSide);
   const int peak = sheet.peak();
