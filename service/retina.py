@@ -19,11 +19,7 @@ MARGIN = 3  # MNIST's digits fill 20 x 20 pixels of 28 x 28: the frame around th
 MARGIN_WINDOW = 5  # along the frame, a median over so many pixels
 EVEN = 12  # grey levels that paper of one brightness may differ from its median
 EVEN_SHARE = (9, 10)  # of a margin's pixels are so: strokes may reach an even one
-GUESS_WEIGHTS = (
-    4,
-    5,
-    5,
-)  # another guess than the margin's median must leave less than four fifths of its ink
+GUESS_WEIGHTS = (4, 5, 5)  # the margin's median wins unless another leaves under four fifths of its ink
 INK_SHARE = (4, 10)  # of the largest distance from the paper, and what is as far is ink
 PAPER_RADII = (3, 7)  # paper is looked for in 7 x 7 pixels, and where they are all ink in 15 x 15
 REACHES = 48  # grey levels by which ink that reaches the picture's edge differs from paper

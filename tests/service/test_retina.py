@@ -195,6 +195,14 @@ def test_a_line_in_noise_stays() -> None:
     assert (seen == crossed()).all()
 
 
+def test_a_line_over_uneven_paper_stays() -> None:
+    """There it is not told from paper surely enough to be taken away."""
+    picture = np.broadcast_to(4 * np.arange(28), (28, 28)).astype(np.uint8)
+    picture[5:23, 12:15] += 120
+    picture[17, :] = np.maximum(picture[17], 4 * np.arange(28) + 60)
+    assert (contrast(picture)[17] > 100).all()
+
+
 def test_what_reaches_one_side_alone_stays() -> None:
     picture = crossed()
     picture[17, 22:] = 0
@@ -247,7 +255,8 @@ def test_contours_with_gaps_are_filled_where_lines_are_close(width: int, filled:
 
 
 def test_the_network_gets_to_see_contours_filled() -> None:
-    strokes = sheet((slice(4, 24), slice(12, 14)))
+    """And not thinned after that, though they are wide then."""
+    strokes = sheet((slice(4, 24), slice(12, 15)))
     assert (contrast(contour(strokes)) == np.maximum(contour(strokes), strokes)).all()
 
 
@@ -261,6 +270,14 @@ def test_contours_enclose_half_of_their_ink(besides: int, filled: bool) -> None:
 def test_a_loop_of_a_fine_pen_stays() -> None:
     picture = sheet(*ring(5, 9, 17, 8))
     assert (_filled(picture) == picture).all()
+
+
+@pytest.mark.parametrize(("level", "stays"), [(50, False), (51, True)])
+def test_lines_alone_have_no_core(level: int, stays: bool) -> None:
+    """Of 38 pixels and a dot of 3 x 3 erosion leaves the dot's middle: a 200th of all ink from 51 grey levels on."""
+    picture = sheet(*ring(5, 11, 17, 4))
+    picture[0, 24:27, 10:13] = level
+    assert (_filled(picture) == picture).all() == stays
 
 
 def test_so_does_what_has_a_stroke_of_three_pixels() -> None:
@@ -318,6 +335,16 @@ def test_a_blurred_stroke_as_the_network_sees_it() -> None:
     picture[0, 5:23, 13] = 200
     for seen in (contrast(picture)[0], contrast(picture.swapaxes(1, 2))[0].T):
         assert seen[13, 10:17].tolist() == [0, 0, 142, 255, 142, 0, 0]
+
+
+def test_strokes_are_thinned_before_they_are_sharpened() -> None:
+    """Sharpened first, a smeared stroke would not be thick any more."""
+    picture = np.zeros((1, 28, 28), np.uint8)
+    picture[0, 4:24, 9:18] = np.array([40, 80, 120, 160, 160, 160, 120, 80, 40], np.uint8)
+    picture[0, [3, 24], 9:18] = picture[0, 4, 9:18] // 2
+    seen, before = _sharpened(_thinned(picture)), _thinned(_sharpened(picture))
+    assert (contrast(picture) == seen.astype(int) * 255 // seen.max() * (seen * 8.0 >= seen.max())).all()
+    assert (seen != before).any()
 
 
 # Floor and gain
