@@ -628,7 +628,8 @@ def compare(
     ] = False,
     runs: Annotated[Path, typer.Option(help="folder of the contenders' runs")] = Path("runs/compare"),
     contender: Annotated[
-        str | None, typer.Option(help="train this one alone, in its folder of --runs, and measure nothing")
+        str | None,
+        typer.Option(help="train and export this one alone, in its folder of --runs, and measure nothing"),
     ] = None,
     epochs: Annotated[int, typer.Option(min=2, help="epochs for each contender")] = 8,
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
@@ -668,6 +669,7 @@ def compare(
             console.print(f"{one.name} has its {epochs} epochs in {runs / one.name}")
         else:
             comparison.train(one, runs / one.name, budget, choose_device(device), data, console.print)
+            comparison.write_model(one, runs / one.name, data, None)
         return
     if again:
         contents = comparison.retrain(

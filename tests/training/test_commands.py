@@ -568,17 +568,17 @@ def test_a_table_is_made_again(flag: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_one_contender_is_trained_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """So that several machines, or processes of a GPU, share the work; nothing is measured."""
+    """So that several machines, or processes of a GPU, share the work. It is exported, for `evaluate`, not measured."""
     calls: list[Any] = []
     monkeypatch.setattr("training.compare.train", lambda *arguments: calls.append(arguments[:-1]))
+    monkeypatch.setattr("training.compare.write_model", lambda *arguments: calls.append(arguments))
     succeed(
         "compare", "--contender", "lenet5", "--runs", tmp_path / "runs", "--epochs", 3, "--limit", 7,
         "--device", "cpu", "--data", "here",
     )  # fmt: skip
     budget = Budget(epochs=3, limit=7)
-    assert calls == [
-        (contender_of("lenet5"), tmp_path / "runs" / "lenet5", budget, choose_device("cpu"), Path("here"))
-    ]
+    run = contender_of("lenet5"), tmp_path / "runs" / "lenet5"
+    assert calls == [(*run, budget, choose_device("cpu"), Path("here")), (*run, Path("here"), None)]
     assert_refused(
         "expected a contender among spiking-mha, no-attention, glm, ann-twin, lenet5, mnist-cnn, got 'lenet'",
         "compare", "--contender", "lenet",
