@@ -185,9 +185,11 @@ def recalibrate(
 
     For when something before the graph has changed, as the retina. It answers otherwise then, so its version has to be
     another: records of the old one are not replayed. Arguments as of `export`. Raises ModelError for the version that
-    it has.
+    it has, and for none.
     """
     before = load_card(folder)
+    if not version.strip():
+        raise ModelError(f"expected a version such as 1.2.0, got {version!r}")
     if version == before.version:
         raise ModelError(f"expected another version than {version}, which {before.name} has: records name it")
     trials = _trials(load_engine(folder, load_settings()), validation[0], seeds, progress)

@@ -160,6 +160,8 @@ def test_a_model_does_not_change_under_the_version_that_it_has(
     shutil.copytree(exported.folder, folder)
     with pytest.raises(ModelError, match=r"expected another version than 1\.0\.0, which small has"):
         module.recalibrate(folder, "1.0.0", drawn, seeds=1)
+    with pytest.raises(ModelError, match=r"expected a version such as 1\.2\.0, got ' '"):
+        module.recalibrate(folder, " ", drawn, seeds=1)
     assert load_card(folder) == exported.card
 
 
