@@ -54,6 +54,8 @@ _KEPT_SIDE = 2048  # what is kept of a larger picture, to look closer at a small
 _BLANK_CONTRAST = 16.0  # grey levels between paper and ink below which there is no ink
 _TINY_PIXELS = 2  # a digit that averaging loses has so many pixels at least, after reduction,
 _TINY_CONTRAST = 64.0  # and so much contrast: the darkest of many pixels of noise stands out less
+_LINE = 0.1  # of the longer side: what is wider where it leaves the picture is no line
+_DIGIT = 0.2  # of the longer side: what is shorter, where lines cross the picture, is no digit
 _THIN, _THICK = 2.0, 3.6  # widths of a stroke in the box of 20 that pass as they are: most of MNIST's
 _THINNEST, _THICKEST = 2.3, 3.3  # what others are brought to
 
@@ -468,8 +470,8 @@ def _paper_level(channel: Grey, few: Grey) -> float:
 
 
 def strokes(ink: Grey) -> Mask:
-    """Which pixels are the digit's: no specks, no frame or line along the picture's edge. [H, W]."""
-    mask = ink > _threshold(ink)
+    """Which pixels are the digit's: no specks, no lines across, no frame or line along the picture's edge. [H, W]."""
+    mask = _without_lines(ink > _threshold(ink))
     labels, boxes, areas = _components(mask)
     height, width = mask.shape
     main = int(areas.argmax())
@@ -486,6 +488,43 @@ def strokes(ink: Grey) -> Mask:
     )
     keep &= (areas >= 0.15 * areas[main]) | (apart <= 0.35 * size[main].max())
     return np.asarray(keep[labels] & mask)
+
+
+def _without_lines(mask: Mask) -> Mask:
+    """Open what reaches two sides of the picture or more by an octagon wider than lines are there. [H, W].
+
+    A digit ends before the picture does: what reaches its sides is ruled or squared paper, or a line through the digit.
+    Where no part that is left is a fifth as long as the picture, the digit is drawn as finely itself: then all stays.
+    """
+    crossings = [_longest_run(side) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])]
+    widest, side = max(crossings), max(mask.shape)
+    if sum(crossing > 0 for crossing in crossings) < 2 or widest > _LINE * side:
+        return mask
+    radius = (widest + 1) // 2
+    opened = _spread(~_spread(~mask, radius), radius)
+    if not opened.any():
+        return mask
+    boxes = _components(opened)[1]
+    return opened if (boxes[:, 2:] - boxes[:, :2]).max() >= _DIGIT * side else mask
+
+
+def _spread(mask: Mask, radius: int) -> Mask:
+    """Dilated by an octagon: what is set, and what is so near to it. Beyond the picture nothing is. [H, W]."""
+    for step in range(radius):
+        rows = mask.copy()
+        rows[1:] |= mask[:-1]
+        rows[:-1] |= mask[1:]
+        across = mask if step % 2 else rows  # a square, and a cross every other time
+        mask = rows.copy()
+        mask[:, 1:] |= across[:, :-1]
+        mask[:, :-1] |= across[:, 1:]
+    return mask
+
+
+def _longest_run(values: NDArray[np.bool_]) -> int:
+    """The most neighbours that are set."""
+    change = np.diff(np.pad(values, 1).astype(np.int8))
+    return int(max(np.flatnonzero(change < 0) - np.flatnonzero(change > 0), default=0))
 
 
 def _enclosing(labels: NDArray[np.int64], boxes: NDArray[np.int64], areas: NDArray[np.float64]) -> Mask:

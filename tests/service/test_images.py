@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw
 
 from service.images import (
     ImageError,
+    _spread,
+    _without_lines,
     decode,
     find_ink,
     from_pixels,
@@ -227,6 +229,75 @@ def test_a_ruled_line_at_the_edge_is_left_out() -> None:
     picture = seven()
     ImageDraw.Draw(picture).line([(0, 197), (199, 197)], fill=0, width=5)
     assert close(ready(picture), REFERENCE, 1)
+
+
+def lined(*lines: tuple[int, int, int, int], level: int = 0) -> Image.Image:
+    """The seven, and lines of four pixels over it."""
+    picture = seven()
+    for line in lines:
+        ImageDraw.Draw(picture).line(line, fill=level, width=4)
+    return picture
+
+
+@pytest.mark.parametrize("level", [0, 120])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [(0, 100, 200, 100)],
+        [(90, 0, 90, 200)],
+        [(0, 30, 200, 150)],
+        [(0, y, 200, y) for y in range(12, 200, 25)],
+        [line for at in range(12, 200, 25) for line in ((0, at, 200, at), (at, 0, at, 200))],
+    ],
+    ids=["across", "down", "slanted", "ruled", "squared"],
+)
+def test_lines_from_side_to_side_are_left_out(lines: list[tuple[int, int, int, int]], level: int) -> None:
+    """But for what of them lies in the strokes' corners."""
+    assert close(ready(lined(*lines, level=level)), REFERENCE, 9)
+
+
+def test_a_line_that_ends_before_the_side_is_ink() -> None:
+    for ends in ((15, 185), (0, 185), (15, 200)):
+        assert not close(ready(lined((ends[0], 100, ends[1], 100))), REFERENCE, 15)
+
+
+def crossed(width: int, stroke: int = 24) -> np.ndarray:
+    """An upright stroke on 100 x 100 pixels, and a line or a band over it."""
+    mask = np.zeros((100, 100), bool)
+    mask[10:90, 40 : 40 + stroke] = True
+    mask[45 : 45 + width] = True
+    return mask
+
+
+def test_lines_are_opened_away_up_to_a_tenth_of_the_side() -> None:
+    stroke = crossed(0)
+    for width in (1, 2, 5, 10):
+        found = _without_lines(crossed(width))
+        assert not found[:, :38].any() and not found[:, 66:].any(), width
+        assert found[25:75, 40:64].all() and np.count_nonzero(stroke & ~found) <= 4 * width**2, width
+    assert np.array_equal(_without_lines(crossed(11)), crossed(11))
+
+
+def test_a_digit_as_fine_as_the_line_keeps_it() -> None:
+    assert np.array_equal(_without_lines(crossed(4, stroke=4)), crossed(4, stroke=4))
+
+
+def test_what_reaches_one_side_is_no_line() -> None:
+    mask = crossed(4)
+    mask[:, :10] = False
+    assert np.array_equal(_without_lines(mask), mask)
+
+
+def test_spread_is_an_octagon() -> None:
+    """A square, then a cross around it."""
+    mask = np.zeros((7, 7), bool)
+    mask[3, 3] = True
+    assert [
+        " ".join("".join(".#"[int(one)] for one in row) for row in _spread(mask, radius)) for radius in (1, 2)
+    ] == [
+        "....... ....... ..###.. ..###.. ..###.. ....... .......",
+        "....... ..###.. .#####. .#####. .#####. ..###.. .......",
+    ]
 
 
 def test_faint_ruling_is_left_out() -> None:
