@@ -231,9 +231,8 @@ def _thinned(distance: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if not len(thick):
             break
         # Turned round, what is taken away lies on the other sides.
-        some = result[thick] if time % 2 == 0 else result[thick, ::-1, ::-1]
-        some = _shrunk(some)
-        result[thick] = some if time % 2 == 0 else some[:, ::-1, ::-1]
+        step = -1 if time % 2 else 1
+        result[thick] = _shrunk(result[thick, ::step, ::step])[:, ::step, ::step]
     return result
 
 
@@ -264,18 +263,22 @@ def _outside(distance: NDArray[np.uint8]) -> NDArray[np.bool_]:
         (1, FLOOR_DIVISOR),
         distance.max(axis=(1, 2), keepdims=True).astype(np.int32),
     )
-    paper = np.pad(~ink, ((0, 0), (1, 1), (1, 1)), constant_values=True)
-    reached = np.zeros_like(paper)
-    reached[:, 0] = True
+    return np.asarray(flooded(np.pad(~ink, ((0, 0), (1, 1), (1, 1)), constant_values=True))[:, 1:-1, 1:-1])
+
+
+def flooded(paper: Any) -> Any:
+    """Where water gets to that enters at the top, from pixel to pixel by their sides. bool [N, H, W], of any kind."""
+    reached = paper & ~paper  # nothing yet
+    reached[:, 0] = paper[:, 0]
     while True:
-        further = reached.copy()
+        further = reached & paper  # a copy
         further[:, 1:] |= reached[:, :-1]
         further[:, :-1] |= reached[:, 1:]
         further[:, :, 1:] |= reached[:, :, :-1]
         further[:, :, :-1] |= reached[:, :, 1:]
         further &= paper
-        if np.array_equal(further, reached):
-            return further[:, 1:-1, 1:-1]
+        if (further == reached).all():
+            return reached
         reached = further
 
 

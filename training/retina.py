@@ -36,6 +36,7 @@ from service.retina import (
     THINNINGS,
     at_least,
     coons_patch,
+    flooded,
 )
 
 
@@ -169,19 +170,8 @@ def _filled(distance: Tensor) -> Tensor:
 def _outside(distance: Tensor) -> Tensor:
     """Paper that one gets to from outside the picture, from pixel to pixel by their sides. [N, 28, 28]."""
     ink = at_least(distance, (1, FLOOR_DIVISOR), distance.amax((1, 2), keepdim=True))
-    paper = pad(~ink, (1, 1, 1, 1), value=True)
-    reached = torch.zeros_like(paper)
-    reached[:, 0] = True
-    while True:
-        further = reached.clone()
-        further[:, 1:] |= reached[:, :-1]
-        further[:, :-1] |= reached[:, 1:]
-        further[:, :, 1:] |= reached[:, :, :-1]
-        further[:, :, :-1] |= reached[:, :, 1:]
-        further &= paper
-        if torch.equal(further, reached):
-            return further[:, 1:-1, 1:-1]
-        reached = further
+    found: Tensor = flooded(pad(~ink, (1, 1, 1, 1), value=True))[:, 1:-1, 1:-1]
+    return found
 
 
 def _sharpened(distance: Tensor) -> Tensor:
