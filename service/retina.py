@@ -267,7 +267,7 @@ def _outside(distance: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def flooded(paper: Any) -> Any:
-    """Where water gets to that enters at the top, from pixel to pixel by their sides. bool [N, H, W], of any kind."""
+    """Where water gets to that enters at the top and flows by pixels' sides. bool [N, H, W], array or tensor."""
     reached = paper & ~paper  # nothing yet
     reached[:, 0] = paper[:, 0]
     while True:
