@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain, repeat
 from typing import ParamSpec, TypeVar
 
 from service.classification import Classifier, Query, not_recorded
 from service.errors import Problem
 from service.guard.admission import Admission
-from service.records import Promise, Recorder, Store, StoreError
+from service.records import Promise, Record, Recorder, Store, StoreError
 from service.registry import Models
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -24,9 +25,14 @@ T = TypeVar("T")
 REQUIRED_SECONDS = 5.0
 """`record=required` waits for so long, then it is a problem."""
 
-SETTLE_SECONDS = 1.0
-"""Who asks for past requests waits so long for the newest ones to be written."""
+SETTLE_SECONDS = 2.0
+"""Seconds that one who asks for past requests waits, at most, for the newest ones to be written."""
 
+COMPANY_SECONDS = 0.2
+"""Seconds in which another process has begun to write what it answered: its recorder's `linger`, and time to wake."""
+
+_PAUSES = (0.01, 0.02, 0.05)
+"""Seconds between two looks for a record that another process may be writing; the last is repeated."""
 
 AT_HAND = 4
 """Requests that are taken up for each core: while one computes, the next is at hand."""
@@ -75,6 +81,8 @@ class Service:
             most_kept=settings.retention or None,
             longest_kept=settings.retention_days * 86_400 or None,
         )
+        # before it answers: other processes would not wait for what they do not know to be there
+        self._recorder.await_beginning(SETTLE_SECONDS)
         self.metrics.begin_records()
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="simulation")
         self._looking = ThreadPoolExecutor(LOOKING, thread_name_prefix="looking")
@@ -179,13 +187,41 @@ class Service:
             raise not_recorded(self.recorder.state.reason)
 
     async def past(self, function: Callable[[Store], T], forgets: bool = False) -> T:
-        """Asks the store of records, in a thread. Raises Problem where the database is away."""
+        """Asks the store of records, in a thread, once all that was answered is in it.
+
+        What another process has answered is waited for COMPANY_SECONDS, and as long as it takes to write it. Raises
+        Problem if the database is away.
+        """
+        if await self._ask(Store.has_company):
+            await asyncio.sleep(COMPANY_SECONDS)
+            await self._ask(Store.await_writers)
+        return await self._ask(function, forgets)
+
+    async def stored(self, identifier: str) -> Record:
+        """The record of that id. Raises KeyError if there is none, and Problem if the database is away."""
+        await self._appears(identifier)
+        return await self._ask(lambda store: store.get(identifier))
+
+    async def forget(self, identifier: str) -> bool:
+        """Forgets a record for good; False if there is none. Raises Problem if the database is away."""
+        await self._appears(identifier)
+        return await self._ask(lambda store: store.delete(identifier), True)
+
+    async def _appears(self, identifier: str) -> None:
+        """Returns once a record of that id is there, or none is to be expected any more."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + SETTLE_SECONDS
+        pauses = chain(_PAUSES, repeat(_PAUSES[-1]))
+        while await self._ask(lambda store: store.may_come(identifier)) and loop.time() < give_up:
+            await asyncio.sleep(next(pauses))
+
+    async def _ask(self, function: Callable[[Store], T], forgets: bool = False) -> T:
         store, recorder = self._store, self.recorder
         if store is None:
             raise _not_ready()
 
         def ask() -> T:
-            recorder.flush(SETTLE_SECONDS)  # who was just answered finds the answer
+            recorder.flush(SETTLE_SECONDS)
             return function(store)
 
         try:

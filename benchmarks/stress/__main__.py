@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.machine import processor, today
-from benchmarks.stress import contract, killed, mutated, overload, shutdown, slow, soak, start
+from benchmarks.stress import contract, forgetting, killed, mutated, overload, shutdown, slow, soak, start
 from benchmarks.stress.plan import FULL, QUICK, Plan
 from benchmarks.stress.verdicts import Row, not_measured, table
 
@@ -32,6 +32,7 @@ TESTS: dict[str, Callable[[Plan], list[Row]]] = {
     "slow": slow.measure,
     "shutdown": shutdown.measure,
     "killed": killed.measure,
+    "forgetting": forgetting.measure,
     "soak": soak.measure,
 }
 BESIDES = {"overload-raw"}

@@ -18,6 +18,7 @@ class Plan:
     beside: float = 12.0  # normal clients alone, and beside slow ones
     rounds: int = 20  # SIGTERM, kill -9
     soak: float = 300.0
+    remembered: int = 500  # records fetched, and forgotten
     starts: int = 5
 
 
@@ -32,5 +33,6 @@ QUICK = Plan(
     beside=8.0,
     rounds=3,
     soak=40.0,
+    remembered=60,
     starts=3,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 import time
@@ -23,6 +24,10 @@ _MIGRATIONS = "service.records:migrations"  # Alembic looks it up as a package, 
 _UPGRADE_LOCK = 0x5350494B45  # "SPIKE": a number for PostgreSQL's advisory locks
 _LONGEST_QUERY = 30  # seconds
 _CONNECTIONS = {"pool_size": 5, "max_overflow": 15}
+_ERASE_PAUSE = 0.02  # seconds between two tries
+_NUMBERS = re.compile(r"connect_timeout|keepalives(_\w+)?|tcp_user_timeout")
+_NOWHERE = "/nonexistent"
+_OWN_OPTIONS = {"autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory"}
 
 _one_at_a_time = threading.Lock()  # Alembic keeps what it works on in globals
 
@@ -82,6 +87,23 @@ class Database:
     def close(self) -> None:
         self.reading.dispose()
 
+    def erase(self) -> bool:
+        """Bring all to SQLite's main file and empty its journal, in which what was deleted still stands.
+
+        Deleted content is overwritten in the main file (`secure_delete`). False if others were in the way for as long
+        as one waits for a lock. PostgreSQL has files of its own kind: it reuses what is dead by VACUUM and recycles
+        its log, and no client can hurry that.
+        """
+        if self._file is None:
+            return True
+        give_up = time.monotonic() + self._patience
+        with closing(self.reading.raw_connection()) as connection:
+            while True:
+                busy, _, _ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy or time.monotonic() > give_up:
+                    return not busy
+                time.sleep(_ERASE_PAUSE)
+
     def _engine(self) -> Engine:
         try:
             if self._file is None:
@@ -135,19 +157,20 @@ class Database:
     def _postgresql(self) -> Engine:
         seconds = max(1, round(self._patience))
         asked = self.url.query
-        arguments = {
-            name: value
-            for name, value in {"connect_timeout": seconds, "tcp_user_timeout": 2000 * seconds}.items()
-            if name not in asked
-        }
+        _check_options(self.url)
+        # A pooler in transaction mode, such as PgBouncer, gives each transaction to any of its connections: what was
+        # prepared or set in the one before is not there, or is another client's.
+        ours = {"connect_timeout": seconds, "tcp_user_timeout": 2000 * seconds, "prepare_threshold": None}
+        arguments = {name: value for name, value in ours.items() if name not in asked}
         engine = create_engine(self.url, pool_pre_ping=True, connect_args=arguments, **_CONNECTIONS)
+        limits = (
+            f"SET LOCAL lock_timeout = {round(self._patience * 1000)};"
+            f"SET LOCAL statement_timeout = {_LONGEST_QUERY * 1000}"
+        )
 
-        @event.listens_for(engine, "connect")
-        def connect(connection: Any, record: Any) -> None:
-            with closing(connection.cursor()) as cursor:
-                cursor.execute(f"SET lock_timeout = {round(self._patience * 1000)}")
-                cursor.execute(f"SET statement_timeout = {_LONGEST_QUERY * 1000}")
-            connection.commit()
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql(limits)
 
         return engine
 
@@ -173,6 +196,32 @@ def _parsed(url: str) -> URL:
     if parsed.get_backend_name() == "sqlite" and (parsed.database or "").startswith("~"):
         raise DatabaseURLError(f"{expected}, got a file in ~, which only a shell knows")
     return parsed
+
+
+def _check_options(url: URL) -> None:
+    """Raises DatabaseURLError if the driver does not know an option of the URL, or cannot use its value."""
+    from psycopg import ProgrammingError, conninfo, pq
+
+    asked = {name: value for name, value in url.query.items() if name not in ("host", "port")}
+    for name, value in asked.items():
+        if name in _OWN_OPTIONS:
+            raise DatabaseURLError(
+                f"{_EXPECTED}, got the option {name}, which the service sets itself: leave it out"
+            )
+        if not isinstance(value, str):
+            raise DatabaseURLError(f"{_EXPECTED}, got the option {name} more than once: give it once")
+        if _NUMBERS.fullmatch(name) and not re.fullmatch(r"\d{1,9}", value, re.ASCII):
+            raise DatabaseURLError(f"{_EXPECTED}, got the option {name}={value!r}: give a whole number")
+    try:
+        # libpq looks at all values before it looks for a server, and there is none in a folder that does not exist
+        options = conninfo.make_conninfo("", **{**asked, "host": _NOWHERE})
+    except ProgrammingError as error:
+        said = str(error).strip().partition("\n")[0]
+    else:
+        said = pq.PGconn.connect_start(options.encode()).get_error_message().partition("\n")[0]
+        if _NOWHERE in said:
+            return
+    raise DatabaseURLError(f"{_EXPECTED}, with options of libpq such as sslmode=require, got: {said}")
 
 
 def _config() -> Config:

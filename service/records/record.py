@@ -12,6 +12,12 @@ ID_DIGITS = 24
 _ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 _LAST = 2**64 - 1
 
+AHEAD_NS = 1_000_000
+"""Nanoseconds by which identifiers may be ahead of the clock, so that they grow within a tick and within a batch.
+
+A clock that has stepped back further is followed: a record's time is a time, not a number that only grows.
+"""
+
 
 class Record(NamedTuple):
     """One image that was classified."""
@@ -30,7 +36,10 @@ class Record(NamedTuple):
 
 
 class Ids:
-    """Identifiers that grow with time, also within a clock tick: 16 hexadecimal digits of time, 8 random ones."""
+    """Identifiers that grow with time, also within a clock tick: 16 hexadecimal digits of time, 8 random ones.
+
+    Those from before and after a step of the clock may carry the same time; the random digits tell them apart.
+    """
 
     def __init__(self) -> None:
         self._last = 0
@@ -38,16 +47,20 @@ class Ids:
 
     def new(self) -> str:
         with self._lock:
-            self._last = max(self._last + 1, time.time_ns())
+            self._last = self._next()
             return f"{self._last:016x}{random.getrandbits(32):08x}"
 
     def some(self, count: int) -> list[str]:
         """So many new ones, in order."""
         digits = f"{random.getrandbits(32 * count):0{8 * count}x}"
         with self._lock:
-            first = max(self._last + 1, time.time_ns())
+            first = self._next()
             self._last = first + count - 1
         return [f"{first + i:016x}{digits[8 * i : 8 * i + 8]}" for i in range(count)]
+
+    def _next(self) -> int:
+        now = time.time_ns()
+        return max(self._last + 1, now) if self._last < now + AHEAD_NS else now
 
 
 def is_id(text: str) -> bool:
@@ -61,6 +74,14 @@ def time_of(identifier: str) -> float:
 
 
 def first_id(moment: float) -> str:
-    """The least id of that microsecond or later: for every id, `id >= first_id(t)` where `time_of(id) >= t`."""
-    nanoseconds = round(moment * 1e6) * 1000
-    return f"{min(max(nanoseconds, 0), _LAST):016x}{0:08x}"
+    """The least id of that microsecond or later: for every id, `id >= first_id(t)` if `time_of(id) >= t`."""
+    return f"{min(_nanoseconds(moment), _LAST):016x}{0:08x}"
+
+
+def last_id(moment: float) -> str:
+    """The greatest id of before that microsecond, at least the first of all."""
+    return f"{min(max(_nanoseconds(moment) - 1, 0), _LAST):016x}{2**32 - 1:08x}"
+
+
+def _nanoseconds(moment: float) -> int:
+    return max(round(moment * 1e6) * 1000, 0)

@@ -1,4 +1,4 @@
-"""The table of records, as the newest migration leaves it, and how a record becomes a row.
+"""The tables, as the newest migration leaves them, and how a record becomes a row.
 
 A migration is frozen once it is released: it repeats what it needs from here. A test compares the two.
 """
@@ -12,7 +12,9 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Double,
+    Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     RowMapping,
@@ -49,6 +51,25 @@ records = Table(
     Index("records_confidence", "confidence", "id"),
     Index("records_steps_used", "steps_used", "id"),
 )
+
+forgotten = Table(
+    "records_forgotten",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
+    Column("first", _BY_BYTES, nullable=False),
+    Column("last", _BY_BYTES, nullable=False),
+    Column("time", Double, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Ids from first to last were forgotten: queues that still hold them must not write them. See `crowd`."""
+
+writers = Table(
+    "records_writers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("seen", Double, nullable=False),
+)
+"""Processes that write records, and when each was last seen, in seconds since 1970. See `crowd`."""
 
 _TURN = 2**64
 

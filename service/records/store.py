@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +15,11 @@ from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from service.records import schema
+from service.records import crowd, schema
+from service.records.crowd import Forgotten
 from service.records.database import Database, DatabaseURLError, SchemaError
 from service.records.query import Filter, Page, cursor
-from service.records.record import Record, first_id, is_id
+from service.records.record import Record, first_id, is_id, last_id, time_of
 from service.records.search import Search
 
 __all__ = ["DatabaseURLError", "RecordError", "Store", "StoreError"]
@@ -27,6 +29,9 @@ log = logging.getLogger("spikehead")
 _CHUNK = 1_000  # records deleted in one transaction: others get to write in between
 _TOGETHER = 50  # rows of one statement: each gives up the interpreter's lock, and gets it back late
 _BREATH = 0.01  # seconds between two such transactions
+
+RECENT_SECONDS = 60.0
+"""Age of an id from which on its record is here if it ever will be. Other machines' clocks may differ by less."""
 
 
 class StoreError(Exception):
@@ -48,22 +53,28 @@ class Store:
         """`patience`: seconds to wait for a lock or a connection."""
         self._database = Database(url, patience)
         self._opened: tuple[int, ...] | None = None  # identity of the database whose schema is up to date
+        self._opened_before = self._opened
         self._opening = threading.Lock()
         self._failed: tuple[float, str] | None = None  # when it last could not be opened, and why
         self._insert = _inserts(self._database)
+        self._name = secrets.token_hex(8)  # of this process, among those that write
+        self._beat_at = 0.0  # when it is to be said again that it is there, on the monotonic clock
+        self._known = 0  # number of the newest note of what was forgotten that queues here heed
+        self._erase_due = True  # what an earlier process deleted may still stand in the journal
 
     def open(self) -> None:
         """Connects, and brings the schema up to date; nothing is done twice. Raises StoreError."""
         with self._errors():
             self._ready()
 
-    def insert(self, records: Sequence[Record]) -> None:
+    def insert(self, records: Sequence[Record]) -> list[Forgotten]:
         """Adds records, all or none; when this returns they are on disk. Those that are there already stay.
 
-        Raises StoreError, and RecordError where it is the records' fault.
+        Those that were forgotten before they were written are left out. Returns what was forgotten since the last
+        call: it holds for what waits in a queue, too. Raises StoreError, and RecordError where it is the records' fault.
         """
         if not records:
-            return
+            return []
         try:
             rows = schema.rows(records)
         except (TypeError, ValueError) as error:
@@ -71,9 +82,48 @@ class Store:
         with self._errors():
             written_to = self._ready()
             with self._database.writing.begin() as connection:
+                crowd.beside_writers(connection)
+                forgotten = crowd.forgotten_since(connection, self._known)
+                if forgotten:
+                    rows = [row for row in rows if not any(one.covers(row[0]) for one in forgotten)]
                 self._insert(connection, rows)
+                beat_at = self._beat(connection)
             if self._database.identity() != written_to:
                 raise OSError("the file was removed or replaced while it was written to")
+        self._beat_at = beat_at
+        self._known = max((one.number for one in forgotten), default=self._known)
+        return forgotten
+
+    def announce(self) -> None:
+        """Opens the database and says, if it is time, that this process is there. Raises StoreError."""
+        with self._errors():
+            self._ready()
+            if time.monotonic() >= self._beat_at:
+                with self._database.writing.begin() as connection:
+                    beat_at = self._beat(connection)
+                self._beat_at = beat_at
+        if self._erase_due:
+            self.erase()
+
+    def leave(self) -> None:
+        """Says that this process writes no more, so that nobody waits for it. Raises StoreError."""
+        with self._errors():
+            self._ready()
+            with self._database.writing.begin() as connection:
+                crowd.leave(connection, self._name)
+            self._beat_at = 0.0
+
+    def has_company(self) -> bool:
+        """Tells whether other processes write to the database: what they answered may not be here yet."""
+        with self._reading() as connection:
+            return crowd.others(connection, self._name)
+
+    def await_writers(self) -> None:
+        """Returns once every transaction that writes now has ended. Raises StoreError."""
+        with self._errors():
+            self._ready()
+            with self._database.writing.begin() as connection:
+                crowd.exclude_writers(connection)
 
     def page(self, wanted: Filter, page: Page, whole: bool = True) -> tuple[list[Record], str | None]:
         """At most `page.limit` records that match, and the cursor of the page that follows, None at the end.
@@ -114,24 +164,66 @@ class Store:
                         raise StoreError(str(error)) from error
         raise KeyError(identifier)
 
+    def may_come(self, identifier: str) -> bool:
+        """Tells whether another process may yet write a record of that id: it is neither here nor forgotten.
+
+        Raises StoreError.
+        """
+        if not is_id(identifier) or abs(time.time() - time_of(identifier)) > RECENT_SECONDS:
+            return False
+        with self._reading() as connection:
+            found = select(schema.records.c.id).where(schema.records.c.id == identifier)
+            return (
+                connection.execute(found).first() is None
+                and not crowd.is_forgotten(connection, identifier)
+                and crowd.others(connection, self._name)
+            )
+
     def delete(self, identifier: str) -> bool:
-        """Forgets a record; False where there is none. Raises StoreError."""
+        """Forgets a record; False if there is none. Raises StoreError.
+
+        It is not written afterwards either, by any process in whose queue it waits, nor by one whose attempt to write it
+        had failed halfway.
+        """
         if not is_id(identifier):
             return False
         with self._errors():
             self._ready()
             with self._database.writing.begin() as connection:
+                if abs(time.time() - time_of(identifier)) < crowd.KEPT_SECONDS:
+                    crowd.exclude_writers(connection)
+                    crowd.note_forgotten(connection, identifier, identifier)
                 found = connection.execute(delete(schema.records).where(schema.records.c.id == identifier))
-            return found.rowcount > 0
+            if found.rowcount == 0:
+                return False
+        self.erase()
+        return True
 
     def delete_until(self, moment: float) -> int:
-        """Forgets all records from before that moment, and returns how many. Raises StoreError."""
-        return self._delete_all(schema.records.c.id < first_id(moment))
+        """Forgets all records from before that moment, and returns how many were there. Raises StoreError.
+
+        Those that wait in queues are forgotten as well. What is answered later is not, however late the moment.
+        """
+        with self._errors():
+            self._ready()
+            with self._database.writing.begin() as connection:
+                crowd.exclude_writers(connection)
+                crowd.note_forgotten(connection, first_id(0), last_id(min(moment, time.time())))
+        deleted = self._delete_all(schema.records.c.id < first_id(moment))
+        self.erase()
+        return deleted
+
+    def erase(self) -> None:
+        """Overwrites what was deleted in the journal, too; tried again by `announce` if others are in the way."""
+        with self._errors():
+            self._ready()
+            self._erase_due = not self._database.erase()
 
     def prune(self, most: int | None, older_than: float | None, at_most: int | None = None) -> int:
         """Forgets the oldest records: those beyond the newest `most`, and those from before a moment.
 
-        Returns how many. With `at_most` it stops about there: call it again for the rest. Raises StoreError.
+        Returns how many. With `at_most` it stops about there: call it again for the rest, and what was deleted is
+        overwritten in the journal at the end. Raises StoreError.
         """
         column = schema.records.c.id
         bounds: list[ColumnElement[bool]] = []
@@ -146,6 +238,9 @@ class Store:
         deleted = 0
         for bound in bounds:
             deleted += self._delete_all(bound, None if at_most is None else at_most - deleted)
+        self._erase_due = self._erase_due or deleted > 0
+        if self._erase_due and (at_most is None or deleted < at_most):
+            self.erase()
         return deleted
 
     def close(self) -> None:
@@ -175,6 +270,14 @@ class Store:
             with self._database.reading.begin() as connection:
                 yield connection
 
+    def _beat(self, connection: Connection) -> float:
+        """Says that this process is there, if it is time, and returns when it is time again."""
+        now = time.monotonic()
+        if now < self._beat_at:
+            return self._beat_at
+        crowd.beat(connection, self._name)
+        return now + crowd.BEAT_SECONDS
+
     def _ready(self) -> tuple[int, ...] | None:
         """Opens the database unless it is open, and says which one it is. A file that was removed is made anew."""
         began = time.monotonic()
@@ -191,6 +294,10 @@ class Store:
                 self._failed = time.monotonic(), str(error)
                 raise
             self._opened = self._database.identity()
+            if (
+                self._opened != self._opened_before
+            ):  # notes are numbered anew, and nobody has been told of this process
+                self._opened_before, self._known, self._beat_at = self._opened, 0, 0.0
             return self._opened
 
     @contextmanager

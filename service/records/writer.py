@@ -11,10 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from service.records.clock import Clock
+from service.records.crowd import BEAT_SECONDS, Forgotten
 from service.records.record import Record
 from service.records.store import RecordError, Store, StoreError
 
@@ -106,6 +109,9 @@ class Recorder:
         self._changed = threading.Condition()  # guards all below; never held while the store works
         self._waiting: deque[Record] = deque()  # the group that is being written stays in it until it is
         self._settled = 0  # records that have left the queue
+        self._forgotten: list[
+            tuple[Forgotten, int]
+        ] = []  # what not to write, of records up to a number, exclusive
         self._waiters: deque[Promise] = deque()
         self._hurry = False  # someone waits: do not linger, do not pause
         self._full = False
@@ -114,8 +120,10 @@ class Recorder:
         self._written = 0
         self._dropped = 0
 
+        self._began = threading.Event()
         self._prune_at = time.monotonic() if most_kept is not None or longest_kept is not None else None
         self._grown = 0  # records written since the store was pruned
+        self._clock = Clock()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -155,6 +163,10 @@ class Recorder:
                 return False
             waiter = self._wait_for(self._settled, self._settled + len(self._waiting))
         return waiter.wait(timeout)
+
+    def await_beginning(self, timeout: float) -> bool:
+        """Waits until the database knows of this process, or was found to be away. False after `timeout` seconds."""
+        return self._began.wait(timeout)
 
     @property
     def state(self) -> RecorderState:
@@ -218,27 +230,38 @@ class Recorder:
             else:
                 trouble = None
             self._report(trouble)
+            self._began.set()
             pause = 0.0 if trouble is None else min(max(2 * pause, self._first_pause), self._longest_pause)
             if not (self._wait_for_work() if trouble is None else self._wait_to_try_again(pause)):
+                self._leave()
                 self._give_up()
                 return
 
+    def _leave(self) -> None:
+        """Tells the others that this process writes no more, unless the database is away."""
+        if self.state.reason is None:
+            with suppress(StoreError):
+                self._store.leave()
+
     def _work(self) -> None:
-        """Writes a group, deletes what is too old, or else looks whether the database is there."""
+        """Writes a group, or else sees that the database is there and knows of this process; deletes what is too old."""
         with self._changed:
             self._hurry = False
             group = list(islice(self._waiting, self._group))
         if group:
             self._write(group)
+        else:
+            self._store.announce()
         if self._prune_is_due():
             self._prune()
-        elif not group:
-            self._store.open()
 
     def _write(self, group: list[Record]) -> None:
-        """Where the database refuses a record, the others of its group are written without it."""
+        """Writes the records at the head of the queue, but for those that were forgotten meanwhile.
+
+        If the database refuses a record, the others of its group are written without it.
+        """
         try:
-            self._store.insert(group)
+            self._heed(self._store.insert(self._remembered(group)))
         except RecordError as error:
             if len(group) > 1:
                 half = len(group) // 2
@@ -249,6 +272,25 @@ class Recorder:
             self._settle(1, stored=False)
         else:
             self._settle(len(group), stored=True)
+
+    def _remembered(self, group: list[Record]) -> list[Record]:
+        """Those of the records at the head of the queue that nobody has forgotten."""
+        with self._changed:
+            self._forgotten = [one for one in self._forgotten if one[1] > self._settled]
+            if not self._forgotten:
+                return group
+            return [
+                record
+                for number, record in enumerate(group, self._settled)
+                if not any(number < end and what.covers(record.id) for what, end in self._forgotten)
+            ]
+
+    def _heed(self, forgotten: list[Forgotten]) -> None:
+        """Notes what was forgotten for all that waits now. What comes later is none of it, whatever the clock says."""
+        if forgotten:
+            with self._changed:
+                end = self._settled + len(self._waiting)
+                self._forgotten += [(what, end) for what in forgotten]
 
     def _settle(self, count: int, stored: bool) -> None:
         """The first `count` records leave the queue."""
@@ -277,7 +319,7 @@ class Recorder:
         return grown or time.monotonic() >= self._prune_at
 
     def _prune(self) -> None:
-        older_than = None if self._longest_kept is None else time.time() - self._longest_kept
+        older_than = None if self._longest_kept is None else self._clock.now() - self._longest_kept
         deleted = self._store.prune(self._most_kept, older_than, PRUNE_AT_MOST)
         if deleted >= PRUNE_AT_MOST:
             self._prune_at = time.monotonic()  # there may be more: after the next group
@@ -305,7 +347,9 @@ class Recorder:
     def _wait_for_work(self) -> bool:
         """Until there is something to do. False where there is nothing left to do."""
         with self._changed:
-            idle = None if self._prune_at is None else max(0.0, self._prune_at - time.monotonic())
+            idle = BEAT_SECONDS
+            if self._prune_at is not None:
+                idle = min(idle, max(0.0, self._prune_at - time.monotonic()))
             self._changed.wait_for(lambda: self._waiting or self._deadline is not None, idle)
             if self._waiting:
                 self._changed.wait_for(

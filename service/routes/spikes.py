@@ -131,7 +131,7 @@ async def request_statistics(request: Request, query: Annotated[StatisticsQuery,
 
 async def _stored(request: Request, identifier: str) -> Record:
     try:
-        return await service_of(request).past(lambda store: store.get(identifier))
+        return await service_of(request).stored(identifier)
     except KeyError:
         raise Problem(
             "unknown-request", "the id of a recent request (see GET /spikes)", shown(identifier)
@@ -195,7 +195,7 @@ async def stored_request(
 )
 async def forget_request(request: Request, identifier: Identifier) -> Response:
     """Delete its record."""
-    if not await service_of(request).past(lambda store: store.delete(identifier), True):
+    if not await service_of(request).forget(identifier):
         raise Problem("unknown-request", "the id of a recent request (see GET /spikes)", shown(identifier))
     return Response(status_code=204)
 

@@ -17,7 +17,7 @@ from service.records import Filter, Page, Store, StoreError, schema
 from service.records.database import VERSION_TABLE
 from tests.service.records.making import numbers, record
 
-NEWEST = "1"
+NEWEST = "2"
 
 
 def version(url: str) -> list[str]:
@@ -75,7 +75,7 @@ def test_a_database_of_a_later_release_is_refused(url: str) -> None:
     store.close()
     for work in (store.open, lambda: store.insert([record(1)]), lambda: store.page(Filter(), Page(1))):
         with pytest.raises(
-            StoreError, match="expected a schema up to version 1, found 99, of a later release"
+            StoreError, match="expected a schema up to version 2, found 99, of a later release"
         ):
             work()
     with engine.begin() as connection:

@@ -13,6 +13,8 @@ import pytest
 
 from service.records import Filter, Page, Record, Recorder, RecordError, RecorderState, Store, StoreError
 from service.records import writer as module
+from service.records.clock import Clock
+from service.records.crowd import Forgotten
 from tests.service.records.making import identifier, numbers, record
 
 LONG = 20.0  # seconds; nothing here takes so long unless it is broken
@@ -27,16 +29,21 @@ class Disk(Store):
         self.pruned: list[tuple[int | None, float | None, int | None]] = []
         self.surplus = 0
         self.failing: str | None = None
+        self.forgotten: list[Forgotten] = []  # told with the next group
+        self.left = 0
         self.refused: set[int] = set()
         self.busy, self.going_on = threading.Event(), threading.Event()
         self.going_on.set()
 
-    def open(self) -> None:
+    def announce(self) -> None:
         self.opened += 1
         if self.failing:
             raise StoreError(self.failing)
 
-    def insert(self, records: Sequence[Record]) -> None:
+    def leave(self) -> None:
+        self.left += 1
+
+    def insert(self, records: Sequence[Record]) -> list[Forgotten]:
         self.busy.set()
         assert self.going_on.wait(LONG)
         if self.failing:
@@ -44,7 +51,9 @@ class Disk(Store):
         some = numbers(list(records))
         if self.refused & set(some):
             raise RecordError("no such record")
+        told, self.forgotten = self.forgotten, []
         self.groups.append(some)
+        return told
 
     def prune(self, most: int | None, older_than: float | None, at_most: int | None = None) -> int:
         self.pruned.append((most, older_than, at_most))
@@ -118,6 +127,63 @@ def test_who_adds_does_not_wait_for_the_database() -> None:
         disk.going_on.set()
         assert recorder.flush(LONG)
     assert disk.written == list(range(1001))
+
+
+def test_what_was_forgotten_is_not_written_though_it_waited() -> None:
+    """All that waits when the recorder is told of it is meant, and nothing that comes later."""
+    disk = Disk()
+    disk.hold()
+    with recording(disk, group=3) as recorder:
+        recorder.add(some(0))
+        assert disk.busy.wait(LONG)
+        recorder.add(some(1, 2, 3, 4, 5, 6, 7, 8))
+        disk.forgotten = [
+            Forgotten(1, identifier(2), identifier(2)),
+            Forgotten(2, identifier(4), identifier(7)),
+        ]
+        disk.going_on.set()
+        assert recorder.flush(LONG)
+        assert disk.groups == [[0], [1, 3], [], [8]]
+        assert recorder.add_and_wait(some(4, 2), LONG)  # the clock was set back, say
+    assert disk.groups == [[0], [1, 3], [], [8], [4, 2]]
+    assert recorder.state == RecorderState("ok", None, 0, 11, 0)
+    assert disk.left == 1
+
+
+def test_who_needs_a_record_that_was_forgotten_while_it_waited_is_not_kept() -> None:
+    disk = Disk()
+    disk.hold()
+    with recording(disk, group=1) as recorder:
+        recorder.add(some(0))
+        assert disk.busy.wait(LONG)
+        promise = recorder.add_promised(some(1))
+        assert promise is not None
+        disk.forgotten = [Forgotten(1, identifier(0), identifier(1))]
+        disk.going_on.set()
+        assert promise.wait(LONG) is True  # it was there, and then forgotten
+
+
+def test_a_process_whose_database_is_away_leaves_without_a_word() -> None:
+    disk = Disk()
+    disk.failing = "away"
+    with recording(disk) as recorder:
+        until(lambda: recorder.state.reason == "away")
+    assert disk.left == 0
+
+
+def test_a_clock_that_jumps_ahead_makes_nothing_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, elapsed = [1_000_000.0], [0.0]
+    monkeypatch.setattr(module, "Clock", lambda: Clock(lambda: wall[0], lambda: elapsed[0]))
+    monkeypatch.setattr(module, "PRUNE_SECONDS", 0.01)
+    disk = Disk()
+    with recording(disk, longest_kept=100.0):
+        until(lambda: disk.pruned)
+        assert disk.pruned[0] == (None, 999_900.0, module.PRUNE_AT_MOST)
+        wall[0] += 40 * 86_400
+        elapsed[0] += 60
+        disk.pruned.clear()
+        until(lambda: disk.pruned)
+        assert disk.pruned[-1] == (None, 999_960.0, module.PRUNE_AT_MOST)
 
 
 def test_all_that_waits_is_one_group() -> None:

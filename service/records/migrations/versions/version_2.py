@@ -1,0 +1,28 @@
+"""Version 2: what was forgotten while it may still wait in a process's queue, and which processes write."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "2"
+down_revision = "1"
+
+
+def upgrade() -> None:
+    by_bytes = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+    op.create_table(
+        "records_forgotten",
+        sa.Column(
+            "number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), sa.Identity(), primary_key=True
+        ),
+        sa.Column("first", by_bytes, nullable=False),
+        sa.Column("last", by_bytes, nullable=False),
+        sa.Column("time", sa.Double, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "records_writers",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("seen", sa.Double, nullable=False),
+    )
