@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -96,12 +96,14 @@ class Serving:
         """The time (of `time.monotonic`) of the first 200 of /health/ready. Raises RuntimeError without one."""
         deadline = time.monotonic() + START_LIMIT
         while self.process.poll() is None and time.monotonic() < deadline:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-            with suppress(OSError, http.client.HTTPException):
+            with (
+                closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection,
+                suppress(OSError, http.client.HTTPException),
+            ):
                 connection.request("GET", "/health/ready")
-                if connection.getresponse().status == 200:
-                    return time.monotonic()
-            connection.close()
+                with connection.getresponse() as response:
+                    if response.status == 200:
+                        return time.monotonic()
             time.sleep(0.005)
         raise RuntimeError(f"expected the service to be ready within {START_LIMIT:.0f} s, it is not")
 

@@ -1,8 +1,8 @@
-"""What is answered can be fetched and forgotten at once, whichever process is asked; what is forgotten is gone from disk.
+"""Records are fetched and forgotten right after the answer, whichever process is asked, and then gone from disk.
 
-8 clients post pictures, each of another kind of ink, and ask for each record at once on a new connection: first to fetch
-it, then, in a second round, to forget it. Two workers share a SQLite file; two services share a PostgreSQL database if
-SPIKEHEAD_TEST_POSTGRES_URL names one, and each is asked for what the other has answered.
+8 clients post pictures, each with ink of its own, and ask for each record at once on a new connection: first to
+fetch it, then, in a second round, to forget it. Two workers share a SQLite file; two services share a PostgreSQL
+database if SPIKEHEAD_TEST_POSTGRES_URL names one, and each is asked for what the other has answered.
 
     fetched   of the records that were asked for by id, those that were not there
     listed    of some records that were asked for by a list of the newest ones, those that were not in it

@@ -202,8 +202,10 @@ def _check_options(url: URL) -> None:
     """Raises DatabaseURLError if the driver does not know an option of the URL, or cannot use its value."""
     from psycopg import ProgrammingError, conninfo, pq
 
-    asked = {name: value for name, value in url.query.items() if name not in ("host", "port")}
-    for name, value in asked.items():
+    asked: dict[str, str] = {}
+    for name, value in url.query.items():
+        if name in ("host", "port"):  # which may be given for several servers
+            continue
         if name in _OWN_OPTIONS:
             raise DatabaseURLError(
                 f"{_EXPECTED}, got the option {name}, which the service sets itself: leave it out"
@@ -212,6 +214,7 @@ def _check_options(url: URL) -> None:
             raise DatabaseURLError(f"{_EXPECTED}, got the option {name} more than once: give it once")
         if _NUMBERS.fullmatch(name) and not re.fullmatch(r"\d{1,9}", value, re.ASCII):
             raise DatabaseURLError(f"{_EXPECTED}, got the option {name}={value!r}: give a whole number")
+        asked[name] = value
     try:
         # libpq looks at all values before it looks for a server, and there is none in a folder that does not exist
         options = conninfo.make_conninfo("", **{**asked, "host": _NOWHERE})

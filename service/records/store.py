@@ -12,7 +12,6 @@ from itertools import chain
 
 from alembic.util import CommandError
 from sqlalchemy import ColumnElement, Connection, delete, select
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from service.records import crowd, schema
@@ -53,7 +52,6 @@ class Store:
         """`patience`: seconds to wait for a lock or a connection."""
         self._database = Database(url, patience)
         self._opened: tuple[int, ...] | None = None  # identity of the database whose schema is up to date
-        self._opened_before = self._opened
         self._opening = threading.Lock()
         self._failed: tuple[float, str] | None = None  # when it last could not be opened, and why
         self._insert = _inserts(self._database)
@@ -71,7 +69,7 @@ class Store:
         """Adds records, all or none; when this returns they are on disk. Those that are there already stay.
 
         Those that were forgotten before they were written are left out. Returns what was forgotten since the last
-        call: it holds for what waits in a queue, too. Raises StoreError, and RecordError where it is the records' fault.
+        call: it holds for what waits in a queue, too. Raises StoreError, and RecordError if it is the records' fault.
         """
         if not records:
             return []
@@ -86,7 +84,8 @@ class Store:
                 forgotten = crowd.forgotten_since(connection, self._known)
                 if forgotten:
                     rows = [row for row in rows if not any(one.covers(row[0]) for one in forgotten)]
-                self._insert(connection, rows)
+                if rows:
+                    self._insert(connection, rows)
                 beat_at = self._beat(connection)
             if self._database.identity() != written_to:
                 raise OSError("the file was removed or replaced while it was written to")
@@ -182,8 +181,8 @@ class Store:
     def delete(self, identifier: str) -> bool:
         """Forgets a record; False if there is none. Raises StoreError.
 
-        It is not written afterwards either, by any process in whose queue it waits, nor by one whose attempt to write it
-        had failed halfway.
+        It is not written afterwards either, by any process in whose queue it waits, nor by one that tries again to
+        write it because it was not told that it had succeeded.
         """
         if not is_id(identifier):
             return False
@@ -294,10 +293,8 @@ class Store:
                 self._failed = time.monotonic(), str(error)
                 raise
             self._opened = self._database.identity()
-            if (
-                self._opened != self._opened_before
-            ):  # notes are numbered anew, and nobody has been told of this process
-                self._opened_before, self._known, self._beat_at = self._opened, 0, 0.0
+            # it may be another one: its notes have numbers of their own, and it does not know of this process
+            self._known, self._beat_at = 0, 0.0
             return self._opened
 
     @contextmanager
@@ -318,18 +315,25 @@ def _inserts(database: Database) -> Callable[[Connection, list[schema.Row]], Non
     A commit whose answer was lost is tried again: the second time finds its records there.
     """
     columns = [column.name for column in schema.records.columns]
+    names = f"{schema.records.name} ({', '.join(columns)})"
+    end = " ON CONFLICT (id) DO NOTHING"
     if database.dialect == "postgresql":
-        insert = postgresql.insert(schema.records).on_conflict_do_nothing(index_elements=["id"])
-        statement = str(insert.compile(dialect=database.reading.dialect))
+        # a statement of many rows that is the same for any number of them, and that nobody has to prepare
+        dialect = database.reading.dialect
+        kinds = [
+            column.type.dialect_impl(dialect).compile(dialect).partition(" ")[0]
+            for column in schema.records.columns
+        ]
+        arrays = ", ".join(f"%s::{kind}[]" for kind in kinds)
+        statement = f"INSERT INTO {names} SELECT * FROM unnest({arrays}){end}"
 
-        def named(connection: Connection, rows: list[schema.Row]) -> None:
-            connection.exec_driver_sql(statement, [dict(zip(columns, row, strict=True)) for row in rows])
+        def together(connection: Connection, rows: list[schema.Row]) -> None:
+            connection.exec_driver_sql(statement, tuple(list(values) for values in zip(*rows, strict=True)))
 
-        return named
+        return together
 
     one = f"({', '.join('?' * len(columns))})"
-    begin = f"INSERT INTO {schema.records.name} ({', '.join(columns)}) VALUES "
-    end = " ON CONFLICT (id) DO NOTHING"
+    begin = f"INSERT INTO {names} VALUES "
     statements = {count: begin + ", ".join([one] * count) + end for count in (_TOGETHER, 1)}
 
     def placed(connection: Connection, rows: list[schema.Row]) -> None:

@@ -244,7 +244,7 @@ class Recorder:
                 self._store.leave()
 
     def _work(self) -> None:
-        """Writes a group, or else sees that the database is there and knows of this process; deletes what is too old."""
+        """Writes a group, or else sees that the database is there and knows of this process; deletes what is old."""
         with self._changed:
             self._hurry = False
             group = list(islice(self._waiting, self._group))

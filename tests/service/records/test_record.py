@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from service.records import Ids, first_id, time_of
+from service.records.record import AHEAD_NS, last_id
 
 
 def test_ids_grow_across_threads() -> None:
@@ -50,3 +51,35 @@ def test_the_first_id_of_a_moment(moment: float) -> None:
 def test_moments_beyond_all_ids() -> None:
     assert first_id(-5.0) == "0" * 24
     assert first_id(1e12) == "f" * 16 + "0" * 8
+
+
+def test_times_are_those_of_the_clock_after_it_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [2_000_000_000_000_000_000]
+    monkeypatch.setattr("service.records.record.time.time_ns", lambda: clock[0])
+    source = Ids()
+    hour = 3_600_000_000_000
+    for step in (0, hour, -hour, -hour, 2 * hour, -AHEAD_NS - 1):
+        clock[0] += step
+        assert int(source.new()[:16], 16) == clock[0]
+        assert int(source.some(2)[0][:16], 16) == clock[0] + 1
+
+
+def test_ids_grow_though_the_clock_is_corrected_a_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [2_000_000_000_000_000_000]
+    monkeypatch.setattr("service.records.record.time.time_ns", lambda: clock[0])
+    source = Ids()
+    made = [source.new()]
+    clock[0] -= AHEAD_NS // 2
+    made += [source.new(), *source.some(10_000), source.new()]
+    assert made == sorted(made) and len(set(made)) == len(made)
+
+
+@pytest.mark.parametrize("moment", [0.000001, 1_700_000_000.123456, 4_000_000_000.000001])
+def test_the_last_id_before_a_moment(moment: float) -> None:
+    last = last_id(moment)
+    assert last < first_id(moment) and time_of(last) < moment
+    assert int(first_id(moment)[:16], 16) - int(last[:16], 16) == 1 and last.endswith("f" * 8)
+
+
+def test_no_id_is_before_all_moments() -> None:
+    assert last_id(-5.0) == last_id(0.0) == "0" * 16 + "f" * 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 import zlib
 from itertools import product
@@ -483,6 +484,31 @@ def test_urls_that_name_no_database(url: str, message: str) -> None:
     with pytest.raises(DatabaseURLError, match=expected + message) as caught:
         Store(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("pool_size=5", 'invalid connection option "pool_size"'),
+        ("prepare_threshold=5", "the option prepare_threshold, which the service sets itself: leave it out"),
+        ("autocommit=true", "the option autocommit, which the service sets itself: leave it out"),
+        ("connect_timeout=soon", "the option connect_timeout='soon': give a whole number"),
+        ("keepalives_idle=1.5", "the option keepalives_idle='1.5': give a whole number"),
+        ("sslmode=maybe", 'invalid sslmode value: "maybe"'),
+        ("application_name=a&application_name=b", "the option application_name more than once: give it once"),
+    ],
+)
+def test_options_that_the_driver_cannot_take(options: str, message: str) -> None:
+    with pytest.raises(DatabaseURLError, match=re.escape(message)) as caught:
+        Store(f"postgresql://user:secret@localhost:1/records?{options}")
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_options_that_the_driver_takes() -> None:
+    options = (
+        "sslmode=require&connect_timeout=3&application_name=digits&options=-csearch_path%3Da&keepalives=1"
+    )
+    Store(f"postgresql://user@localhost:1/records?{options}&host=one:5432&host=two:5433").close()
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])

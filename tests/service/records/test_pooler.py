@@ -1,0 +1,98 @@
+"""Behind PgBouncer in transaction mode, where each transaction may run on another connection of the server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from service.records import Filter, Page, Recorder, RecorderState, Store
+from tests.service.records.conftest import own_database, shown
+from tests.service.records.making import numbers, record
+
+PROGRAM = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
+LONG = 30.0
+pytestmark = pytest.mark.skipif(not PROGRAM, reason="needs PgBouncer (Debian: pgbouncer)")
+
+
+@pytest.fixture
+def pooled(tmp_path: Path) -> Iterator[str]:
+    """URL of an empty database behind a pool of two connections."""
+    assert PROGRAM is not None
+    with own_database() as server:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+        where = server.host or server.query.get("host") or "127.0.0.1"
+        options = f"host={where} port={server.port or 5432} user={server.username} dbname={server.database}"
+        if server.password:
+            options += f" password={server.password}"
+        (tmp_path / "users").write_text(f'"{server.username}" ""\n')
+        (tmp_path / "pgbouncer.ini").write_text(
+            f"[databases]\npooled = {options}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+            f"unix_socket_dir =\nauth_type = trust\nauth_file = {tmp_path}/users\nlogfile = {tmp_path}/log\n"
+            "pool_mode = transaction\ndefault_pool_size = 2\nserver_round_robin = 1\nmax_client_conn = 100\n"
+        )
+        command = [PROGRAM, "-q"]
+        if os.getuid() == 0:  # it refuses to run as root
+            for folder in (tmp_path, *list(tmp_path.parents)[:3]):
+                folder.chmod(0o777)
+            command += ["-u", "nobody"]
+        process = subprocess.Popen([*command, str(tmp_path / "pgbouncer.ini")], stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + LONG
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                except OSError:
+                    assert process.poll() is None and time.monotonic() < deadline
+                    time.sleep(0.02)
+            yield shown(server.set(host="127.0.0.1", port=port, database="pooled", query={}))
+        finally:
+            process.terminate()
+            process.wait(LONG)
+
+
+def test_records_are_written_and_read(pooled: str) -> None:
+    """Many small groups, and readers beside them: each statement would be prepared, and missed, by the sixth time."""
+    store = Store(pooled)
+    recorder = Recorder(store, linger=0.0)
+
+    def read(_: int) -> int:
+        return len(store.page(Filter(), Page(10))[0])
+
+    with ThreadPoolExecutor(4) as readers:
+        reading = readers.map(read, range(60))
+        assert all(recorder.add_and_wait([record(number)], LONG) for number in range(60))
+        assert max(reading) <= 10
+    assert recorder.state == RecorderState("ok", None, 0, 60, 0)
+    assert len(numbers(store.page(Filter(), Page(100))[0])) == 60
+    assert store.delete(record(7).id) is True
+    assert store.delete_until(record(30).time) == 29
+    recorder.close(LONG)
+    store.close()
+
+
+def test_limits_are_of_a_transaction(pooled: str) -> None:
+    """One that another client has made does not last, and ours holds for nobody else."""
+    store = Store(pooled, patience=0.5)
+    store.open()
+    with store._database.reading.begin() as connection:
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "500ms"
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar_one() == "30s"
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        assert raw.prepare_threshold is None
+    with store._database.reading.connect() as connection:
+        connection.connection.driver_connection.rollback()  # type: ignore[union-attr]
+        cursor = connection.connection.cursor()
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)
+    store.close()
