@@ -8,7 +8,8 @@ database if SPIKEHEAD_TEST_POSTGRES_URL names one, and each is asked for what th
     listed    of some records that were asked for by a list of the newest ones, those that were not in it
     forgotten of the deletions by id, those that failed; of the records deleted, those that were there a moment later
     until     of the records answered just before `DELETE /spikes?until=now`, those that were there afterwards
-    on disk   forgotten pictures whose bytes are in any file of the SQLite database
+    on disk   forgotten pictures whose bytes are in any file of the SQLite database; of PostgreSQL it is told, if its
+              files can be read, what is left of those deleted by id, and what VACUUM changes: nothing is asked of that
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from sqlalchemy import URL, create_engine, make_url, text
 
 from benchmarks import serving
 from benchmarks.stress.plan import Plan
@@ -61,8 +63,10 @@ def measure(plan: Plan) -> list[Row]:
     with two_workers() as (ports, folder):
         rows = [judged("SQLite, 2 workers", exercised(ports, plan.remembered, folder))]
     if os.environ.get(SERVER):
-        with two_services(os.environ[SERVER]) as ports:
-            rows.append(judged("PostgreSQL, 2 services", exercised(ports, plan.remembered)))
+        with two_services(os.environ[SERVER]) as (ports, database):
+            found = exercised(ports, plan.remembered)
+            notes = left_by_postgresql(database, pictures(plan.remembered)[1])
+        rows.append(judged("PostgreSQL, 2 services", found, notes))
     return rows
 
 
@@ -76,19 +80,18 @@ def two_workers() -> Iterator[tuple[Sequence[int], Path]]:
 
 
 @contextmanager
-def two_services(server: str) -> Iterator[Sequence[int]]:
-    """The ports of two services with one database, which is made for them."""
-    from sqlalchemy import create_engine, make_url, text
-
+def two_services(server: str) -> Iterator[tuple[Sequence[int], URL]]:
+    """The ports of two services with one database, which is made for them, and its URL."""
     url, name = make_url(server), f"forgetting_{secrets.token_hex(8)}"
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
         try:
             with ExitStack() as stack:
-                shown = url.set(database=name).render_as_string(hide_password=False)
+                database = url.set(database=name)
+                shown = database.render_as_string(hide_password=False)
                 services = [serving.ready(SPIKEHEAD_DATABASE_URL=shown) for _ in range(2)]
-                yield [stack.enter_context(service).port for service in services]
+                yield [stack.enter_context(service).port for service in services], database
         finally:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
@@ -96,9 +99,7 @@ def two_services(server: str) -> Iterator[Sequence[int]]:
 
 def exercised(ports: Sequence[int], count: int, folder: Path | None = None) -> Found:
     """Fetches so many records and forgets so many others, each right after it was answered."""
-    random = np.random.default_rng(7)
-    pictures = [picture(random) for _ in range(2 * count + UNTIL)]
-    fetched, deleted, last = pictures[:count], pictures[count : 2 * count], pictures[2 * count :]
+    fetched, deleted, last = pictures(count)
     turns = range(10**9)
     with ThreadPoolExecutor(CLIENTS) as pool:
         seen = list(pool.map(_fetch, repeat(ports), turns, fetched))
@@ -125,6 +126,36 @@ def exercised(ports: Sequence[int], count: int, folder: Path | None = None) -> F
         left_by_time,
         on_disk,
     )
+
+
+def left_by_postgresql(database: URL, deleted: Sequence[bytes]) -> tuple[str, ...]:
+    """Notes of how many of the pictures are in PostgreSQL's own files; none if its folder cannot be read here."""
+    engine = create_engine(database, isolation_level="AUTOCOMMIT")
+    notes = []
+    with engine.connect() as connection:
+        folder = Path(connection.execute(text("SHOW data_directory")).scalar_one())
+        for done in ("DELETE", "VACUUM", "VACUUM FULL"):
+            if done != "DELETE":
+                connection.execute(text(f"{done} records"))
+            connection.execute(text("CHECKPOINT"))
+            try:
+                files = {
+                    part: b"".join(path.read_bytes() for path in (folder / part).rglob("*") if path.is_file())
+                    for part in ("base", "pg_wal")
+                }
+            except OSError:
+                break
+            tables, log = (sum(ink(one) in data for one in deleted) for data in files.values())
+            notes.append(f"after {done} {tables} of {len(deleted)} in its tables, {log} in its log")
+    engine.dispose()
+    return tuple(notes)
+
+
+def pictures(count: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Pictures to be fetched, to be deleted by id, and by time; always the same."""
+    random = np.random.default_rng(7)
+    found = [picture(random) for _ in range(2 * count + UNTIL)]
+    return found[:count], found[count : 2 * count], found[2 * count :]
 
 
 def picture(random: np.random.Generator) -> bytes:
@@ -175,7 +206,7 @@ def _ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[
         connection.close()
 
 
-def judged(where: str, found: Found) -> Row:
+def judged(where: str, found: Found, notes: tuple[str, ...] = ()) -> Row:
     """The row of one set-up."""
     claims = [
         Claim(
@@ -195,5 +226,8 @@ def judged(where: str, found: Found) -> Row:
             Claim("on disk", f"bytes of {found.on_disk} forgotten pictures", "none", not found.on_disk)
         )
     return Row(
-        f"fetch and forget at once, {where}", tuple(claims), (f"{CLIENTS} clients",), {"found": vars(found)}
+        f"fetch and forget at once, {where}",
+        tuple(claims),
+        (f"{CLIENTS} clients", *notes),
+        {"found": vars(found)},
     )

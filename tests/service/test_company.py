@@ -22,5 +22,5 @@ def test_two_services_share_a_server() -> None:
     server = os.environ.get(SERVER)
     if not server:
         pytest.skip(f"needs PostgreSQL: set {SERVER}")
-    with two_services(server) as ports:
+    with two_services(server) as (ports, _):
         assert exercised(ports, COUNT) == Found(COUNT, 0, 0, 0, 0, 0, None)
