@@ -126,12 +126,14 @@ def test_batches_in_every_form(client: TestClient) -> None:
     )
     assert [result["prediction"] for result in expected] == [3, 6, 4]
     for body in (
-        {"files": files, "data": options},
         {"json": {"images": [base64.b64encode(png(picture)).decode() for picture in pictures], **options}},
         {"json": {"images": [{"pixels": picture.tolist()} for picture in pictures], **options}},
         {"json": {"pixels": [picture.tolist() for picture in pictures], **options}},
     ):
         assert [same(result) for result in batch(client, "", **body)] == [same(result) for result in expected]
+    named = batch(client, "", files=files, data=options)
+    assert [result.pop("filename") for result in named] == ["0.png", "1.png", "2.png"]
+    assert [same(result) for result in named] == [same(result) for result in expected]
 
 
 def test_the_picture_of_a_batch_that_cannot_be_used_is_named(client: TestClient) -> None:
