@@ -122,7 +122,12 @@ def parse_single(content_type: str, data: bytes) -> Parsed:
     else:
         raise _unknown(_SINGLE_TYPES, media_type, data)
     if not parsed.sources:
-        raise Problem("missing-image", "a file, or base64 in a field 'image', in the form", "none")
+        received = (
+            f"the fields {', '.join(shown(name) for name, _ in parsed.fields[:5])}"
+            if parsed.fields
+            else "none"
+        )
+        raise Problem("missing-image", "a file, or base64 in a field 'image', in the form", received)
     return parsed
 
 
