@@ -40,12 +40,15 @@ _BATCH_TYPES = f"{RAW}, {_FORMS}"
 _UNCHOSEN = ("", RAW, URLENCODED, "text/plain", "binary/octet-stream")
 """What clients send of themselves: nothing, or what curl, wget, fetch and others take for bytes or text of any kind."""
 
+_READ = (*_UNCHOSEN, JSON, MULTIPART)
 _PICTURE_FIELDS = ("image", "images", "image[]", "images[]")
 """Form fields that are pictures; some clients write lists with brackets."""
 
 _MAX_FIELDS = 32  # of a form, besides pictures
 _MAX_FIELD = 4096  # bytes of one
+_MAX_ESCAPES = 500_000  # of bytes in an urlencoded form: base64 has one in thirty
 _MAX_HEADER = 8192  # bytes of a part's headers
+_MAX_PARAMETERS = 32  # of a header: to take them apart takes time with the square of their number
 _MAX_FILENAME = 255  # characters that are told again
 _LISTS_AN_IMAGE = SIDE + 4  # rows, and what they stand in
 _QUOTES_AN_IMAGE = 8
@@ -53,6 +56,7 @@ _MORE = 1_000  # for options, and for what is wrong with a body in a way that is
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TEXT = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 _DATA_URL = re.compile(r"data:[\w.+/-]*(;[\w=.+-]*)*,", re.ASCII | re.IGNORECASE)
+_USUAL_ALPHABET = str.maketrans("-_", "+/", " \t\r\n\f\v")
 _FIELD = re.compile(rb"[\w.%+\[\]-]{1,80}=")
 # The first alternative passes over quoted strings, in which anything may stand.
 _EXTENDED_FILENAME = re.compile(
@@ -98,11 +102,12 @@ def of_file(data: bytes) -> Source:
 def parse_single(content_type: str, data: bytes) -> Parsed:
     """One picture, with options. Raises Problem."""
     media_type, parameters = _media_type(content_type)
-    if media_type not in _UNCHOSEN and media_type not in (JSON, MULTIPART) and media_type[:6] != "image/":
+    says_picture = media_type.startswith("image/")
+    if not says_picture and media_type not in _READ:
         raise Problem("unsupported-media-type", _SINGLE_TYPES, shown(media_type))
     if not data:
         raise Problem("empty-body", "an image in the body", "0 bytes")
-    if media_type[:6] == "image/" or (media_type != MULTIPART and images.looks_encoded(data)):
+    if says_picture or (media_type != MULTIPART and images.looks_encoded(data)):
         return Parsed([_encoded(data)])
     if media_type in _UNCHOSEN:
         media_type = _by_first_bytes(media_type, data, len(data) == PIXELS) or media_type
@@ -134,7 +139,7 @@ def parse_single(content_type: str, data: bytes) -> Parsed:
 def parse_batch(content_type: str, data: bytes, max_images: int) -> Parsed:
     """Many pictures, in order, with options. Raises Problem."""
     media_type, parameters = _media_type(content_type)
-    if media_type not in _UNCHOSEN and media_type not in (JSON, MULTIPART):
+    if media_type not in _READ:
         raise Problem("unsupported-media-type", _BATCH_TYPES, shown(media_type))
     if not data:
         raise Problem("empty-body", "images in the body", "0 bytes")
@@ -247,9 +252,10 @@ def _base64(text: Any) -> Source:
         raise Problem("malformed-body", "image: a picture in base64", images.described(text))
     text = text.lstrip()
     prefix = _DATA_URL.match(text, 0, 200)
-    bare = "".join(text[prefix.end() if prefix else 0 :].split()).rstrip("=")
-    usual = bare.replace("-", "+").replace("_", "/")
     try:
+        if not text.isascii():
+            raise ValueError("characters outside of ASCII")
+        usual = text[prefix.end() if prefix else 0 :].translate(_USUAL_ALPHABET).rstrip("=")
         data = base64.b64decode(usual + "=" * (-len(usual) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise Problem(
@@ -261,6 +267,8 @@ def _base64(text: Any) -> Source:
 
 
 def _media_type(content_type: str) -> tuple[str, Mapping[bytes, bytes]]:
+    if content_type.count(";") > _MAX_PARAMETERS:
+        raise Problem("malformed-body", f"a Content-Type of at most {_MAX_PARAMETERS} parameters", "more")
     media_type, parameters = parse_options_header(content_type)
     return media_type.decode("latin-1").lower(), parameters
 
@@ -319,6 +327,9 @@ class _Form:
             raise Problem("malformed-body", f"at most {_MAX_HEADER} bytes of headers in a part", "more")
 
     def on_header_end(self) -> None:
+        if self._header_value.count(b";") > _MAX_PARAMETERS:
+            expected = f"at most {_MAX_PARAMETERS} parameters in a header of a part"
+            raise Problem("malformed-body", expected, "more")
         self._headers[self._header_name.lower().decode("latin-1")] = self._header_value
         self._header_name, self._header_value = b"", b""
 
@@ -407,6 +418,10 @@ def _urlencoded(data: bytes, max_files: int) -> Parsed:
     """A form as a page sends it that has no files. A picture is base64, or its bytes."""
     if data.count(b"&") > max_files + _MAX_FIELDS:
         raise Problem("malformed-body", f"a form of at most {max_files + _MAX_FIELDS} fields", "more")
+    if data.count(b"%") > _MAX_ESCAPES:
+        raise Problem(
+            "malformed-body", f"a form of at most {_MAX_ESCAPES} encoded bytes (see {MULTIPART})", "more"
+        )
     form = _Form(max_files)
     for pair in data.strip().split(b"&"):
         if not pair:
