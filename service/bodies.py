@@ -267,7 +267,10 @@ def _base64(text: Any) -> Source:
 
 
 def _media_type(content_type: str) -> tuple[str, Mapping[bytes, bytes]]:
-    if content_type.count(";") > _MAX_PARAMETERS:
+    parameters_given = content_type.count(";")
+    if not parameters_given:  # as nearly always
+        return content_type.strip(" \t").lower(), {}
+    if parameters_given > _MAX_PARAMETERS:
         raise Problem("malformed-body", f"a Content-Type of at most {_MAX_PARAMETERS} parameters", "more")
     media_type, parameters = parse_options_header(content_type)
     return media_type.decode("latin-1").lower(), parameters
