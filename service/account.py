@@ -40,6 +40,11 @@ class Account:
             sum(answer.simulate_ms for answer in answers),
         )
 
+    @classmethod
+    def of_none(cls, model: str) -> Account:
+        """Of no answer."""
+        return cls(model, 0, 0, 0.0, 0.0, 0.0)
+
     def __add__(self, other: Account) -> Account:
         return Account(
             self.model,

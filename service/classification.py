@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,11 @@ from service.account import Account
 from service.bodies import Parsed, Source
 from service.card import Card
 from service.diagnostics import step_document
-from service.encoding import PIXELS
+from service.encoding import PIXELS, SIDE
 from service.engine.base import Answer, Rule
 from service.errors import Problem
 from service.images import ImageError
-from service.options import Options, collect, model_name, parse
+from service.options import BATCH_OPTION_NAMES, Given, Options, collect, model_name, on_error, parse
 from service.recording import watch
 from service.records import Ids, Promise, Record, Recorder, time_of
 from service.registry import Models
@@ -61,31 +61,40 @@ DECODE_SECONDS = 0.05
 """A job that decodes pictures of a batch takes about so long: then others have their turn."""
 
 
+_NO_PIXELS = np.empty((0, SIDE, SIDE), np.uint8)
+
+
 @dataclass(frozen=True)
 class Decoded:
-    """Pictures in MNIST's form, and what each took."""
+    """Pictures in MNIST's form, and what each took; and what is wrong with others that came between them."""
 
     pixels: NDArray[np.uint8]  # [N, 28, 28]
     decode_ms: list[float]  # [N]
+    problems: tuple[Problem, ...] = ()  # in order, each with its number in the batch
 
     def __len__(self) -> int:
-        return len(self.decode_ms)
+        """How many pictures were looked at."""
+        return len(self.decode_ms) + len(self.problems)
 
     @classmethod
     def together(cls, parts: Sequence[Decoded]) -> Decoded:
         """All pictures of some parts, in order."""
         if len(parts) == 1:
             return parts[0]
-        pixels = np.concatenate([part.pixels for part in parts])
-        return cls(pixels, [ms for part in parts for ms in part.decode_ms])
+        return cls(
+            np.concatenate([part.pixels for part in parts]),
+            [ms for part in parts for ms in part.decode_ms],
+            tuple(problem for part in parts for problem in part.problems),
+        )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch that has been parsed."""
+    """A batch that has been parsed. `report`: a picture that cannot be used does not spoil the others."""
 
     simulator: Simulator
     options: Options
+    report: bool
     parsed: Parsed
     seeds: list[int]
     ids: list[str]
@@ -144,78 +153,136 @@ class Classifier:
         """Pictures still to be decoded, and options. Raises Problem."""
         settings = self._settings
         parsed = bodies.parse_batch(content_type, data, settings.max_batch_images)
-        simulator, options = self._options(query, parsed.options)
+        given = collect([*query, *parsed.fields], parsed.options, BATCH_OPTION_NAMES)
+        report = on_error(given) == "report"
+        simulator, options = self._options(given)
         count = len(parsed.sources) if parsed.pixels is None else len(parsed.pixels)
         if options.raster and count > settings.max_raster_images:
             expected = f"at most {settings.max_raster_images} images where a raster is asked for"
             raise Problem("too-many-images", expected, f"{count} images")
-        return Batch(simulator, options, parsed, seeds_of_batch(options.seed, count), self._ids.some(count))
+        return Batch(
+            simulator, options, report, parsed, seeds_of_batch(options.seed, count), self._ids.some(count)
+        )
 
     def decode(self, batch: Batch, first: int) -> Decoded:
         """Some of the batch's pictures from number `first` on: one, and more while there is time.
 
-        Raises Problem, which names the picture.
+        Raises Problem, which names the picture, unless that is to be reported in its place.
         """
         began, sources = time.perf_counter(), batch.parsed.sources
         if batch.parsed.pixels is not None:
-            pixels = batch.parsed.pixels
-            try:
-                images.check_ink(pixels)
-            except ImageError as error:
-                raise Problem(error.kind, error.expected, error.received, error.image) from error
-            return Decoded(pixels, [(time.perf_counter() - began) * 1000 / len(pixels)] * len(pixels))
+            return self._checked(batch, batch.parsed.pixels)
         parts: list[Decoded] = []
         while first + len(parts) < len(sources) and (
             not parts or time.perf_counter() < began + DECODE_SECONDS
         ):
             number = first + len(parts)
-            parts.append(self._decode(sources[number], number))
+            try:
+                parts.append(self._decode(sources[number], number))
+            except Problem as problem:
+                if not batch.report:
+                    raise
+                parts.append(Decoded(_NO_PIXELS, [], (problem,)))
         return Decoded.together(parts)
 
-    def simulate(self, batch: Batch, pictures: Decoded, portion: slice) -> Answered:
-        """Answers for some of the batch's pictures, as JSON with commas between. They are remembered."""
-        some = Decoded(pictures.pixels[portion], pictures.decode_ms[portion])
-        return self._answer(batch.simulator, batch.options, some, batch.seeds[portion], batch.ids[portion])
+    @staticmethod
+    def _checked(batch: Batch, pixels: NDArray[np.uint8]) -> Decoded:
+        """Pictures that came as pixels, as `decode`."""
+        began = time.perf_counter()
+        bad: dict[int, Problem] = {}
+        try:
+            images.check_ink(pixels)
+        except ImageError as error:
+            if not batch.report:
+                raise _problem_of(error, error.image) from error
+            for number in range(len(pixels)):
+                try:
+                    images.check_ink(pixels[number : number + 1])
+                except ImageError as another:
+                    bad[number] = _problem_of(another, number)
+            pixels = np.delete(pixels, list(bad), axis=0)
+        mean = (time.perf_counter() - began) * 1000 / max(1, len(pixels))
+        return Decoded(pixels, [mean] * len(pixels), tuple(bad.values()))
+
+    def simulate(self, batch: Batch, pictures: Decoded, portion: range, request_id: str) -> Answered:
+        """Answers for some of the batch's pictures, by their numbers, as JSON with commas between. They are remembered.
+
+        A picture that cannot be used has a problem document in its place, with the request's id.
+        """
+        bad = {problem.image: problem for problem in pictures.problems}
+        good = [number for number in portion if number not in bad] if bad else portion
+        start = portion.start - sum(number < portion.start for number in bad if number is not None)
+        own = slice(start, start + len(good))
+        some = Decoded(pictures.pixels[own], pictures.decode_ms[own])
+        seeds, ids = [batch.seeds[number] for number in good], [batch.ids[number] for number in good]
+        answers, account, promise = self._answers(batch.simulator, batch.options, some, seeds, ids)
+        sources = batch.parsed.sources
+        if any(sources[number].filename for number in (good if sources else ())):
+            answers = [
+                _named(answer, sources[number].filename) for answer, number in zip(answers, good, strict=True)
+            ]
+        if bad:
+            following = iter(answers)
+            answers = [
+                bad[number].json(request_id) if number in bad else next(following) for number in portion
+            ]
+        return Answered(b",".join(answers), account, promise)
 
     def _single(self, content_type: str, query: Query, data: bytes) -> tuple[Simulator, Options, Decoded]:
         """What one picture is asked of, and the picture. Raises Problem."""
         began = time.perf_counter()
         parsed = bodies.parse_single(content_type, data)
-        simulator, options = self._options(query, parsed.options)
+        simulator, options = self._options(collect([*query, *parsed.fields], parsed.options))
         return simulator, options, self._decode(parsed.sources[0], None, began)
 
-    def _options(self, query: Query, body: dict[str, Any]) -> tuple[Simulator, Options]:
-        given = collect(query, body)
+    def _options(self, given: Given) -> tuple[Simulator, Options]:
         simulator = self.models.get(model_name(given, self.models.default))
         return simulator, parse(given, simulator.card)
 
     def _decode(self, source: Source, image: int | None, began: float | None = None) -> Decoded:
+        """A picture; `image` is its number in a batch. Raises Problem, which says the number and the file's name."""
         began = time.perf_counter() if began is None else began
         try:
             pixels = source.decode(self._settings.max_pixels)
         except ImageError as error:
-            raise Problem(error.kind, error.expected, error.received, image) from error
+            raise _problem_of(error, image, source.filename) from error
+        except Problem as problem:
+            raise _of_picture(problem, image, source.filename) from None
         return Decoded(pixels[None], [(time.perf_counter() - began) * 1000])
 
     def _answer(
         self,
         simulator: Simulator,
         options: Options,
-        pictures: Decoded,
+        picture: Decoded,
         seeds: Sequence[int],
         ids: Sequence[str],
     ) -> Answered:
-        """Answers as JSON, with commas between. They are remembered."""
+        """The answer to a single picture, as JSON. It is remembered."""
+        answers, account, promise = self._answers(simulator, options, picture, seeds, ids)
+        return Answered(answers[0], account, promise)
+
+    def _answers(
+        self,
+        simulator: Simulator,
+        options: Options,
+        pictures: Decoded,
+        seeds: Sequence[int],
+        ids: Sequence[str],
+    ) -> tuple[list[bytes], Account, Promise | None]:
+        """Answers as JSON, what they say of themselves, and what must be kept. They are remembered."""
+        if options.record == "required" and self._share == 0.0:
+            raise not_recorded("recording is switched off (SPIKEHEAD_RECORD)")
+        if not ids:
+            return [], Account.of_none(simulator.card.name), None
         answers = list(simulator.answers(pictures.pixels, seeds, options, pictures.decode_ms, ids))
         account = Account.of(simulator.card.name, answers, pictures.decode_ms)
         recorded, promise = [False] * len(answers), None
-        if options.record == "required" and self._share == 0.0:
-            raise not_recorded("recording is switched off (SPIKEHEAD_RECORD)")
         if options.record != "no" and self._share > 0.0:
             records = _records(simulator.card, pictures.pixels, seeds, answers, ids)
             recorded, promise = self._remember(records, options)
         whole = [answer.json[:-1] + _RECORDED[known] for answer, known in zip(answers, recorded, strict=True)]
-        return Answered(b",".join(whole), account, promise)
+        return whole, account, promise
 
     def _remember(self, records: list[Record], options: Options) -> tuple[list[bool], Promise | None]:
         """Which of them are remembered, or will be soon; and a promise where it is required.
@@ -232,6 +299,22 @@ class Classifier:
         chosen = [random.random() < self._share for _ in records]
         kept = self._recorder.add([record for record, mine in zip(records, chosen, strict=True) if mine])
         return [mine and kept for mine in chosen], None
+
+
+def _problem_of(error: ImageError, image: int | None, filename: str | None = None) -> Problem:
+    return _of_picture(Problem(error.kind, error.expected, error.received), image, filename)
+
+
+def _of_picture(problem: Problem, image: int | None, filename: str | None) -> Problem:
+    """The problem, which names its picture where there are many."""
+    if image is not None:
+        problem.image, problem.filename = image, filename
+    return problem
+
+
+def _named(answer: bytes, filename: str | None) -> bytes:
+    """An answer in JSON, with the name of the picture's file."""
+    return answer if filename is None else answer[:-1] + b',"filename":' + to_json(filename) + b"}"
 
 
 def _records(

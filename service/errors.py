@@ -6,6 +6,7 @@ here knows HTTP beyond the status code that a kind asks for.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +124,8 @@ def type_of(kind: str) -> str:
 
 
 class Problem(Exception):
-    """A request cannot be answered. `kind` is a key of KINDS; `image` counts from 0 in a batch.
+    """A request cannot be answered. `kind` is a key of KINDS; `image` counts from 0 in a batch, and may have come as a
+    file with a name.
 
     `retry_after`: seconds after which it may be worth asking again.
     """
@@ -139,6 +141,7 @@ class Problem(Exception):
         super().__init__(f"{KINDS[kind].title}: expected {expected}, got {received}")
         self.kind, self.expected, self.received, self.image = kind, expected, received, image
         self.retry_after = retry_after
+        self.filename: str | None = None
 
     @property
     def status(self) -> int:
@@ -146,7 +149,8 @@ class Problem(Exception):
 
     def document(self, request_id: str) -> dict[str, Any]:
         """The members of the problem document."""
-        where = "" if self.image is None else f"image {self.image}: "
+        named = "" if self.filename is None else f" ({self.filename!r})"
+        where = "" if self.image is None else f"image {self.image}{named}: "
         document: dict[str, Any] = {
             "type": type_of(self.kind),
             "title": KINDS[self.kind].title,
@@ -158,7 +162,13 @@ class Problem(Exception):
         }
         if self.image is not None:
             document["image"] = self.image
+        if self.filename is not None:
+            document["filename"] = self.filename
         return document
+
+    def json(self, request_id: str) -> bytes:
+        """The problem document. In ASCII: what a client sent may hold lone surrogates, which UTF-8 has not."""
+        return json.dumps(self.document(request_id)).encode("ascii")
 
 
 def example(kind: str) -> dict[str, Any]:

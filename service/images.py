@@ -167,11 +167,12 @@ _FOREIGN = {
     b"\x00\x00\x01\x00": "ICO", b"8BPS": "Photoshop", b"P5": "PGM", b"P6": "PPM",
 }  # fmt: skip
 
+_TELLING = tuple(signature for signature in chain(_SIGNATURES, _FOREIGN) if len(signature) > 2)
+
 
 def looks_encoded(data: bytes) -> bool:
     """Whether the bytes begin like a picture file, for more than two letters."""
-    known = (signature for signature in chain(_SIGNATURES, _FOREIGN) if len(signature) > 2)
-    return any(map(data.startswith, known)) or _looks_like_bmp(data) or data[4:8] == b"ftyp"
+    return data.startswith(_TELLING) or _looks_like_bmp(data) or data[4:8] == b"ftyp"
 
 
 def is_tiny_png(data: bytes) -> bool:

@@ -88,8 +88,8 @@ def _required(schema: dict[str, Any]) -> dict[str, Any]:
     return {**(kinds[0] if kinds else {}), **rest}
 
 
-def _option_schemas() -> dict[str, dict[str, Any]]:
-    properties = schemas.ClassifyOptions.model_json_schema()["properties"]
+def _option_schemas(options: type[schemas.ClassifyOptions]) -> dict[str, dict[str, Any]]:
+    properties = options.model_json_schema()["properties"]
     return {
         name: {**_required(schema), "description": schema["description"]}
         for name, schema in properties.items()
@@ -98,11 +98,13 @@ def _option_schemas() -> dict[str, dict[str, Any]]:
 
 _EXAMPLES = {
     "model": "spiking-mha", "max_steps": 16, "confidence": 0.9, "seed": 7, "encoder": "bernoulli", "raster": "output",
-    "record": "yes",
+    "record": "yes", "on_error": "report",
 }  # fmt: skip
 
 
-def option_parameters() -> list[dict[str, Any]]:
+def option_parameters(
+    options: type[schemas.ClassifyOptions] = schemas.ClassifyOptions,
+) -> list[dict[str, Any]]:
     """The options as query parameters."""
     return [
         {
@@ -113,11 +115,15 @@ def option_parameters() -> list[dict[str, Any]]:
             "schema": schema,
             "example": _EXAMPLES[name],
         }
-        for name, schema in _option_schemas().items()
+        for name, schema in _option_schemas(options).items()
     ]
 
 
-_BASE64 = {"type": "string", "minLength": 1, "description": "A picture in base64, plain or as a data URL."}
+_BASE64 = {
+    "type": "string",
+    "minLength": 1,
+    "description": "A picture in base64 (of either alphabet, with or without padding), plain or as a data URL.",
+}
 _ROW = {
     "type": "array",
     "minItems": 28,
@@ -148,7 +154,7 @@ def _binary(description: str) -> dict[str, Any]:
 
 def classify_body() -> dict[str, Any]:
     """`requestBody` of `POST /classify`."""
-    options = _option_schemas()
+    options = _option_schemas(schemas.ClassifyOptions)
     content: dict[str, Any] = {
         media_type: {"schema": _binary("The picture's file."), "example": "(the bytes of the file)"}
         for media_type in ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif")
@@ -162,8 +168,12 @@ def classify_body() -> dict[str, Any]:
         "example": "(784 bytes)",
     }
     content["multipart/form-data"] = {
-        "schema": _object("image", _binary("The picture's file."), options),
+        "schema": _object("image", _binary("The picture's file, or its base64."), options),
         "example": {"image": "(the bytes of the file)", "seed": 7},
+    }
+    content["application/x-www-form-urlencoded"] = {
+        "schema": _object("image", _BASE64, options),
+        "example": {"image": schemas.PNG_BASE64, "seed": 7},
     }
     content[JSON] = {
         "schema": {"oneOf": [_object("image", _BASE64, options), _object("pixels", _PIXELS, options)]},
@@ -180,7 +190,7 @@ def classify_body() -> dict[str, Any]:
 
 def batch_body() -> dict[str, Any]:
     """`requestBody` of `POST /classify/batch`."""
-    options = _option_schemas()
+    options = _option_schemas(schemas.BatchOptions)
     item = {"oneOf": [_BASE64, _PIXELS, _object("image", _BASE64, {}), _object("pixels", _PIXELS, {})]}
     pictures = {"type": "array", "minItems": 1, "items": item}
     pixels = {"type": "array", "minItems": 1, "items": _PIXELS}
@@ -193,6 +203,10 @@ def batch_body() -> dict[str, Any]:
         "multipart/form-data": {
             "schema": _object("images", files, options),
             "example": {"images": ["(the bytes of the first file)", "(of the second)"], "seed": 7},
+        },
+        "application/x-www-form-urlencoded": {
+            "schema": _object("images", {"type": "array", "minItems": 1, "items": _BASE64}, options),
+            "example": {"images": [schemas.PNG_BASE64] * 2, "on_error": "report"},
         },
         JSON: {
             "schema": {"oneOf": [_object("images", pictures, options), _object("pixels", pixels, options)]},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,10 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 RecordOption = Literal["yes", "no", "required"]
 RECORD_OPTIONS: tuple[RecordOption, ...] = ("yes", "no", "required")
 """Remember the request, do not, or answer only once the record is on disk."""
+
+OnError = Literal["fail", "report"]
+ON_ERROR: tuple[OnError, ...] = ("fail", "report")
+"""What a picture of a batch that cannot be used leads to: a problem for all, or one in its place."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +120,23 @@ _PARSERS: dict[str, Callable[[Any, Card], Any]] = {
     "record": _record,
 }
 OPTION_NAMES = ("model", *_PARSERS)
+BATCH_OPTION_NAMES = (*OPTION_NAMES, "on_error")
 
 
-def collect(query: Iterable[tuple[str, str]], body: Mapping[str, Any]) -> Given:
-    """All values of each option. Raises Problem for a name that is no option."""
+def collect(
+    text: Iterable[tuple[str, str]], body: Mapping[str, Any], names: Sequence[str] = OPTION_NAMES
+) -> Given:
+    """All values of each option, from a query or a form and from JSON. Raises Problem for a name that is no option.
+
+    A page's form sends all of its fields: what is empty there was not given.
+    """
     given: Given = {}
-    for name, value in [*query, *body.items()]:
-        if name not in OPTION_NAMES:
-            raise Problem("unknown-option", f"one of {', '.join(OPTION_NAMES)}", shown(name))
-        given.setdefault(name, []).append(value)
+    for values, may_be_empty in ((text, False), (body.items(), True)):
+        for name, value in values:
+            if name not in names:
+                raise Problem("unknown-option", f"one of {', '.join(names)}", shown(name))
+            if value != "" or may_be_empty:
+                given.setdefault(name, []).append(value)
     return given
 
 
@@ -141,6 +153,16 @@ def model_name(given: Given, default: str) -> str:
         if not isinstance(value, str):
             raise _invalid("model", "a name", value)
     return str(_agreed("model", values, values))
+
+
+def on_error(given: Given) -> OnError:
+    """What is to happen with a picture that cannot be used. Raises Problem."""
+    values = given.get("on_error", ["fail"])
+    for value in values:
+        if value not in ON_ERROR:
+            raise _invalid("on_error", f"one of {', '.join(ON_ERROR)}", value)
+    found: OnError = _agreed("on_error", values, values)
+    return found
 
 
 def parse(given: Given, card: Card) -> Options:

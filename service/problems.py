@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
@@ -44,5 +43,5 @@ def problem_on_the_wire(problem: Problem, identifier: str, headers: Iterable[tup
 
 
 def problem_document(problem: Problem, identifier: str) -> bytes:
-    """The problem as JSON. In ASCII: what a client sent may hold lone surrogates, which UTF-8 has not."""
-    return json.dumps(problem.document(identifier)).encode("ascii")
+    """The problem as JSON."""
+    return problem.json(identifier)

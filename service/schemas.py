@@ -10,11 +10,12 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from service.card import Card
 from service.encoding import MAX_SEED, Encoder
-from service.options import RecordOption
+from service.errors import KINDS, Problem
+from service.options import OnError, RecordOption
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -67,6 +68,16 @@ class ClassifyOptions(Part):
     record: RecordOption | None = Field(
         None,
         description="`yes` (default) remembers the request soon, `required` before it is answered, `no` not at all.",
+    )
+
+
+class BatchOptions(ClassifyOptions):
+    """Options of a batch."""
+
+    on_error: OnError | None = Field(
+        None,
+        description="`fail` (default): a picture that cannot be used is an error for all; `report`: its result is the "
+        "problem, and the others are answered.",
     )
 
 
@@ -124,8 +135,30 @@ class Classification(Part):
     recorded: bool = Field(description="whether `GET /spikes/{id}` will know it")
 
 
+class ProblemDocument(Part):
+    """RFC 9457."""
+
+    type: str = Field(description="stable: a program can rely on it")
+    title: str
+    status: int
+    detail: str
+    expected: str
+    received: str
+    request_id: str = Field(description="also in the header X-Request-ID, and in the log")
+    image: int | None = Field(None, description="which picture of a batch, counted from 0")
+    filename: str | None = Field(None, description="of that picture, if it came as a file with a name")
+
+
+class BatchAnswer(Classification):
+    """The answer to one of many pictures."""
+
+    filename: str | None = Field(None, description="of the picture, if it came as a file with a name")
+
+
 class BatchResult(Part):
-    results: list[Classification] = Field(description="one a picture, in order")
+    results: list[BatchAnswer | ProblemDocument] = Field(
+        description="one a picture, in order; with `on_error=report` a problem in place of each that cannot be used"
+    )
 
 
 class RequestSummary(Part):
@@ -191,7 +224,19 @@ class StoredRequest(Part):
 _PART = r" *(all|raster|filtered|potentials|probabilities|feedback|attention|) *"
 
 
-class ReplayQuery(Part):
+class QueryPart(Part):
+    """Options in a query."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_ones(cls, given: Any) -> Any:
+        """A page's form sends all of its fields: what is empty was not given."""
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if value != "" or name not in cls.model_fields}
+
+
+class ReplayQuery(QueryPart):
     """What to replay."""
 
     include: str = Field(
@@ -203,16 +248,17 @@ class ReplayQuery(Part):
     )
 
 
-class FigureQuery(Part):
+class FigureQuery(QueryPart):
     """Which figure."""
 
     kind: FigureKind = Field(description="stage to draw")
     format: Literal["png", "svg"] = Field("png", description="of the file")
 
 
-TIME = "ISO 8601 such as 2026-11-25T02:00:00Z; UTC where no zone is given, and + is %2B in a query"
+TIMES = "ISO 8601 such as 2026-11-25T02:00:00Z; UTC where no zone is given, and + is %2B in a query"
 
 _DATE = re.compile(r"\d{4}-?\d\d-?\d\d([T ].*)?", re.ASCII)
+_LOST_PLUS = re.compile(r"(.*[T ][\d:.,]+) (\d\d(:?\d\d){0,2})", re.ASCII)
 
 
 def _moment(value: Any) -> Any:
@@ -220,11 +266,14 @@ def _moment(value: Any) -> Any:
     if isinstance(value, datetime):
         return value
     if not isinstance(value, str) or not _DATE.fullmatch(value):
-        raise ValueError(f"a time, {TIME}")
+        raise ValueError(f"a time, {TIMES}")
     try:
         found = datetime.fromisoformat(value)
     except ValueError:
-        raise ValueError(f"a time, {TIME}") from None
+        lost = _LOST_PLUS.fullmatch(value[:80])
+        if lost:
+            raise ValueError(f"a time whose + is sent as %2B, as in {lost[1]}%2B{lost[2]}") from None
+        raise ValueError(f"a time, {TIMES}") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
@@ -232,7 +281,7 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 """A time with a zone."""
 
 
-class RecentQuery(Part):
+class RecentQuery(QueryPart):
     """Which recent requests."""
 
     limit: int = Field(50, ge=1, le=1000, description="most requests to return")
@@ -243,29 +292,29 @@ class RecentQuery(Part):
     prediction: int | None = Field(None, ge=0, le=9, description="only those read as this digit")
     confidence_below: float | None = Field(None, ge=0, le=1, description="only those less sure than this")
     steps_at_least: int | None = Field(None, ge=1, le=64, description="only those that took so many steps")
-    since: Moment | None = Field(None, description=f"only those from this time on, {TIME}")
-    until: Moment | None = Field(None, description=f"only those up to this time, {TIME}")
+    since: Moment | None = Field(None, description=f"only those from this time on, {TIMES}")
+    until: Moment | None = Field(None, description=f"only those up to this time, {TIMES}")
     order: Literal["newest", "confidence"] = Field(
         "newest", description="newest first, or least confident first"
     )
 
 
-class ForgetQuery(Part):
+class ForgetQuery(QueryPart):
     """Which requests to forget."""
 
-    until: Moment = Field(description=f"all up to this time, {TIME}")
+    until: Moment = Field(description=f"all up to this time, {TIMES}")
 
 
 class Forgotten(Part):
     deleted: Count
 
 
-class StatisticsQuery(Part):
+class StatisticsQuery(QueryPart):
     """Which requests to look at."""
 
     model: str | None = Field(None, description="of which model; default: the service's")
-    since: Moment | None = Field(None, description=f"from this time on, {TIME}")
-    until: Moment | None = Field(None, description=f"up to this time, {TIME}")
+    since: Moment | None = Field(None, description=f"from this time on, {TIMES}")
+    until: Moment | None = Field(None, description=f"up to this time, {TIMES}")
     limit: int = Field(1000, ge=1, le=10_000, description="the newest so many")
     replays: int = Field(
         32, ge=0, le=200, description="so many are replayed, to find silent and saturated neurons"
@@ -358,19 +407,6 @@ class Ready(Part):
     records: RecordsState
 
 
-class ProblemDocument(Part):
-    """RFC 9457."""
-
-    type: str = Field(description="stable: a program can rely on it")
-    title: str
-    status: int
-    detail: str
-    expected: str
-    received: str
-    request_id: str = Field(description="also in the header X-Request-ID, and in the log")
-    image: int | None = Field(None, description="which picture of a batch, counted from 0")
-
-
 class ProblemType(Part):
     """What a kind of problem means."""
 
@@ -408,7 +444,13 @@ CLASSIFICATION: dict[str, Any] = {
     "raster": {"output": {"shape": [10], "events": [[0, 7]]}},
     "recorded": True,
 }
-BATCH = {"results": [{name: value for name, value in CLASSIFICATION.items() if name != "raster"}]}
+BATCH = {
+    "results": [
+        {name: value for name, value in CLASSIFICATION.items() if name != "raster"} | {"filename": "7.png"},
+        Problem("blank-image", KINDS["blank-image"].expected, KINDS["blank-image"].received).document(ID)
+        | {"image": 1, "filename": "empty.png"},
+    ]
+}
 SUMMARY = {
     "id": ID,
     "time": TIME,

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from service.app import create_app
-from service.schemas import ClassifyOptions
+from service.schemas import BatchOptions
 from service.settings import PREFIX, Settings
 from tests.service.conftest import SHIPPED
 
@@ -57,7 +57,7 @@ def test_routes() -> None:
 
 
 def test_options() -> None:
-    assert [row[0] for row in table("option")] == [f"`{name}`" for name in ClassifyOptions.model_fields]
+    assert [row[0] for row in table("option")] == [f"`{name}`" for name in BatchOptions.model_fields]
 
 
 def test_make_targets() -> None:

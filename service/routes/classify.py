@@ -120,12 +120,16 @@ async def _as_events(request: Request, events: Iterator[Event]) -> AsyncIterator
     responses=openapi.answers(
         schemas.BatchResult, schemas.BATCH, openapi.BATCH_PROBLEMS, "One answer a picture, in order"
     ),
-    openapi_extra={"parameters": openapi.option_parameters(), "requestBody": openapi.batch_body()},
+    openapi_extra={
+        "parameters": openapi.option_parameters(schemas.BatchOptions),
+        "requestBody": openapi.batch_body(),
+    },
 )
 async def classify_batch(request: Request) -> Response:
     """Pictures are N times 784 bytes, a JSON list, or the files of a form. Image i has the seed s + i (modulo
     2**64), where s is the seed given or drawn; it gets exactly the answer that it gets alone with that seed.
-    One picture that cannot be used is an error for all, which names it.
+    One picture that cannot be used is an error for all, which names it; with `on_error=report` the others are
+    answered, and its own result is the problem document. Results of files have their `filename`.
     """
     service = service_of(request)
     service.admission.check()
@@ -141,10 +145,13 @@ async def classify_batch(request: Request) -> Response:
             done += len(parts[-1])
             await _still_there(request)
         pictures = Decoded.together(parts)
-        portions = [slice(start, start + PORTION) for start in range(0, len(pictures), PORTION)]
-        jobs = [partial(classifier.simulate, batch, pictures, part) for part in portions]
+        portions = [range(len(batch))[start : start + PORTION] for start in range(0, len(batch), PORTION)]
+        identifier = request_id(request.scope)
+        jobs = [partial(classifier.simulate, batch, pictures, part, identifier) for part in portions]
         answers = await _in_parallel(request, jobs)
-    note(request.scope, reduce(add, [one.account for one in answers]), mine.waited_ms)
+    account = reduce(add, [one.account for one in answers])
+    if account.images:
+        note(request.scope, account, mine.waited_ms)
     for one in answers:
         await service.kept(one.promise)
     worded = [b'{"results":[', *chain.from_iterable((one.body, b",") for one in answers)]

@@ -37,6 +37,9 @@ MOST_HEAD = 65_536
 MOST_TRAILERS = 8_192
 """Bytes of what comes behind a chunked body. Nobody asks for it: it is no part of the head."""
 
+MOST_DISCARDED = 67_108_864
+"""Bytes of a body that are read although its request has its answer. Many clients read only once they have written."""
+
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 
 
@@ -63,6 +66,30 @@ class _Patience:
     def _end(self) -> None:
         self._timer = None
         self._late()
+
+
+class _ClosedLater:
+    """A transport as one cycle has it: it closes only once the request's body has come."""
+
+    def __init__(self, protocol: ProblemProtocol) -> None:
+        self._protocol = protocol
+        self.write, self.is_closing = protocol.transport.write, protocol.transport.is_closing
+
+    def close(self) -> None:
+        self._protocol.close_after_body()
+
+
+def _close_unless_asked_for_more(cycle: Any) -> None:
+    """Where a client asks before it sends a body, and is answered instead, it may send the body or not: nothing that
+    follows could be understood. Source: RFC 9110, 10.1.1."""
+    send = cycle.send
+
+    async def send_and_close(message: Any) -> None:
+        if message["type"] == "http.response.start" and cycle.waiting_for_100_continue:
+            cycle.keep_alive = False
+        await send(message)
+
+    cycle.send = send_and_close
 
 
 class ProblemProtocol(HttpToolsProtocol):
@@ -96,6 +123,8 @@ class ProblemProtocol(HttpToolsProtocol):
         )
         self._incoming = _Patience(self.loop, self._too_slow)
         self._outgoing = _Patience(self.loop, self._not_taken)
+        self._discarded = 0  # bytes of a body that came after its request's answer
+        self._lingers = False  # closed for what is written, and not yet for what is read
         self._answers = self._answers_before = (
             0  # complete now, and when patience with the outgoing ones began
         )
@@ -170,7 +199,7 @@ class ProblemProtocol(HttpToolsProtocol):
         self._head += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
-        if self._is_too_much():
+        if self._is_too_much() or self._lingers:
             return
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             return  # the parser stops here: see `_unsupported_upgrade_warning`
@@ -179,10 +208,13 @@ class ProblemProtocol(HttpToolsProtocol):
                 self._held = []
             else:
                 self._begin_cycle()
-        self._awaited, self._head = object(), None
+        self._awaited, self._head, self._discarded = object(), None, 0
 
     def _begin_cycle(self) -> None:
         super().on_headers_complete()
+        self.cycle.transport = cast(asyncio.Transport, _ClosedLater(self))
+        if self.expect_100_continue:
+            _close_unless_asked_for_more(self.cycle)
         if not self.pipeline:
             self._running = self.cycle
 
@@ -192,10 +224,32 @@ class ProblemProtocol(HttpToolsProtocol):
             self._held.append(body)
         elif self._head is None:
             super().on_body(body)
+            if self.cycle.response_complete:
+                self._discard(len(body))
+
+    def _discard(self, size: int) -> None:
+        """What comes of a body whose request has its answer, up to a bound."""
+        self._discarded += size
+        if self._discarded > MOST_DISCARDED and not self.transport.is_closing():
+            self.transport.close()
+
+    def close_after_body(self) -> None:
+        """Close the connection, once the body of the newest request is read and thrown away.
+
+        Who is still writing would be reset, and might not read the answer. Source: RFC 9112, 9.6.
+        """
+        if self._awaited is None or self._head is not None or not self.cycle.response_complete:
+            self.transport.close()
+            return
+        self._lingers = True
+        self.transport.write_eof()
+        self._incoming.start(self.client_timeout)
 
     def on_message_complete(self) -> None:
         if self._head is not None:
             return
+        if self._lingers:
+            self.transport.close()
         if self._held is None or not self._answer_at_once(b"".join(self._held)):
             super().on_message_complete()
         self._awaited, self._found = None, True

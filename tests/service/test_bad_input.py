@@ -17,6 +17,7 @@ from tests.service.conftest import band
 from tests.service.pictures import animated, encode, huge_png, png
 
 RAW, PNG, JSON = "application/octet-stream", "image/png", "application/json"
+URLENCODED = "application/x-www-form-urlencoded"
 GOOD = band(1).tobytes()
 
 
@@ -67,7 +68,14 @@ BODIES: list[tuple[str, int, str, str, bytes]] = [
     ("1568 bytes", 422, "wrong-size", RAW, bytes(1568)),
     ("over the limit", 413, "body-too-large", RAW, bytes(64 * 1024 + 1)),
     ("CSV", 415, "unsupported-media-type", "text/csv", b"1,2,3"),
-    ("form-urlencoded", 415, "unsupported-media-type", "application/x-www-form-urlencoded", png(band(1))),
+    ("form-urlencoded text", 415, "unsupported-media-type", URLENCODED, b"a picture"),
+    ("PNG by curl -d", 422, "unreadable-image", URLENCODED, png(band(1)).translate(None, b"\r\n\0")),
+    ("base64 cut short", 400, "malformed-body", URLENCODED, b"image=aaaaa"),
+    ("form without a picture", 422, "missing-image", URLENCODED, b"image=&seed=7"),
+    ("unknown option in a form", 422, "unknown-option", URLENCODED, b"image=aaaa&steps=3"),
+    ("option twice in a form", 422, "conflicting-option", URLENCODED, b"image=aaaa&seed=3&seed=4"),
+    ("UTF-16", 400, "malformed-body", JSON, '{"image": "aaaa"}'.encode("utf-16")),
+    ("two byte order marks", 400, "malformed-body", JSON, b"\xef\xbb\xbf" * 2 + b"{}"),
     ("XML", 415, "unsupported-media-type", "application/xml", b"<a/>"),
     ("no JSON", 400, "malformed-body", JSON, b"{'image': 1}"),
     ("JSON bomb", 400, "malformed-body", JSON, b"[" * 50_000 + b"]" * 10_000),
@@ -122,7 +130,8 @@ def test_bodies(client: TestClient, status: int, kind: str, media_type: str, dat
 QUERIES = [
     ("max_steps=0", 422, "invalid-option"),
     ("max_steps=10000", 422, "invalid-option"),
-    ("max_steps=", 422, "invalid-option"),
+    ("steps=", 422, "unknown-option"),
+    ("seed=&seed=1&seed=2", 422, "conflicting-option"),
     ("confidence=1.5", 422, "invalid-option"),
     ("confidence=0", 422, "invalid-option"),
     ("confidence=nan", 422, "invalid-option"),
@@ -138,7 +147,6 @@ QUERIES = [
     ("raster=Input", 422, "unknown-layer"),
     ("model=resnet", 404, "unknown-model"),
     ("model=../tiny", 404, "unknown-model"),
-    ("model=", 404, "unknown-model"),
     ("steps=3", 422, "unknown-option"),
     ("Seed=3", 422, "unknown-option"),
     ("=3", 422, "unknown-option"),
@@ -149,6 +157,19 @@ QUERIES = [
 @pytest.mark.parametrize("path", ["/classify", "/classify/batch"])
 def test_queries(client: TestClient, path: str, query: str, status: int, kind: str) -> None:
     problem(client.post(f"{path}?{query}", content=GOOD, headers={"Content-Type": RAW}), status, kind)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "kind"),
+    [
+        ("/classify", "report", "unknown-option"),
+        ("/classify/batch", "ignore", "invalid-option"),
+        ("/classify/batch", "fail&on_error=report", "conflicting-option"),
+    ],
+)
+def test_what_to_do_on_an_error(client: TestClient, path: str, value: str, kind: str) -> None:
+    response = client.post(f"{path}?on_error={value}", content=GOOD, headers={"Content-Type": RAW})
+    problem(response, 422, kind)
 
 
 def test_whole_document(client: TestClient) -> None:
@@ -236,6 +257,8 @@ def test_compressed_bodies_are_refused(client: TestClient) -> None:
         ("DELETE", "/spikes?until=tomorrow", 422, "invalid-option"),
         ("DELETE", "/spikes", 422, "invalid-option"),
         ("GET", "/spikes?since=2026-11-25T02:00:00+00:00", 422, "invalid-option"),
+        ("GET", "/spikes?limit=&colour=", 422, "unknown-option"),
+        ("DELETE", "/spikes?until=", 422, "invalid-option"),
         ("GET", "/spikes/18a5c0d2f3b4e6a1c2d3e4f5/figure", 422, "invalid-option"),
     ],
 )
@@ -287,6 +310,14 @@ SEEDS = [
     ("image/gif", encode(Image.fromarray(band(1)), "GIF")),
     (JSON, json.dumps({"pixels": band(1).tolist(), "seed": 7}).encode()),
     (JSON, json.dumps({"image": base64.b64encode(png(band(1))).decode(), "confidence": 0.5}).encode()),
+    (URLENCODED, b"seed=7&image=" + base64.urlsafe_b64encode(png(band(1)))),
+    (
+        "multipart/form-data; boundary=xyz",
+        b"--xyz\r\nContent-Disposition: form-data; name=seed\r\n\r\n7\r\n--xyz\r\n"
+        b"Content-Disposition: form-data; name=image; filename*=UTF-8''3%20%e4.png\r\n\r\n"
+        + png(band(1))
+        + b"\r\n--xyz--\r\n",
+    ),
 ]
 
 
@@ -303,7 +334,12 @@ def test_mutated_bodies(
     mutated = bytearray(data)
     for place, value in changes:
         mutated[place % len(mutated)] = value
-    harmless(client.post("/classify", content=bytes(mutated[:cut]), headers={"Content-Type": media_type}))
+    for headers in ({"Content-Type": media_type}, {"Content-Type": URLENCODED}, {}):
+        harmless(client.post("/classify", content=bytes(mutated[:cut]), headers=headers))
+    batch = client.post(
+        "/classify/batch?on_error=report", content=bytes(mutated[:cut]), headers={"Content-Type": media_type}
+    )
+    assert batch.status_code < 500
 
 
 @FUZZ

@@ -12,9 +12,11 @@ from PIL import Image
 from service import openapi, schemas
 from service.errors import KINDS, MEDIA_TYPE
 from service.images import from_pixels, prepare
-from service.options import OPTION_NAMES
+from service.options import BATCH_OPTION_NAMES, OPTION_NAMES
 from tests.service.conftest import band
 from tests.service.pictures import png
+
+URLENCODED = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +74,13 @@ def test_every_kind_of_problem_is_documented_somewhere(document: dict[str, Any])
 
 
 def test_options_are_the_ones_that_are_parsed(document: dict[str, Any]) -> None:
-    for path in ("/classify", "/classify/batch"):
+    for path, names in (("/classify", OPTION_NAMES), ("/classify/batch", BATCH_OPTION_NAMES)):
         operation = document["paths"][path]["post"]
-        assert tuple(parameter["name"] for parameter in operation["parameters"]) == OPTION_NAMES
-        for schema in operation["requestBody"]["content"]["application/json"]["schema"]["oneOf"]:
-            assert tuple(list(schema["properties"])[1:]) == OPTION_NAMES
+        assert tuple(parameter["name"] for parameter in operation["parameters"]) == names
+        content = operation["requestBody"]["content"]
+        forms = [content[f"{kind}"]["schema"] for kind in ("multipart/form-data", URLENCODED)]
+        for schema in [*content["application/json"]["schema"]["oneOf"], *forms]:
+            assert tuple(list(schema["properties"])[1:]) == names
 
 
 def test_no_reference_leads_nowhere(document: dict[str, Any]) -> None:
@@ -123,6 +127,9 @@ def test_example_bodies_are_accepted(client: TestClient, document: dict[str, Any
         for example in examples.values():
             response = client.post(path, json=example["value"])
             assert response.status_code == 200, response.text
+        content = document["paths"][path]["post"]["requestBody"]["content"]
+        response = client.post(path, data=content[URLENCODED]["example"])
+        assert response.status_code == 200, response.text
 
 
 def test_example_picture_is_the_example_pixels() -> None:

@@ -7,7 +7,15 @@ import pytest
 
 from service.card import Card
 from service.errors import Problem
-from service.options import DRAWN_SEED_BITS, Options, collect, model_name, parse
+from service.options import (
+    BATCH_OPTION_NAMES,
+    DRAWN_SEED_BITS,
+    Options,
+    collect,
+    model_name,
+    on_error,
+    parse,
+)
 from service.simulation import Simulator
 
 
@@ -154,6 +162,25 @@ def test_unknown_option(card: Card) -> None:
     allowed = "one of model, max_steps, confidence, seed, encoder, raster, record"
     refused("unknown-option", allowed, "'steps'", [("steps", "3")], {}, card)
     refused("unknown-option", allowed, "''", [], {"": 3}, card)
+
+
+def test_empty_text_was_not_given(card: Card) -> None:
+    """As a page's form sends it; in JSON it is a wrong value."""
+    text = [("seed", ""), ("seed", "7"), ("confidence", ""), ("on_error", "")]
+    assert collect(text, {}, BATCH_OPTION_NAMES) == {"seed": ["7"]}
+    assert collect([], {"seed": ""}) == {"seed": [""]}
+
+
+def test_what_a_bad_picture_leads_to() -> None:
+    assert on_error({}) == "fail"
+    assert on_error({"on_error": ["report", "report"]}) == "report"
+    for values, expected in (
+        (["fail", "report"], "one value of on_error"),
+        (["skip"], "one of fail, report"),
+        ([[]], "one of fail, report"),
+    ):
+        with pytest.raises(Problem, match=expected):
+            on_error({"on_error": values})
 
 
 def test_query_and_body_must_agree(card: Card) -> None:

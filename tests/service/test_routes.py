@@ -126,12 +126,14 @@ def test_batches_in_every_form(client: TestClient) -> None:
     )
     assert [result["prediction"] for result in expected] == [3, 6, 4]
     for body in (
-        {"files": files, "data": options},
         {"json": {"images": [base64.b64encode(png(picture)).decode() for picture in pictures], **options}},
         {"json": {"images": [{"pixels": picture.tolist()} for picture in pictures], **options}},
         {"json": {"pixels": [picture.tolist() for picture in pictures], **options}},
     ):
         assert [same(result) for result in batch(client, "", **body)] == [same(result) for result in expected]
+    named = batch(client, "", files=files, data=options)
+    assert [result.pop("filename") for result in named] == ["0.png", "1.png", "2.png"]
+    assert [same(result) for result in named] == [same(result) for result in expected]
 
 
 def test_the_picture_of_a_batch_that_cannot_be_used_is_named(client: TestClient) -> None:
@@ -142,6 +144,94 @@ def test_the_picture_of_a_batch_that_cannot_be_used_is_named(client: TestClient)
     assert (
         response.json()["detail"] == "image 130: expected a picture with ink on it, got 784 pixels of value 0"
     )
+
+
+BLANK = np.zeros((28, 28), np.uint8)
+BATCHES: dict[str, dict[str, Any]] = {
+    "pixels": {
+        "content": b"".join(one.tobytes() for one in (BLANK, band(3), BLANK, band(6))),
+        "headers": RAW,
+    },
+    "JSON": {
+        "json": {
+            "images": [
+                7,
+                base64.b64encode(png(band(3))).decode(),
+                {"image": "%"},
+                {"pixels": band(6).tolist()},
+            ]
+        }
+    },
+    "JSON, pixels alone": {"json": {"pixels": [[], band(3).tolist(), [[]] * 28, band(6).tolist()]}},
+    "files": {
+        "files": [
+            ("images", ("empty.png", b"", "image/png")),
+            ("images", ("three.png", png(band(3)), "image/png")),
+            ("images", ("notes.txt", b"no picture", "text/plain")),
+            ("images", ("six.png", png(band(6)))),
+        ]
+    },
+    "urlencoded": {
+        "data": {
+            "images": [
+                "%",
+                base64.b64encode(png(band(3))).decode(),
+                "aaaa",
+                base64.b64encode(png(band(6))).decode(),
+            ]
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("how", BATCHES)
+def test_a_batch_answers_for_the_others(client: TestClient, how: str) -> None:
+    """Good ones get what they get otherwise; bad ones get what they would have been refused with."""
+    response = client.post("/classify/batch?on_error=report&seed=40", **BATCHES[how])
+    assert response.status_code == 200, response.text
+    BatchResult.model_validate(response.json(), strict=True)
+    results = response.json()["results"]
+    names = ["empty.png", "three.png", "notes.txt", "six.png"] if how == "files" else [None] * 4
+    assert [result.get("filename") for result in results] == names
+    for number, digit in ((1, 3), (3, 6)):
+        assert (results[number]["prediction"], results[number]["seed"]) == (digit, 40 + number)
+        alone = classify(client, digit, f"seed={40 + number}")
+        answer = {name: value for name, value in results[number].items() if name != "filename"}
+        assert same(answer) == same(alone)
+        assert client.get(f"/spikes/{answer['id']}").json()["answer"] == answer
+    assert results[1]["id"] < results[3]["id"]
+    for number in (0, 2):
+        problem = results[number]
+        assert problem["image"] == number and problem["type"].startswith("/problems/")
+        assert problem["request_id"] == response.headers["x-request-id"]
+        assert client.get(problem["type"]).json()["status"] == problem["status"]
+    failed = client.post("/classify/batch?seed=40", **BATCHES[how])  # as without the option
+    assert failed.status_code == results[0]["status"]
+    assert {**failed.json(), "request_id": ""} == {**results[0], "request_id": ""}
+    if how == "files":
+        assert results[2]["detail"].startswith("image 2 ('notes.txt'): expected a PNG, ")
+
+
+def test_a_batch_in_which_nothing_can_be_used(client: TestClient, logged: list[Any]) -> None:
+    for body in ({"json": {"images": ["%"] * 3, "on_error": "report"}}, {"content": bytes(3 * 784)}):
+        results = client.post("/classify/batch?on_error=report", **body).json()["results"]
+        assert [result["image"] for result in results] == [0, 1, 2]
+        assert (logged[-1]["status"], "images" in logged[-1]) == (200, False)
+
+
+def test_a_large_batch_with_bad_pictures(client: TestClient) -> None:
+    """More than one portion, each with some, and a portion of nothing else."""
+    good = [number % 3 != 0 and number >= 260 for number in range(300)]
+    body = b"".join(band(number % 10).tobytes() if good[number] else bytes(784) for number in range(300))
+    results = client.post(
+        "/classify/batch?on_error=report&seed=0&confidence=0.1", content=body, headers=RAW
+    ).json()["results"]
+    assert ["seed" in result for result in results] == good
+    for number, result in enumerate(results):
+        assert result["seed" if good[number] else "image"] == number
+        if good[number]:
+            assert result["spike_counts"]["layers"]["hidden"] == result["steps_used"]
+            assert client.get(f"/spikes/{result['id']}").json()["pixels"] == band(number % 10).tolist()
 
 
 def test_a_raster_limits_the_batch(client: TestClient) -> None:

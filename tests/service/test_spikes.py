@@ -47,6 +47,47 @@ def listed(client: TestClient, query: str = "") -> list[str]:
     return [request["id"] for request in document["requests"]]
 
 
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        (
+            "2026-01-01T00:00:00+02:00",
+            "since: a time whose + is sent as %2B, as in 2026-01-01T00:00:00%2B02:00, got '2026-01-01T00:00:00 02:00'",
+        ),
+        (
+            "2026-01-01 10:20:30+0200",
+            "since: a time whose + is sent as %2B, as in 2026-01-01 10:20:30%2B0200, got '2026-01-01 10:20:30 0200'",
+        ),
+        (
+            "20260101T0000+02",
+            "since: a time whose + is sent as %2B, as in 20260101T0000%2B02, got '20260101T0000 02'",
+        ),
+        (
+            "2026-01-01Tnoon",
+            "since: a time, ISO 8601 such as 2026-11-25T02:00:00Z; UTC where no zone is given, and + is %2B in a "
+            "query, got '2026-01-01Tnoon'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("path", ["/spikes", "/spikes/statistics"])
+def test_a_time_whose_plus_became_a_space(client: TestClient, path: str, value: str, detail: str) -> None:
+    response = client.get(f"{path}?since={value}")
+    assert (response.status_code, response.json()["detail"]) == (422, f"expected {detail}")
+    if "%2B" in detail and "whose" in detail:
+        assert client.get(f"{path}?since={value.replace('+', '%2B')}").status_code == 200
+
+
+def test_what_a_page_s_form_leaves_empty_was_not_given(own: TestClient) -> None:
+    ids = [classify(own, digit, "seed=&model=&confidence=&raster=")["id"] for digit in (3, 4)]
+    assert listed(own, "limit=&before=&model=&prediction=4&confidence_below=&since=&order=") == ids[1:]
+    assert own.get("/spikes/statistics?model=&since=&limit=&replays=0").json()["requests"] == 2
+    assert own.get(f"/spikes/{ids[0]}?include=").json()["answer"]["id"] == ids[0]
+    figure = own.get(f"/spikes/{ids[0]}/figure?kind=")
+    assert (figure.status_code, figure.json()["received"]) == (422, "none")
+    deleted = own.delete("/spikes?until=")
+    assert (deleted.status_code, deleted.json()["received"], listed(own)) == (422, "none", ids[::-1])
+
+
 def test_filters_and_pages(own: TestClient) -> None:
     answers = [
         classify(own, 3, "seed=1"),
