@@ -11,7 +11,7 @@ __all__ = ["models_folder", "shipped"]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def logged() -> None:
+def logging_as_in_a_service() -> None:
     """As a service does it, and on one line."""
     logs.configure("info", "json")
 
