@@ -11,9 +11,13 @@ __all__ = ["models_folder", "shipped"]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def logging_as_in_a_service() -> None:
-    """As a service does it, and on one line."""
-    logs.configure("info", "json")
+def logging_as_in_a_service() -> Iterator[None]:
+    """As a service does it, on one line, and at once: what pytest keeps to itself is of the test that runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.telemetry.lines.BATCH_SECONDS", 0.0)
+        logs.configure("info", "json")
+        yield
+        logs.flush(logs.LAST_SECONDS)
 
 
 @pytest.fixture(scope="session", autouse=True)
