@@ -82,8 +82,12 @@ def spikehead(checkout: Path | None = None, **environment: str) -> Iterator[int]
             **environment,
         }
         command = ["-m", "service", "serve"]
-        with started(command, port, python=python, folder=checkout, log=log, **settings):
-            yield port
+        try:
+            with started(command, port, python=python, folder=checkout, log=log, **settings):
+                yield port
+        except RuntimeError:
+            print(Path(log.name).read_text("utf-8", "replace")[-LOG_SHOWN:], file=sys.stderr)
+            raise
 
 
 @contextmanager

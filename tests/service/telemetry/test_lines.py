@@ -157,20 +157,25 @@ def test_a_line_that_cannot_be_made_takes_no_other_along(
     assert "a line of the log could not be made of (1,)" in caplog.text
 
 
-def test_a_child_has_lines_of_its_own(pipe: tuple[int, int]) -> None:
+def test_a_child_has_lines_of_its_own() -> None:
     """Those that wait in the parent are not its own, nor does the parent's thread live on in it."""
-    reader, writer = pipe
-    lines = Lines(writer)
-    hold = threading.Event()
-    lines.put(lambda: str(hold.wait(10))[:0])
-    lines.put(str, "parent\n")
-    child = os.fork()
-    if not child:
-        lines.put(str, "child\n")
-        os._exit(0 if lines.flush(10) else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    hold.set()
-    assert read(reader, 2) == ["child", "parent"]
+    code = """
+import os, threading
+from service.telemetry.lines import Lines
+lines, hold = Lines(2), threading.Event()
+lines.put(lambda: str(hold.wait(10))[:0])
+lines.put(str, "parent\\n")
+child = os.fork()
+if not child:
+    lines.put(str, "child\\n")
+    os._exit(0 if lines.flush(10) else 1)
+assert os.waitpid(child, 0)[1] == 0
+hold.set()
+assert lines.flush(10)
+"""
+    run = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]  # of 3.12: that there is a thread
+    said = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=30).stderr
+    assert said == "child\nparent\n"
 
 
 ENDS = {
