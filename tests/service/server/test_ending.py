@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -15,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from service.server.worker import EXIT_UNFINISHED
 from tests.service.conftest import band
-from tests.service.serving import ask, serving, until
+from tests.service.serving import ROOT, ask, serving, until
 
 RAW = {"Content-Type": "application/octet-stream"}
 BODY = band(4).tobytes()
@@ -183,6 +186,20 @@ def test_the_end_writes_every_line(models_folder: Path, workers: str) -> None:
     lines = [json.loads(line) for line in said]
     seen = [line["id"] for line in lines if line["event"] == "request" and line["id"] in told]
     assert sorted(seen) == told
+
+
+def test_it_says_that_the_grace_was_over() -> None:
+    """The line is written before an end that waits for nothing."""
+    code = """
+from types import SimpleNamespace
+from service.server.worker import Worker
+from service.telemetry import logs
+logs.configure("info", "json")
+Worker._give_up(SimpleNamespace(_settings=SimpleNamespace(shutdown_grace=8.0)))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
+    assert ended.returncode == EXIT_UNFINISHED
+    assert json.loads(ended.stderr)["event"] == "ended before everything was done: 8 seconds were over"
 
 
 def test_a_database_that_is_locked_does_not_keep_it(models_folder: Path, tmp_path: Path) -> None:
