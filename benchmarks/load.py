@@ -5,7 +5,11 @@
     batches      1,000 images a request, two requests at a time, against the engine called on both cores; with a
                  record of each image, and without
 
-Clients and servers share the machine. All servers run at the same time and take turns.
+Clients and servers share the machine. All servers run at the same time and take turns. The service logs at its default
+level, a line a request, into a file; the others log nothing.
+
+`--against CHECKOUT` measures the throughput alone, and that of the service in another checkout as well: short rounds in
+turn, and the median of their ratios, which holds on a busy machine too. Set both up (`make setup`) before.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ from service.settings import load_settings
 CLIENTS = 16
 BATCH = 1000
 LITSERVE = "LeNet-5 under LitServe"
+THIS, OTHER = "this checkout", "the other one"
+QUARTILES = {"lower": 25, "median": 50, "upper": 75}
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -193,16 +199,57 @@ def measure(images: int, seconds: float) -> dict[str, Any]:
     return {
         "machine": processor(),
         "date": today(),
+        "log_level": load_settings().log_level,
         "latency": single,
         "requests_a_second": {name: statistics.median(values) for name, values in rounds.items()},
         "images_a_second": {name: statistics.median(values) for name, values in through.items()},
     }
 
 
+def against(checkout: Path, rounds: int, seconds: float) -> dict[str, Any]:
+    """Requests a second of the service in another checkout and in this one, with the same settings."""
+    files = [png(pixels) for pixels in validation_images()[:200]]
+    names = (OTHER, THIS)
+    measured: dict[str, list[float]] = {name: [] for name in names}
+    with ExitStack() as stack:
+        ports = {
+            name: stack.enter_context(spikehead(folder))
+            for name, folder in zip(names, (checkout, None), strict=True)
+        }
+        for number in range(rounds + 1):
+            for name in names if number % 2 else names[::-1]:
+                rate = throughput(name, ports[name], files, seconds)
+                if number:  # the first round warms up
+                    measured[name].append(rate)
+    ratios = [this / other for this, other in zip(measured[THIS], measured[OTHER], strict=True)]
+    return {
+        "machine": processor(),
+        "date": today(),
+        "log_level": load_settings().log_level,
+        "log_format": load_settings().log_format,
+        "rounds": rounds,
+        "requests_a_second": {name: statistics.median(values) for name, values in measured.items()},
+        "ratio": {name: float(np.percentile(ratios, at)) for name, at in QUARTILES.items()},
+    }
+
+
+def compared(result: dict[str, Any]) -> str:
+    """Some lines of text."""
+    rates, ratio = result["requests_a_second"], result["ratio"]
+    return "\n".join(
+        [
+            f"{result['machine']}, {result['date']}, log level {result['log_level']} ({result['log_format']})",
+            f"{OTHER}: {rates[OTHER]:,.0f} requests a second; {THIS}: {rates[THIS]:,.0f}",
+            f"ratio, median of {result['rounds']} rounds: {ratio['median']:.3f} "
+            f"(half of them: {ratio['lower']:.3f} to {ratio['upper']:.3f})",
+        ]
+    )
+
+
 def table(result: dict[str, Any]) -> str:
     """Markdown, with ratios to the first of each group."""
     lines = [
-        f"{result['machine']}, {result['date']}",
+        f"{result['machine']}, {result['date']}, the service's log level: {result['log_level']}",
         "",
         "| what | who | figure | ratio |",
         "| --- | --- | --- | --- |",
@@ -226,7 +273,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=3.0, help="of load, for each service and round")
     parser.add_argument("--json", action="store_true", help="print JSON, nothing else")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with the service there")
+    parser.add_argument("--rounds", type=int, default=30, help="of each, with --against")
     arguments = parser.parse_args()
+    if arguments.against is not None:
+        result = against(arguments.against, arguments.rounds, arguments.seconds)
+        print(json.dumps(result, indent=1) if arguments.json else compared(result))
+        return
     result = measure(arguments.images, arguments.seconds)
     Path("benchmarks/results-http.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1) if arguments.json else table(result))

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 START_LIMIT = 60.0  # seconds
 LOG_SHOWN = 2000  # characters
@@ -27,10 +28,24 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(command: list[str], port: int, **environment: str) -> Iterator[int]:
-    """Runs a server that will listen on `port`; gives the port once it does. Raises RuntimeError where it does not."""
+def started(
+    command: list[str],
+    port: int,
+    python: Path | str = sys.executable,
+    folder: Path | None = None,
+    log: IO[bytes] | None = None,
+    **environment: str,
+) -> Iterator[int]:
+    """Runs a server that will listen on `port`; gives the port once it does. Raises RuntimeError if it does not.
+
+    `folder`: to run it in (default: this one). `log`: takes its standard error (default: shown).
+    """
     process = subprocess.Popen(
-        [sys.executable, *command], env={**os.environ, **environment}, start_new_session=True
+        [python, *command],
+        env={**os.environ, **environment},
+        cwd=folder,
+        stderr=log,
+        start_new_session=True,
     )
     try:
         deadline = time.monotonic() + START_LIMIT
@@ -53,18 +68,26 @@ def started(command: list[str], port: int, **environment: str) -> Iterator[int]:
 
 
 @contextmanager
-def spikehead(**environment: str) -> Iterator[int]:
-    """The service with its default settings, quiet, recording into a file that goes away."""
+def spikehead(checkout: Path | None = None, **environment: str) -> Iterator[int]:
+    """The service with its default settings, recording and logging into files that go away.
+
+    `checkout`: another one that `make setup` was run in (default: this one).
+    """
     port = free_port()
-    with TemporaryDirectory() as folder:
+    python = sys.executable if checkout is None else checkout.absolute() / ".venv/bin/python"
+    with TemporaryDirectory() as folder, Path(folder, "log").open("wb") as log:
         settings = {
             "SPIKEHEAD_PORT": str(port),
-            "SPIKEHEAD_LOG_LEVEL": "warning",
             "SPIKEHEAD_DATABASE_URL": f"sqlite:///{folder}/records.db",
             **environment,
         }
-        with started(["-m", "service", "serve"], port, **settings):
-            yield port
+        command = ["-m", "service", "serve"]
+        try:
+            with started(command, port, python=python, folder=checkout, log=log, **settings):
+                yield port
+        except RuntimeError:
+            print(Path(log.name).read_text("utf-8", "replace")[-LOG_SHOWN:], file=sys.stderr)
+            raise
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from service.engine.base import Answer
@@ -55,16 +56,27 @@ class Account:
             self.simulate_ms + other.simulate_ms,
         )
 
-    def words(self) -> dict[str, Any]:
+    @staticmethod
+    def fields(single: bool) -> dict[str, str]:
+        """How each of `values` is printed, by its name. `single`: those of one image."""
+        return _OF_ONE if single else _OF_MANY
+
+    def values(self) -> tuple[Any, ...]:
         """What a line of the log says of it."""
-        words = {
-            "model": self.model,
-            "images": self.images,
-            "steps": self.steps,
-            "decode_ms": round(self.decode_ms, 3),
-            "encode_ms": round(self.encode_ms, 3),
-            "simulate_ms": round(self.simulate_ms, 3),
-        }
-        if self.prediction is not None and self.confidence is not None:
-            words |= {"prediction": self.prediction, "confidence": round(self.confidence, 4)}
-        return words
+        return _values_of_many(self) if self.prediction is None else _values_of_one(self)
+
+    def words(self) -> dict[str, Any]:
+        """The same by name, for traces."""
+        return dict(zip(self.fields(self.prediction is not None), self.values(), strict=True))
+
+
+_OF_MANY = {
+    "model": "s",
+    "images": "d",
+    "steps": "d",
+    "decode_ms": ".3f",
+    "encode_ms": ".3f",
+    "simulate_ms": ".3f",
+}
+_OF_ONE = _OF_MANY | {"prediction": "d", "confidence": ".4f"}
+_values_of_many, _values_of_one = attrgetter(*_OF_MANY), attrgetter(*_OF_ONE)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any
-
-import structlog
+import time
 
 from service.account import Account
 from service.requests import GONE
 from service.runtime import Service
-
-log = structlog.get_logger("spikehead")
+from service.telemetry import logs
+from service.telemetry.template import Template
 
 REFUSALS = {
     "overloaded": "overloaded",
@@ -22,6 +19,11 @@ REFUSALS = {
 }
 """Problems that are counted as refusals, by what the metric calls them."""
 
+MOST_PATH = 1024
+"""Characters of a path in the log: lines may have to wait in memory, and a client may send a path of any length."""
+
+_FIELDS = {"id": "s", "method": "s", "route": "s", "path": "s", "status": "d", "ms": ".3f"}
+
 
 class Ledger:
     """Of one service."""
@@ -29,6 +31,8 @@ class Ledger:
     def __init__(self, service: Service) -> None:
         self._metrics = service.metrics
         self._logged = service.settings.log_level in ("debug", "info")
+        self._renderer = logs.renderer(service.settings.log_format)
+        self._templates: dict[tuple[bool, bool, bool], Template] = {}
 
     def enter(
         self,
@@ -49,22 +53,44 @@ class Ledger:
             metrics.classified(*classified)
         if problem in REFUSALS:
             metrics.refused(REFUSALS[problem])
-        if not self._logged:  # then no words are made either
-            return
-        words: dict[str, Any] = {}
+        if self._logged:
+            path = path[:MOST_PATH]
+            now = time.time()
+            logs.LINES.put(
+                self._line, now, identifier, method, route, path, status, seconds, problem, classified
+            )
+
+    def _line(
+        self,
+        at: float,
+        identifier: str,
+        method: str,
+        route: str,
+        path: str,
+        status: int,
+        seconds: float,
+        problem: str | None,
+        classified: tuple[Account, float] | None,
+    ) -> str:
+        """The line of a request that was answered at a time. For the thread that writes."""
+        values: tuple[object, ...] = identifier, method, route, path, status, seconds * 1000.0
+        single = False
         if classified is not None:
             account, queue_ms = classified
-            words = account.words() | {"queue_ms": round(queue_ms, 3)}
+            single = account.prediction is not None
+            values += (*account.values(), queue_ms)
         if problem is not None:
-            words["problem"] = problem
-        with suppress(OSError):  # who read the log has gone: that is not the client's fault
-            log.info(
-                "request",
-                id=identifier,
-                method=method,
-                route=route,
-                path=path,
-                status=status,
-                ms=round(seconds * 1000, 3),
-                **words,
-            )
+            values += (problem,)
+        kind = classified is not None, single, problem is not None
+        template = self._templates.get(kind)
+        if template is None:
+            template = self._templates[kind] = self._template(*kind)
+        return template.fill(at, *values)
+
+    def _template(self, classified: bool, single: bool, problem: bool) -> Template:
+        fields = dict(_FIELDS)
+        if classified:
+            fields |= Account.fields(single) | {"queue_ms": ".3f"}
+        if problem:
+            fields["problem"] = "s"
+        return Template(self._renderer, "request", fields)

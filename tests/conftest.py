@@ -1,5 +1,6 @@
 """Fixtures that tests of the service share with tests that span both packages."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +12,12 @@ __all__ = ["models_folder", "shipped"]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def logged() -> None:
-    """As a service does it, and on one line."""
+def logging_as_in_a_service() -> Iterator[None]:
+    """As a service does it, on one line, but at once: so that pytest knows in which test."""
     logs.configure("info", "json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs.LINES, "put", lambda render, *about: sys.stderr.write(render(*about)))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,6 +27,7 @@ from service.server.memory import keep_freed_memory
 from service.server.protocol import ProblemProtocol
 from service.server.shortcut import Shortcut, is_free
 from service.settings import Settings
+from service.telemetry import logs
 
 log = logging.getLogger("spikehead")
 
@@ -34,7 +35,7 @@ KEEP_ALIVE = 30
 """Seconds that a connection may be idle between two requests."""
 
 LAST_WORDS = 0.2
-"""Seconds for the log when the grace is over."""
+"""Seconds for the log to be written before an end at once."""
 
 EXIT_UNFINISHED = 1
 """The grace was over before everything was done."""
@@ -135,11 +136,12 @@ class Worker(uvicorn.Server):
         if not self.should_exit:
             self._begin_to_end()
         elif self._above is None:
+            logs.flush(LAST_WORDS)
             os._exit(128 + sig)
 
     def _begin_to_end(self) -> None:
         self.should_exit = True
-        self._limit.start()  # already here: who is stuck in a line of the log does not get to `shutdown`
+        self._limit.start()  # already here: what keeps the loop busy keeps it from `shutdown`
 
     def _handle_hangup(self, sig: int, frame: FrameType | None) -> None:
         reloader = getattr(self._app.state, "reloader", None)
@@ -162,9 +164,6 @@ class Worker(uvicorn.Server):
         self._limit.cancel()
 
     def _give_up(self) -> None:
-        # who reads the log may be what is stuck: that must not keep it either
-        words = "ended before everything was done: %g seconds were over", self._settings.shutdown_grace
-        telling = threading.Thread(target=log.error, args=words, daemon=True)
-        telling.start()
-        telling.join(LAST_WORDS)
+        log.error("ended before everything was done: %g seconds were over", self._settings.shutdown_grace)
+        logs.flush(LAST_WORDS)  # who reads the log may be stuck: that must not keep it
         os._exit(EXIT_UNFINISHED)

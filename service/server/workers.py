@@ -19,7 +19,7 @@ from types import FrameType
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from service.server.worker import ENDING, Worker, app_of, config_of
+from service.server.worker import ENDING, LAST_WORDS, Worker, app_of, config_of
 from service.settings import Settings
 from service.telemetry import SHARED, logs
 
@@ -167,4 +167,5 @@ class Workers(Multiprocess):
             return
         for process in self.processes:
             process.process.kill()
+        logs.flush(LAST_WORDS)
         os._exit(128 + sig)

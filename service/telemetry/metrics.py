@@ -25,6 +25,7 @@ from service.operations import energy_nj
 from service.records import RecorderState
 from service.simulation import Simulator
 from service.telemetry import SHARED
+from service.telemetry.logs import LINES
 from service.telemetry.tally import BulkHistogram, Tally
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -105,6 +106,9 @@ class Metrics:
         self._dropped = counter("records_dropped", "records lost since the start")
         self._records_waiting = gauge("records_waiting", "records that wait to be written", "livesum")
         self._degraded = gauge("records_degraded", "1 while records cannot be written", "livemax")
+        self._lines_dropped = counter(
+            "log_lines_dropped", "lines of the log that standard error did not take"
+        )
         reloads = counter("reloads", "new versions of models, taken or refused", "result")
         self._reloads = {result: reloads.labels(result) for result in RESULTS}
         self.models_refused = gauge(
@@ -117,6 +121,7 @@ class Metrics:
         build.labels(version, platform.python_version()).set(1)
         self._shown: set[tuple[str, str, str]] = set()  # of models
         self._records_seen = (0, 0)
+        self._lines_seen = LINES.dropped
         self._publishing = threading.Lock()
         self._tallies: list[Tally] = []
         self._queue, self._decode, self._encode, self._simulate = (
@@ -163,7 +168,7 @@ class Metrics:
         self._records_seen = 0, 0
 
     def publish(self, models: Iterable[Simulator], records: RecorderState) -> None:
-        """Takes over what models and recorder have added up."""
+        """Takes over what models, recorder and log have added up."""
         with self._publishing:
             for tally in list(self._tallies):
                 tally.empty()
@@ -175,6 +180,9 @@ class Metrics:
             self._written.inc(records.written - written)
             self._dropped.inc(records.dropped - dropped)
             self._records_seen = records.written, records.dropped
+            lines = LINES.dropped
+            self._lines_dropped.inc(lines - self._lines_seen)
+            self._lines_seen = lines
 
     def show(self, models: Iterable[Simulator]) -> None:
         """These models answer from now on, and no others."""

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import structlog
 from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
-from structlog.testing import LogCapture
 
 from service.app import create_app
 from service.card import load_card
 from service.engine.onnxruntime import OnnxruntimeEngine
 from service.settings import Settings
 from service.simulation import Simulator
+from service.telemetry.logs import LINES
 
 MAX_STEPS = 4
 THRESHOLD = 10
@@ -153,6 +152,7 @@ def settings(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> S
         database_url=f"sqlite:///{folder}/records.db",
         models=models_folder,
         default_model="tiny",
+        log_format="json",
         max_body=64 * 1024,
         max_batch_body=1024 * 1024,
         max_batch_images=300,
@@ -174,13 +174,14 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What requests leave in the log, as it comes."""
-    capture = LogCapture()
-    every = structlog.make_filtering_bound_logger(0)
-    for module in ("service.middleware", "service.ledger"):
-        log = structlog.wrap_logger(None, processors=[capture], wrapper_class=every)
-        monkeypatch.setattr(f"{module}.log", log)
-    return capture.entries
+    """What is logged, as it comes."""
+    entries: list[Any] = []
+
+    def put(render: Callable[..., str], *about: Any) -> None:
+        entries.append(json.loads(render(*about)))
+
+    monkeypatch.setattr(LINES, "put", put)
+    return entries
 
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "spiking-mha"

@@ -280,7 +280,7 @@ def test_an_error_of_ours_is_a_problem_document_too(
     document = problem(response, 500, "internal-error")
     assert "secret" not in response.text
     (failure,) = [line for line in logged if line["event"] == "failed"]
-    assert failure["id"] == document["request_id"] and failure["exc_info"]
+    assert failure["id"] == document["request_id"] and "a secret" in failure["exception"]
 
 
 def test_the_service_goes_on(client: TestClient) -> None:

@@ -109,18 +109,6 @@ def test_a_deadline_of_a_stream(models_folder: Path, tmp_path: Path, held: Held)
         assert 'spikehead_refused_total{reason="timed_out"} 1.0' in client.get("/metrics").text
 
 
-def test_an_answer_does_not_depend_on_who_reads_the_log(
-    models_folder: Path, tmp_path: Path, held: Held, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Gone:
-        def info(self, *words: object, **more: object) -> None:
-            raise BrokenPipeError
-
-    monkeypatch.setattr("service.ledger.log", Gone())
-    with client_with(models_folder, tmp_path, held) as client:
-        assert client.post("/classify", content=BODY, headers=RAW).status_code == 200
-
-
 def test_work_for_a_client_that_has_gone_is_dropped(models_folder: Path, tmp_path: Path) -> None:
     """With a real connection: the one in the middle hangs up while it waits for its turn."""
     import asyncio

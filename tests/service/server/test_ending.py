@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -15,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from service.server.worker import EXIT_UNFINISHED
 from tests.service.conftest import band
-from tests.service.serving import ask, serving, until
+from tests.service.serving import ROOT, ask, serving, until
 
 RAW = {"Content-Type": "application/octet-stream"}
 BODY = band(4).tobytes()
@@ -139,31 +142,64 @@ def test_a_client_that_never_ends_does_not_keep_it(models_folder: Path) -> None:
         assert b"given up at the end" in said and b"Traceback" not in said
 
 
-@pytest.mark.parametrize("signals", [1, 2])
-def test_a_log_that_nobody_reads_does_not_keep_it(models_folder: Path, signals: int) -> None:
-    """The pipe is full, so the service stands still at its next line: a second signal, or the grace, ends it."""
-    with serving(models_folder, SHUTDOWN_GRACE="1.5", DRAIN="0.1") as (port, process):
-        stuck = threading.Event()
-
-        def fill() -> None:
-            try:
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-                for _ in range(5_000):
-                    connection.request("GET", "/health/live")
-                    connection.getresponse().read()
-            except OSError:
-                stuck.set()
-            finally:
-                connection.close()
-
-        thread = threading.Thread(target=fill)
-        thread.start()
-        thread.join()
-        assert stuck.is_set()
+@pytest.mark.parametrize(("signals", "status"), [(1, 0), (2, 128 + signal.SIGTERM)])
+def test_a_log_that_nobody_reads_does_not_keep_it(models_folder: Path, signals: int, status: int) -> None:
+    """The pipe is full: requests are answered all the same, and the end comes as it would have."""
+    with serving(models_folder, SHUTDOWN_GRACE="3", DRAIN="0.5") as (port, process):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        for _ in range(1_000):  # lines of more than 100 bytes, where a pipe takes 65,536
+            connection.request("GET", "/health/live")
+            response = connection.getresponse()
+            response.read()
+            assert response.status == 200
+        connection.close()
+        began = time.monotonic()
         for _ in range(signals):
             process.send_signal(signal.SIGTERM)
             time.sleep(0.2)
-        assert process.wait(timeout=10) != 0
+        assert process.wait(timeout=20) == status
+        assert time.monotonic() - began < 6  # of which the interpreter takes some to end
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_end_writes_every_line(models_folder: Path, workers: str) -> None:
+    """Those of the last requests too, whole and once, where several processes write to one pipe."""
+    with serving(models_folder, WORKERS=workers, LOG_FORMAT="json", DRAIN="0") as (port, process):
+        until(port, "/health/ready")
+        told = [f"{number:04}" for number in range(400)]
+        read = threading.Thread(target=lambda: said.extend(process.stderr or ()))
+        said: list[bytes] = []
+        read.start()
+
+        def ask_for(identifiers: list[str]) -> None:
+            for identifier in identifiers:
+                assert ask(port, "POST", "/classify", BODY, RAW | {"X-Request-ID": identifier})[0] == 200
+
+        threads = [threading.Thread(target=ask_for, args=(told[first::4],)) for first in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        read.join(timeout=20)
+    lines = [json.loads(line) for line in said]
+    seen = [line["id"] for line in lines if line["event"] == "request" and line["id"] in told]
+    assert sorted(seen) == told
+
+
+def test_it_says_that_the_grace_was_over() -> None:
+    """The line is written before an end that waits for nothing."""
+    code = """
+from types import SimpleNamespace
+from service.server.worker import Worker
+from service.telemetry import logs
+logs.configure("info", "json")
+Worker._give_up(SimpleNamespace(_settings=SimpleNamespace(shutdown_grace=8.0)))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
+    assert ended.returncode == EXIT_UNFINISHED
+    assert json.loads(ended.stderr)["event"] == "ended before everything was done: 8 seconds were over"
 
 
 def test_a_database_that_is_locked_does_not_keep_it(models_folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
 from service.settings import Settings
+from service.telemetry.logs import LINES
 from tests.service.conftest import band
 
 RAW = {"Content-Type": "application/octet-stream"}
@@ -112,6 +113,13 @@ def test_records(client: TestClient) -> None:
     found = figures(client)
     assert (of(found, "records_written_total"), of(found, "records_dropped_total")) == (1.0, 0.0)
     assert (of(found, "records_degraded"), of(found, "records_waiting")) == (0.0, 0.0)
+
+
+def test_lines_of_the_log_that_were_dropped(client: TestClient) -> None:
+    assert of(figures(client), "log_lines_dropped_total") == 0.0
+    LINES.dropped += 7
+    for _ in range(2):
+        assert of(figures(client), "log_lines_dropped_total") == 7.0
 
 
 def test_a_service_that_starts_again_counts_on(models_folder: Path, tmp_path: Path) -> None:
