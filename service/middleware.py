@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import KINDS, Problem
 from service.ledger import Ledger
 from service.problems import problem_document, problem_response
-from service.requests import GONE, REQUEST_ID, note_problem, noted, problem_of, request_id, route_of
+from service.requests import GONE, REQUEST_ID, below, note_problem, noted, problem_of, request_id, route_of
 from service.runtime import Service
 
 log = structlog.get_logger("spikehead")
@@ -39,7 +39,7 @@ _ID = REQUEST_ID.lower().encode()
 
 
 class RequestMiddleware:
-    """The outermost layer of the application."""
+    """The outermost layer of the application. What is inside knows nothing of a root path."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app = app
@@ -56,8 +56,10 @@ class RequestMiddleware:
         head = method == "HEAD"
         if head:
             scope = {**scope, "method": "GET"}
-        status = 0
         service = self._service
+        if root_path := service.settings.root_path:
+            scope = {**scope, "path": below(root_path, scope["path"]), "root_path": ""}
+        status = 0
 
         async def send_more(message: Message) -> None:
             nonlocal status

@@ -27,6 +27,12 @@ def query_of(scope: Scope) -> list[tuple[str, str]]:
     return parse_qsl(query_string.decode("latin-1"), keep_blank_values=True) if query_string else []
 
 
+def below(root_path: str, path: str) -> str:
+    """A path without the root path that a proxy has left in front of it; `/` where there is nothing else."""
+    rest = path.removeprefix(root_path)
+    return rest or "/" if rest == "" or rest.startswith("/") else path
+
+
 def prefers(accept: str, one: str, other: str) -> bool:
     """Whether an Accept header names media type `one`, and does not want `other` more. Source: RFC 9110, 12.5.1."""
     weights: dict[str, float] = {}

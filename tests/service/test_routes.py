@@ -1,14 +1,20 @@
 """The HTTP interface on the tiny model: whole answers, and what clients may rely on."""
 
 import base64
+import html
 import json
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
+from service.app import create_app
+from service.errors import KINDS, type_of
+from service.explanations import EXPLANATIONS
 from service.schemas import BatchResult, Classification, ModelCard, ModelList, RequestList, StoredRequest
+from service.settings import Settings
 from tests.service.conftest import band
 from tests.service.pictures import png
 
@@ -240,7 +246,64 @@ def test_kinds_of_problems_are_explained(client: TestClient) -> None:
         problem["title"],
         problem["status"],
     )
+    assert (about["cause"], about["remedy"]) == EXPLANATIONS["empty-body"]
+    assert about["example"]["type"] == problem["type"]
     assert client.get("/problems/other").status_code == 404
+
+
+def test_browsers_get_a_page_of_a_kind_of_problem(client: TestClient) -> None:
+    browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    for kind, about in KINDS.items():
+        response = client.get(type_of(kind), headers={"Accept": browser})
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+        assert response.headers["vary"] == "Accept"
+        text = html.unescape(response.text)
+        cause, remedy = EXPLANATIONS[kind]
+        for words in (about.title, type_of(kind), str(about.status), cause, remedy, about.expected):
+            assert words in text, words
+        assert "$" not in text
+        assert "<script" not in response.text and '<base href="../">' in response.text
+    for accept in (
+        "*/*",
+        "application/json",
+        "application/problem+json",
+        "application/json, text/html;q=0.5",
+    ):
+        response = client.get("/problems/empty-body", headers={"Accept": accept})
+        assert response.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("left", ["", "/digits"])
+def test_a_proxy_may_strip_the_root_path_or_leave_it(
+    settings: Settings, left: str, logged: list[Any]
+) -> None:
+    root = settings.model_copy(update={"root_path": "/digits"})
+    with TestClient(create_app(root)) as client:
+        assert client.get(f"{left}/health/ready").json()["status"] == "ready"
+        answer = client.post(f"{left}/classify", content=band(3).tobytes(), headers=RAW)
+        assert answer.json()["prediction"] == 3
+        assert client.get(f"{left}/spikes/{answer.json()['id']}").status_code == 200
+        wrong = client.put(f"{left}/models")
+        assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD")
+        assert client.get(f"{left}/nowhere").json()["received"] == "'/nowhere'"
+        assert client.get("/digitsx/models").status_code == 404
+        assert client.get("/digits/digits/models").status_code == 404
+        requests = [(entry["route"], entry["path"]) for entry in logged if entry["event"] == "request"]
+        identifier = answer.json()["id"]
+        assert requests[:3] == [
+            ("/health/ready", "/health/ready"),
+            ("/classify", "/classify"),
+            ("/spikes/{id}", f"/spikes/{identifier}"),
+        ]
+
+
+def test_keys_are_asked_for_under_a_root_path_too(settings: Settings) -> None:
+    locked = settings.model_copy(update={"root_path": "/digits", "api_keys": SecretStr("secret")})
+    with TestClient(create_app(locked)) as client:
+        for left in ("", "/digits"):
+            assert client.get(f"{left}/health/ready").status_code == 200
+            assert client.get(f"{left}/models").status_code == 401
+            assert client.get(f"{left}/models", headers={"X-API-Key": "secret"}).status_code == 200
 
 
 def test_every_response_has_a_request_id(client: TestClient) -> None:
