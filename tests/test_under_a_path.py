@@ -12,8 +12,6 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from service.server.shortcut import Shortcut
-from service.settings import Settings
 from tests.browser import WAIT, browsing, chromium, draw
 from tests.browser import serving as serving_shipped
 from tests.nginx import LEAVES, STRIPS, nginx, proxying
@@ -87,22 +85,6 @@ def test_without_the_last_slash(
             assert (status, headers["location"]) == (301, f"{address}/digits/")
         else:
             assert status == 200 and b'<base href="/digits/">' in body
-
-
-def test_the_shortcut_is_taken_under_a_path_too(models_folder: Path) -> None:
-    """The wire is looked at before there is an application that knows of the path."""
-
-    class Service:
-        settings = Settings(root_path="/digits", models=models_folder)
-        ending = False
-        metrics = None
-
-    shortcut = Shortcut(Service())  # type: ignore[arg-type]
-    headers = [(b"content-type", b"application/octet-stream"), (b"content-length", b"784")]
-    for target in (b"/classify", b"/digits/classify", b"/digits/classify?seed=1"):
-        assert shortcut.may_take(b"POST", target, headers), target
-    for target in (b"/digits", b"/digits/classify/batch", b"/digits/digits/classify", b"/digitsclassify"):
-        assert not shortcut.may_take(b"POST", target, headers), target
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from service.images import TINY
 from service.ledger import Ledger
 from service.middleware import SECURITY
 from service.problems import problem_on_the_wire
-from service.requests import request_id
+from service.requests import id_for
 from service.runtime import Service
 
 PATHS = ("/classify", "/classify/batch")
@@ -53,7 +53,7 @@ class Door:
             return None  # it is told that first
         began = time.perf_counter()
         problem = admission.refusal()
-        identifier = request_id({"headers": headers})
+        identifier = id_for(headers)
         answer = problem_on_the_wire(problem, identifier, (*SECURITY, *defaults))
         self._ledger.enter(
             identifier=identifier,

@@ -18,7 +18,7 @@ from service.express import JSON, announced
 from service.ledger import Ledger
 from service.middleware import SECURITY
 from service.problems import problem_on_the_wire
-from service.requests import REQUEST_ID, request_id
+from service.requests import REQUEST_ID, id_for
 from service.runtime import Service
 from service.settings import Settings
 
@@ -61,16 +61,17 @@ class Shortcut:
         if head is None or service.ending or not service.is_light(head[0], query, body):
             return None
         began = time.perf_counter()
-        identifier = request_id({"headers": headers})
         try:
             service.admission.take_light()
             answered = service.classifier.classify(head[0], query, body)
         except Problem as problem:
+            identifier = id_for(headers)
             self._enter(identifier, problem.status, began, problem=problem.kind)
             return problem_on_the_wire(problem, identifier, (*SECURITY, *defaults))
         except Exception:  # answered, and counted, as any other that fails
             log.exception("failed on the shortcut")
             return None
+        identifier = id_for(headers, answered.account.record)
         self._enter(identifier, 200, began, classified=(answered.account, 0.0))
         own = b"".join(b"%b: %b\r\n" % pair for pair in defaults)
         return b"%b%bcontent-length: %d\r\n%b: %b\r\n\r\n%b" % (

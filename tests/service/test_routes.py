@@ -316,6 +316,50 @@ def test_every_response_has_a_request_id(client: TestClient) -> None:
         assert response.headers["x-request-id"] == response.json()["request_id"] != unusable
 
 
+def lines_of(logged: list[Any], identifier: str) -> list[dict[str, Any]]:
+    """Lines of the log in which an id stands."""
+    return [line for line in logged if line["event"] == "request" and identifier in map(str, line.values())]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("query", ["", "record=no", "record=required"])
+def test_an_answer_its_record_and_the_log_have_one_id(
+    client: TestClient, logged: list[Any], accept: str, query: str
+) -> None:
+    response = client.post(f"/classify?{query}", content=band(1).tobytes(), headers=RAW | {"Accept": accept})
+    answer = json.loads(response.text.rpartition("data: ")[2])
+    assert response.headers["x-request-id"] == answer["id"]
+    (line,) = lines_of(logged, answer["id"])
+    assert line["id"] == line["record"] == answer["id"] and "last_record" not in line
+    assert client.get(f"/spikes/{line['id']}").status_code == (404 if query == "record=no" else 200)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_an_id_of_the_clients_and_that_of_the_record_lead_to_each_other(
+    client: TestClient, logged: list[Any], accept: str
+) -> None:
+    headers = RAW | {"Accept": accept, "X-Request-ID": "order-66"}
+    response = client.post("/classify", content=band(1).tobytes(), headers=headers)
+    answer = json.loads(response.text.rpartition("data: ")[2])
+    assert response.headers["x-request-id"] == "order-66" != answer["id"]
+    (line,) = lines_of(logged, answer["id"])
+    assert (line["id"], line["record"]) == ("order-66", answer["id"])
+
+
+def test_a_batch_is_named_by_its_first_record(client: TestClient, logged: list[Any]) -> None:
+    response = client.post("/classify/batch", content=band(1).tobytes() * 300, headers=RAW)
+    ids = [answer["id"] for answer in response.json()["results"]]
+    assert response.headers["x-request-id"] == ids[0] and ids == sorted(ids)
+    (line,) = lines_of(logged, ids[0])
+    assert (line["id"], line["record"], line["last_record"]) == (ids[0], ids[0], ids[-1])
+
+
+def test_a_problem_has_the_id_of_its_line(client: TestClient, logged: list[Any]) -> None:
+    problem = client.post("/classify", content=bytes(784), headers=RAW)
+    (line,) = lines_of(logged, problem.json()["request_id"])
+    assert line["id"] == problem.headers["x-request-id"] and "record" not in line
+
+
 def test_head_answers_like_get_without_a_body(client: TestClient) -> None:
     for path in ("/health/ready", "/", "/models"):
         head, get = client.head(path), client.get(path)
