@@ -28,5 +28,5 @@ ENV SPIKEHEAD_DATABASE_URL=sqlite:////var/lib/spikehead/records.db
 VOLUME /var/lib/spikehead
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+    CMD ["spikehead", "health"]
 CMD ["spikehead", "serve"]

@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-EXIT_FILE = 1
+EXIT_FILE = EXIT_NOT_READY = 1
 EXIT_SETTINGS = 2
 EXIT_MODEL = 4  # 3 is uvicorn's, where it cannot listen
 EXIT_SERVICE = 5
@@ -159,7 +159,7 @@ def spikes(
         str | None, typer.Argument(metavar="ID", help="one request: its picture and its answer")
     ] = None,
     url: Annotated[
-        str | None, typer.Option(help="address of the service (http://127.0.0.1 at SPIKEHEAD_PORT, or 8000)")
+        str | None, typer.Option(help="address of the service (that of SPIKEHEAD_HOST and SPIKEHEAD_PORT)")
     ] = None,
     key: Annotated[
         str | None, typer.Option(envvar="SPIKEHEAD_API_KEY", help="where the service asks for one")
@@ -172,12 +172,10 @@ def spikes(
     as_json: JsonOption = False,
 ) -> None:
     """List recent requests of a running service, or show one of them."""
-    import os
-
     from service import terminal
+    from service.probe import address_of
 
-    port = os.environ.get("SPIKEHEAD_PORT", "8000")
-    remote = terminal.Remote(f"http://127.0.0.1:{port}" if url is None else url, key)
+    remote = terminal.Remote(address_of(_settings()) if url is None else url, key)
     with _faults_as_exits():
         if identifier is None:
             terminal.spikes(
@@ -189,13 +187,25 @@ def spikes(
             raise typer.BadParameter("--limit, --model and --low-confidence are for the list, not for one ID")
 
 
+@app.command(epilog="Exit codes: 0 it is ready; 1 it is not, or cannot be reached; 2 wrong settings.")
+def health() -> None:
+    """Ask the service on this machine, as the settings say where it listens, if it is ready."""
+    from service import probe
+
+    settings = _settings()
+    try:
+        typer.echo(probe.status(settings))
+    except probe.NotReadyError as error:
+        raise _exit(EXIT_NOT_READY, error) from None
+
+
 def _settings() -> Settings:
     """Settings from the environment, logging by them. Exits where one is wrong."""
     import os
 
     from pydantic import ValidationError
 
-    from service.settings import PREFIX, load_settings
+    from service.settings import PREFIX, is_service_link, is_set_by_kubernetes, load_settings
     from service.telemetry import logs
 
     try:
@@ -209,9 +219,14 @@ def _settings() -> Settings:
                 typer.echo(f"spikehead: {fault['msg']}", err=True)
         raise typer.Exit(EXIT_SETTINGS) from None
     logs.configure(settings.log_level, settings.log_format)
+    given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    if is_service_link(link := given.get(f"{PREFIX}PORT")):
+        words = "which Kubernetes sets for a Service named spikehead: it counts as not given"
+        typer.echo(f"spikehead: {PREFIX}PORT: expected a port, got {link}, {words}", err=True)
     known = {PREFIX + name.upper() for name in type(settings).model_fields} | NO_SETTINGS
-    for name in sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known):
-        typer.echo(f"spikehead: {name} is no setting of the service, it changes nothing", err=True)
+    for name, value in sorted(given.items()):
+        if name not in known and not is_set_by_kubernetes(name, value):
+            typer.echo(f"spikehead: {name} is no setting of the service, it changes nothing", err=True)
     return settings
 
 

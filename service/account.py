@@ -22,15 +22,19 @@ class Account:
     simulate_ms: float
     prediction: int | None = None  # of a single image
     confidence: float | None = None
+    record: str = ""  # id of the first image's answer and record
+    last_record: str = ""  # of the last one's: all others lie between them
 
     @classmethod
-    def of(cls, model: str, answers: Sequence[Answer], decode_ms: Sequence[float]) -> Account:
-        """Of answers to some images."""
+    def of(
+        cls, model: str, answers: Sequence[Answer], decode_ms: Sequence[float], ids: Sequence[str]
+    ) -> Account:
+        """Of answers to some images, with the ids of their records."""
         first = answers[0]
         if len(answers) == 1:  # as nearly always: no sums
             return cls(
                 model, 1, first.steps, decode_ms[0], first.encode_ms, first.simulate_ms, first.prediction,
-                first.confidence,
+                first.confidence, ids[0], ids[0],
             )  # fmt: skip
         return cls(
             model,
@@ -39,6 +43,8 @@ class Account:
             sum(decode_ms),
             sum(answer.encode_ms for answer in answers),
             sum(answer.simulate_ms for answer in answers),
+            record=ids[0],
+            last_record=ids[-1],
         )
 
     @classmethod
@@ -54,6 +60,8 @@ class Account:
             self.decode_ms + other.decode_ms,
             self.encode_ms + other.encode_ms,
             self.simulate_ms + other.simulate_ms,
+            record=self.record or other.record,
+            last_record=other.last_record or self.last_record,
         )
 
     @staticmethod
@@ -70,13 +78,15 @@ class Account:
         return dict(zip(self.fields(self.prediction is not None), self.values(), strict=True))
 
 
-_OF_MANY = {
+_OF_ALL = {
     "model": "s",
     "images": "d",
     "steps": "d",
     "decode_ms": ".3f",
     "encode_ms": ".3f",
     "simulate_ms": ".3f",
+    "record": "s",
 }
-_OF_ONE = _OF_MANY | {"prediction": "d", "confidence": ".4f"}
+_OF_MANY = _OF_ALL | {"last_record": "s"}
+_OF_ONE = _OF_ALL | {"prediction": "d", "confidence": ".4f"}
 _values_of_many, _values_of_one = attrgetter(*_OF_MANY), attrgetter(*_OF_ONE)

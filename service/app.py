@@ -30,7 +30,7 @@ from service.reload import Reloader
 from service.requests import GONE, REQUEST_ID, note_problem, problem_of
 from service.routes import router
 from service.runtime import Service
-from service.settings import Settings, listed, load_settings
+from service.settings import Settings, listed, load_settings, origin_pattern
 from service.telemetry import traces
 from service.version import VERSION
 
@@ -82,7 +82,7 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
     )
     app.state.service = service
     app.include_router(router)
-    page.add_routes(app)
+    page.add_routes(app, service.settings.root_path)
     app.add_middleware(DeadlineMiddleware, seconds=service.settings.timeout)
     app.add_middleware(ExpressLane, service=service)
     _protect(app, service.settings)
@@ -95,8 +95,8 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    generate, locked = app.openapi, bool(service.settings.keys)
-    app.openapi = lambda: app.openapi_schema or openapi.complete(generate(), locked)  # type: ignore[method-assign]
+    generate, locked, root = app.openapi, bool(service.settings.keys), service.settings.root_path
+    app.openapi = lambda: app.openapi_schema or openapi.complete(generate(), locked, root)  # type: ignore[method-assign]
     return app
 
 
@@ -110,6 +110,7 @@ def _protect(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(  # outside of keys: a browser asks first, and brings none
             CORSMiddleware,
             allow_origins=listed(settings.cors_origins),
+            allow_origin_regex=origin_pattern(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=[
                 "Authorization",

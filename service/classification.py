@@ -135,18 +135,24 @@ class Classifier:
             return False
         return (len(data) == PIXELS and content_type == bodies.RAW) or images.is_tiny_png(data)
 
-    def open_stream(self, content_type: str, query: Query, data: bytes) -> Iterator[Event]:
-        """The same, an event a time step while it is simulated. Raises Problem before the first one."""
-        return self._events(*self._single(content_type, query, data))
+    def open_stream(self, content_type: str, query: Query, data: bytes) -> tuple[str, Iterator[Event]]:
+        """The answer's id, and the same as `classify` in events: one a time step while it is simulated.
 
-    def _events(self, simulator: Simulator, options: Options, picture: Decoded) -> Iterator[Event]:
+        Raises Problem before the first one.
+        """
+        identifier, asked = self._ids.new(), self._single(content_type, query, data)
+        return identifier, self._events(identifier, *asked)
+
+    def _events(
+        self, identifier: str, simulator: Simulator, options: Options, picture: Decoded
+    ) -> Iterator[Event]:
         rule = Rule(options.max_steps, options.confidence)
         course = watch(simulator.engine, picture.pixels[0], options.seed, rule, options.encoder)
         for number, (moment, probabilities) in enumerate(course, 1):
             yield Event("step", to_json(step_document(simulator.card, number, moment, probabilities)))
         # the whole answer is simulated once more, as every answer is: the same to the bit
         plain = replace(options, raster=())
-        answered = self._answer(simulator, plain, picture, [options.seed], [self._ids.new()])
+        answered = self._answer(simulator, plain, picture, [options.seed], [identifier])
         yield Event("result", *answered)
 
     def open_batch(self, content_type: str, query: Query, data: bytes) -> Batch:
@@ -276,7 +282,7 @@ class Classifier:
         if not ids:
             return [], Account.of_none(simulator.card.name), None
         answers = list(simulator.answers(pictures.pixels, seeds, options, pictures.decode_ms, ids))
-        account = Account.of(simulator.card.name, answers, pictures.decode_ms)
+        account = Account.of(simulator.card.name, answers, pictures.decode_ms, ids)
         recorded, promise = [False] * len(answers), None
         if options.record != "no" and self._share > 0.0:
             records = _records(simulator.card, pictures.pixels, seeds, answers, ids)

@@ -103,15 +103,23 @@ KINDS: dict[str, Kind] = {
         500, "The service made a mistake", "an answer", "an unexpected error, logged under the request's id"
     ),
     "no-figures": Kind(
-        501, "Figures cannot be drawn here", "matplotlib (pip install 'spikehead[figures]')", "it missing"
+        501, "Figures cannot be drawn here", "matplotlib (pip install 'spikehead[figures]')", "none installed"
     ),
     "not-recorded": Kind(
-        503, "The record could not be stored", "a record on disk before the answer", "a database that is away"
+        503,
+        "The record could not be stored",
+        "a record on disk before the answer",
+        "no answer from the database",
     ),
-    "records-away": Kind(503, "The records cannot be reached", "the database of records", "it is away"),
+    "records-away": Kind(
+        503,
+        "The records database is unavailable",
+        "an answer from the database",
+        "unable to open database file",
+    ),
     "not-ready": Kind(503, "The service is not ready", "models that are loaded and warmed up", "none yet"),
     "shutting-down": Kind(
-        503, "The service ends", "a service that goes on", "one that finishes what it has begun"
+        503, "The service is shutting down", "a service that goes on", "one that finishes what it has begun"
     ),
     "timed-out": Kind(503, "The answer took too long", "an answer within 30 seconds", "none yet"),
 }

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import KINDS, Problem
 from service.ledger import Ledger
 from service.problems import problem_document, problem_response
-from service.requests import GONE, REQUEST_ID, note_problem, noted, problem_of, request_id, route_of
+from service.requests import GONE, REQUEST_ID, below, note_problem, noted, problem_of, request_id, route_of
 from service.runtime import Service
 
 log = structlog.get_logger("spikehead")
@@ -39,7 +39,7 @@ _ID = REQUEST_ID.lower().encode()
 
 
 class RequestMiddleware:
-    """The outermost layer of the application."""
+    """The outermost layer of the application. What is inside knows nothing of a root path."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app = app
@@ -51,13 +51,15 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        identifier = request_id(scope)
+        scope.setdefault("state", {})
         method = scope["method"]
         head = method == "HEAD"
         if head:
             scope = {**scope, "method": "GET"}
-        status = 0
         service = self._service
+        if root_path := service.settings.root_path:
+            scope = {**scope, "path": below(root_path, scope["path"]), "root_path": ""}
+        status = 0
 
         async def send_more(message: Message) -> None:
             nonlocal status
@@ -66,7 +68,7 @@ class RequestMiddleware:
                 headers = message["headers"] = list(message.get("headers", ()))
                 names = {name for name, _ in headers}
                 headers.extend(pair for pair in SECURITY if pair[0] not in names)
-                headers.append((_ID, identifier.encode()))
+                headers.append((_ID, request_id(scope).encode()))
                 if service.ending:
                     headers.append((b"connection", b"close"))
             elif head:
@@ -79,13 +81,13 @@ class RequestMiddleware:
         except asyncio.CancelledError:
             if not service.ending:
                 raise
-            log.warning("given up at the end", id=identifier, method=method, path=scope["path"])
+            log.warning("given up at the end", id=request_id(scope), method=method, path=scope["path"])
             if not status:
                 about = KINDS["shutting-down"]
                 problem = Problem("shutting-down", about.expected, about.received)
                 await problem_response(problem, scope)(scope, receive, send_more)
         except Exception:
-            log.exception("failed", id=identifier, method=method, path=scope["path"])
+            log.exception("failed", id=request_id(scope), method=method, path=scope["path"])
             if status:  # too late to say so
                 raise
             received = "an unexpected error, logged under the request's id"
@@ -95,7 +97,7 @@ class RequestMiddleware:
             service.in_flight -= 1
             kind = problem_of(scope)
             self._ledger.enter(
-                identifier=identifier,
+                identifier=request_id(scope),
                 method=method,
                 route=route_of(scope),
                 path=scope["path"],

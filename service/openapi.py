@@ -219,11 +219,13 @@ def batch_body() -> dict[str, Any]:
     return {"required": True, "content": content}
 
 
-def complete(document: dict[str, Any], locked: bool = False) -> dict[str, Any]:
+def complete(document: dict[str, Any], locked: bool = False, root_path: str = "") -> dict[str, Any]:
     """The generated document with the problem's schema, and without FastAPI's own kind of error.
 
-    `locked`: the service asks for keys.
+    `locked`: the service asks for keys. `root_path`: its routes lie under that path.
     """
+    if root_path:
+        document["servers"] = [{"url": root_path}]
     components = document.setdefault("components", {}).setdefault("schemas", {})
     components["ProblemDocument"] = schemas.ProblemDocument.model_json_schema()
     for name in ("HTTPValidationError", "ValidationError"):

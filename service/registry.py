@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from service.errors import Problem
 from service.options import shown
 from service.settings import Settings
 from service.simulation import Simulator
+
+log = logging.getLogger("spikehead")
 
 
 class Models:
@@ -41,11 +44,41 @@ class Models:
 
 
 def model_folders(models: Path) -> list[Path]:
-    """Folders that hold a model: those with a card or a graph. Raises ModelError where `models` is no folder."""
-    if not models.is_dir():
-        raise ModelError(f"expected a folder of models at {models} (SPIKEHEAD_MODELS), found none")
-    folders = sorted(path for path in models.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [path for path in folders if (path / CARD_FILE).is_file() or any(path.glob("*.onnx"))]
+    """Folders that hold a model: those with a card or a graph. Raises ModelError if `models` cannot be read.
+
+    Folders that cannot be read, such as a file system's lost+found, are passed over: see `unreadable_folders`.
+    """
+    return _sorted_out(models)[0]
+
+
+def unreadable_folders(models: Path) -> dict[Path, OSError]:
+    """Folders that may hold a model and cannot be read, and why. Raises ModelError if `models` cannot be read."""
+    return _sorted_out(models)[1]
+
+
+def _sorted_out(models: Path) -> tuple[list[Path], dict[Path, OSError]]:
+    try:
+        if not models.is_dir():
+            raise ModelError(f"expected a folder of models at {models} (SPIKEHEAD_MODELS), found none")
+        paths = sorted(path for path in models.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise ModelError(
+            f"expected a folder of models that can be read at {models} (SPIKEHEAD_MODELS), got: {error.strerror}"
+        ) from error
+    found, unreadable = [], {}
+    for path in paths:
+        try:
+            if path.is_dir() and _holds_a_model(path):
+                found.append(path)
+        except OSError as error:
+            unreadable[path] = error
+    return found, unreadable
+
+
+def _holds_a_model(folder: Path) -> bool:
+    """Raises OSError if the folder cannot be read."""
+    names = [path.name for path in folder.iterdir()]
+    return (folder / CARD_FILE).is_file() or any(name.endswith(".onnx") for name in names)
 
 
 Print = tuple[tuple[str, int, int, int], ...]
@@ -78,6 +111,8 @@ def load_models(settings: Settings, kept: Mapping[Path, Simulator] | None = None
     `kept`: models that are loaded already, by their folder. Raises ModelError with what was expected and what was
     found.
     """
+    for folder, error in unreadable_folders(settings.models).items():
+        log.warning("%s among the models is passed over: it cannot be read (%s)", folder, error.strerror)
     simulators: dict[str, Simulator] = {}
     folders: dict[Path, Simulator] = {}
     for folder in model_folders(settings.models):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
 from starlette.types import Scope
@@ -27,6 +28,12 @@ def query_of(scope: Scope) -> list[tuple[str, str]]:
     return parse_qsl(query_string.decode("latin-1"), keep_blank_values=True) if query_string else []
 
 
+def below(root_path: str, path: str) -> str:
+    """A path without the root path that a proxy has left in front of it; `/` where there is nothing else."""
+    rest = path.removeprefix(root_path)
+    return rest or "/" if rest == "" or rest.startswith("/") else path
+
+
 def prefers(accept: str, one: str, other: str) -> bool:
     """Whether an Accept header names media type `one`, and does not want `other` more. Source: RFC 9110, 12.5.1."""
     weights: dict[str, float] = {}
@@ -44,16 +51,31 @@ def prefers(accept: str, one: str, other: str) -> bool:
 
 
 def request_id(scope: Scope) -> str:
-    """The request's id: the client's own where it sent a usable one, else a new one."""
+    """The request's id: the client's own if it sent a usable one, else that of its record, else a new one."""
     state = scope.setdefault("state", {})
     if _ID not in state:
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        state[_ID] = given.decode() if _ACCEPTABLE_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
+        state[_ID] = id_for(scope["headers"])
     return str(state[_ID])
+
+
+def name_by_record(scope: Scope, record: str) -> None:
+    """Makes the id of a record that of its request too, unless the client sent one."""
+    state = scope["state"]
+    if _ID not in state:
+        state[_ID] = id_for(scope["headers"], record)
+
+
+def id_for(headers: Iterable[tuple[bytes, bytes]], record: str | None = None) -> str:
+    """What `request_id` says of a request with these headers and that record."""
+    given = next((value for name, value in headers if name == b"x-request-id"), b"")
+    if _ACCEPTABLE_ID.fullmatch(given):
+        return given.decode()
+    return record or f"{random.getrandbits(64):016x}"
 
 
 def note(scope: Scope, account: Account, queue_ms: float = 0.0) -> None:
     """Leaves with the request what was classified, and how long it had waited for its turn."""
+    name_by_record(scope, account.record)
     state = scope["state"]
     state[_ACCOUNT], state[_WAITED] = account, queue_ms
 

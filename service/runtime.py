@@ -228,7 +228,7 @@ class Service:
             # not among the workers: a slow database must not keep pictures waiting
             return await self._run(self._forgetting if forgets else self._reading, ask)
         except StoreError as error:
-            raise Problem("records-away", "the database of records", str(error)[:200]) from error
+            raise Problem("records-away", "an answer from the records database", str(error)[:200]) from error
 
 
 def _not_ready() -> Problem:

@@ -413,6 +413,8 @@ class ProblemType(Part):
     type: str
     title: str
     status: int
+    cause: str = Field(description="what has happened, and why")
+    remedy: str = Field(description="what to do about it")
     example: ProblemDocument
 
 

@@ -23,12 +23,19 @@ def default_models() -> Path:
 
 
 class Settings(BaseSettings):
-    """Every setting has a default. Its environment variable is SPIKEHEAD_ and the name in capitals."""
+    """Every setting has a default, which an empty variable leaves. The environment variable of a setting is SPIKEHEAD_
+    and the name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    root_path: str = Field(
+        default="",
+        description="path that a proxy serves it under, such as `/digits`, whether the proxy strips it or not",
+    )
     models: Path = Field(
         default_factory=default_models,
         description="folder that holds a folder for each model (default: the models that come with it)",
@@ -98,7 +105,9 @@ class Settings(BaseSettings):
         description="requests that a key, or else an address, has in a worker, such as `100/second`; empty: no limit",
     )
     cors_origins: str = Field(
-        default="", description="origins of other pages that may ask, with commas between; empty: none"
+        default="",
+        description="origins of other pages that may ask, with commas between, such as `https://app.example` or "
+        "`https://*.app.example`; `*`: all; empty: none",
     )
     reload_seconds: float = Field(
         default=5.0, ge=0, description="how often the folder of models is looked at; 0: only on SIGHUP"
@@ -148,6 +157,25 @@ class Settings(BaseSettings):
         """Of the grace: kept for writing records, after requests are finished."""
         return FLUSH_SHARE * self.shutdown_grace
 
+    @field_validator("port", mode="before")
+    @classmethod
+    def _port_is_no_link(cls, value: object) -> object:
+        """Takes the default instead of what Kubernetes sets for a Service named `spikehead`."""
+        return cls.model_fields["port"].default if is_service_link(value) else value
+
+    @field_validator("root_path")
+    @classmethod
+    def _root_is_a_path_of_its_own(cls, value: str) -> str:
+        path = value.rstrip("/")
+        if path and not _ROOT_PATH.fullmatch(path):
+            raise ValueError("expected a path such as /digits, of letters, digits and . _ ~ -")
+        first = path.split("/")[1] if path else ""
+        if first in OWN_PATHS:
+            raise ValueError(
+                f"expected a path that does not begin as the service's own do, not with /{first}"
+            )
+        return path
+
     @field_validator("record")
     @classmethod
     def _record_is_known(cls, value: str) -> str:
@@ -185,8 +213,11 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def _origins_are_origins(cls, value: str) -> str:
-        expected = "expected origins such as https://app.example or http://localhost:3000, without a path"
-        return _all(value, _ORIGIN.fullmatch, expected)
+        expected = (
+            "expected origins such as https://app.example, http://localhost:3000 or https://*.app.example, without "
+            "a path; a star stands for all of them, or for whole labels at the beginning of a name"
+        )
+        return _all(value.lower(), _ORIGIN.fullmatch, expected)  # browsers send them in small letters
 
     @model_validator(mode="after")
     def _grace_is_longer_than_the_drain(self) -> Settings:
@@ -197,7 +228,35 @@ class Settings(BaseSettings):
         return self
 
 
-_ORIGIN = re.compile(r"\*|https?://[^/?#@\s]+")
+OWN_PATHS = {
+    "classify", "docs", "health", "metrics", "models", "openapi.json", "page", "problems", "read", "spikes", "v2",
+}  # fmt: skip
+"""First parts of the service's own paths: under one of them nobody can tell a path with the root from one without."""
+
+_ROOT_PATH = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)+")
+_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
+_LINKS = re.compile(
+    rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)"
+)
+_ORIGIN = re.compile(r"\*|https?://(\*\.)?([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(:\d{1,5})?")
+
+
+def is_service_link(value: object) -> bool:
+    """Whether a value is one that Kubernetes gives the variable `<SERVICE>_PORT`, such as tcp://10.0.0.1:8000."""
+    return isinstance(value, str) and _LINK.fullmatch(value) is not None
+
+
+def is_set_by_kubernetes(name: str, value: str) -> bool:
+    """Whether a variable is one of those that Kubernetes sets in a pod for each Service whose name begins with
+    `spikehead`. Source: Kubernetes' documentation, Service, "Environment variables"."""
+    return _LINKS.fullmatch(name) is not None or (name.endswith("_PORT") and is_service_link(value))
+
+
+def origin_pattern(origins: str) -> str | None:
+    """A regular expression of the origins among these that have a star; None: none has. The star stands for one
+    label of a host's name or several."""
+    starred = [re.escape(origin) for origin in listed(origins) if "//*." in origin]
+    return "|".join(one.replace(r"\*", r"[a-z0-9_-]+(\.[a-z0-9_-]+)*") for one in starred) or None
 
 
 def _is_network(text: str) -> bool:

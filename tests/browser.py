@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uvicorn
@@ -55,9 +56,9 @@ def browsing(executable: str) -> Iterator[Browser]:
 
 
 @contextmanager
-def serving(models: Path, records: Path) -> Iterator[str]:
+def serving(models: Path, records: Path, **more: Any) -> Iterator[str]:
     """A service with these models on a free port, its records in the folder `records`. Yields its address."""
-    settings = Settings(models=models, database_url=f"sqlite:///{records / 'records.db'}")
+    settings = Settings(models=models, database_url=f"sqlite:///{records / 'records.db'}", **more)
     config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="warning", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

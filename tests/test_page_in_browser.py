@@ -388,7 +388,7 @@ def test_options(watched: Watched) -> None:
     field("[name=max_steps]").fill("0")
     watched["classify"].click()
     expect(watched["status"]).to_have_text(
-        "An option has a wrong value: expected max_steps: a whole number from 1 to 16, got '0'"
+        "Time steps at the most: expected a whole number from 1 to 16, got '0'"
     )
     assert watched.refusals == [422]
     watched.refusals.clear()
@@ -493,8 +493,60 @@ def test_a_model_that_has_changed(watched: Watched) -> None:
 
 def test_a_request_that_nobody_remembers(watched: Watched) -> None:
     watched.page.evaluate("location.hash = '#000000000000000000000000'")
-    expect(watched["status"]).to_have_text(re.compile("^No such request is remembered: expected the id"))
+    expect(watched["status"]).to_have_text("This request is not remembered, or not any more.")
     assert watched.refusals == [404]
+    watched.refusals.clear()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("max_steps", "99", "Time steps at the most: expected a whole number from 1 to 16, got '99'"),
+        ("confidence", "7", "Stop at confidence: expected a number above 0, at most 1, got '7'"),
+        ("seed", "seven", "Seed: expected a whole number from 0 to 2**64 - 1, got 'seven'"),
+        ("encoder", "poisson", "Encoder: expected one of bernoulli, regular, got 'poisson'"),
+        ("model", "gone", "Model: expected one of "),
+    ],
+)
+def test_a_wrong_value_is_told_of_by_the_fields_label(
+    watched: Watched, field: str, value: str, words: str
+) -> None:
+    watched["all"].uncheck()
+    watched.page.locator("details").evaluate("one => { one.open = true; }")
+    setting = """(field, value) => {
+        if (field.tagName === "SELECT") field.add(new Option(value, value));
+        field.value = value;
+    }"""
+    watched.page.locator(f"[name={field}]").evaluate(setting, value)
+    choose(watched, "3.png")
+    expect(watched["status"]).to_contain_text(words)
+    assert not re.search(r"max_steps|unknown|invalid|/", watched["status"].inner_text())
+    watched.page.locator(f"[name={field}] option[value='{value}']").evaluate_all(
+        "all => all.forEach(one => one.remove())"
+    )
+    assert 404 in watched.refusals if field == "model" else watched.refusals == [422]
+    watched.refusals.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("notes.txt", b"three"), ("three.heic", b"\0\0\0\x18ftypheic"), ("three.json", b"[3]"), ("three", b"3")],
+)
+def test_a_file_that_is_no_picture(watched: Watched, name: str, content: bytes) -> None:
+    watched["file"].set_input_files({"name": name, "mimeType": "", "buffer": content})
+    expect(watched["status"]).to_have_text(re.compile("PNG, JPEG, WebP, BMP or GIF"))
+    text = watched["status"].inner_text()
+    assert not re.search(r"/classify|Content-Type|application/|bytes|JSON", text), text
+    watched.refusals.clear()
+
+
+def test_a_mistake_of_the_service_names_the_line_of_its_log(watched: Watched) -> None:
+    document = {"type": "/problems/internal-error", "title": "The service made a mistake", "status": 500}
+    watched.page.route(
+        "**/classify?*", lambda route: route.fulfill(status=500, json=document | {"request_id": "18eb1bf1"})
+    )
+    choose(watched, "3.png")
+    expect(watched["status"]).to_have_text("The service made a mistake. Its log says more, under 18eb1bf1.")
     watched.refusals.clear()
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import html
 import importlib.util
+import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from string import Template
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -25,7 +30,7 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-POLICY = "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+POLICY = "default-src 'self'; img-src 'self' blob: data:; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -35,8 +40,11 @@ HEADERS = {
 INDEX_POLICY = f"{POLICY}; style-src 'self' 'unsafe-inline'"
 """plotly writes its own styles into the page; scripts stay strict."""
 
+_HEAD = b'<meta charset="utf-8">\n'
 PARTS = "/page/{name}"
 PLOTLY = "plotly.js"
+PROBLEM = "problem.html"
+FOLDER = Path(__file__).parent
 PLOTLY_SECONDS = 7 * 24 * 3600
 """plotly's script changes only where its package is updated: browsers keep it so long without asking."""
 
@@ -54,14 +62,34 @@ def _etag(content: bytes) -> str:
     return f'"{hashlib.sha256(content).hexdigest()[:16]}"'
 
 
-def load_files(folder: Path) -> dict[str, File]:
+def load_files(folder: Path, root_path: str = "") -> dict[str, File]:
     """The page's files by name."""
     files = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix in MEDIA_TYPES:
+        if path.suffix in MEDIA_TYPES and path.name != PROBLEM:
             content = path.read_bytes()
+            if path.suffix == ".html":
+                content = _with_base(content, root_path)
             files[path.name] = File(content, MEDIA_TYPES[path.suffix], _etag(content))
     return files
+
+
+def _with_base(document: bytes, root_path: str, otherwise: str = "") -> bytes:
+    """An HTML document whose addresses, all of them relative, begin at the root path, or else at `otherwise`.
+
+    With a root path that holds for `/digits` in the browser as for `/digits/`.
+    """
+    base = f"{root_path}/" if root_path else otherwise
+    return document.replace(_HEAD, _HEAD + f'<base href="{base}">\n'.encode(), 1) if base else document
+
+
+def problem_page(about: Mapping[str, Any], root_path: str) -> Response:
+    """What a kind of problem means, for people."""
+    words = {name: html.escape(str(value)) for name, value in about.items()}
+    words["example"] = html.escape(json.dumps(about["example"], indent=2))
+    document = Template((FOLDER / PROBLEM).read_text("utf-8")).substitute(words)
+    content = _with_base(document.encode(), root_path, "../")
+    return Response(content, media_type=MEDIA_TYPES[".html"], headers=HEADERS)
 
 
 @dataclass(frozen=True)
@@ -125,9 +153,9 @@ def _plotly_script(request: Request) -> Response:
     return Response(content, media_type=MEDIA_TYPES[".js"], headers=headers)
 
 
-def add_routes(app: FastAPI) -> None:
-    """`/` and `/docs`, and `/page/...` for what they load."""
-    files = load_files(Path(__file__).parent)
+def add_routes(app: FastAPI, root_path: str = "") -> None:
+    """`/` and `/docs`, and `/page/...` for what they load. `root_path`: where a proxy serves them."""
+    files = load_files(FOLDER, root_path)
 
     def answer(request: Request, name: str, policy: str = POLICY) -> Response:
         if name not in files:

@@ -1,9 +1,11 @@
-// The service's routes. What goes wrong comes as a problem document; its title and detail become the message.
+// The service's routes, relative to the page. What goes wrong comes as a problem document.
+
+import { inWords } from "./words.js";
 
 // What the service said no to, or that it said nothing. The message is for people.
 export class ServiceError extends Error {
-  constructor({ title, detail }, status = 0) {
-    super(detail ? `${title}: ${detail}` : title);
+  constructor(problem, status = 0) {
+    super(inWords(problem));
     this.status = status; // 0: no answer
   }
 }
@@ -32,11 +34,11 @@ async function ask(path, settings = {}) {
 
 const get = async (path, settings) => parse(await (await ask(path, settings)).text());
 
-export const models = () => get("/models");
-export const model = (name) => get(`/models/${encodeURIComponent(name)}`);
-export const recent = (query) => get(`/spikes?${new URLSearchParams(query)}`);
-export const stored = (id, signal) => get(`/spikes/${id}`, { signal });
-export const replay = (id, signal) => get(`/spikes/${id}?include=all`, { signal });
+export const models = () => get("models");
+export const model = (name) => get(`models/${encodeURIComponent(name)}`);
+export const recent = (query) => get(`spikes?${new URLSearchParams(query)}`);
+export const stored = (id, signal) => get(`spikes/${id}`, { signal });
+export const replay = (id, signal) => get(`spikes/${id}?include=all`, { signal });
 
 // Server-sent events of a body: { event, data }, in order.
 async function* events(body) {
@@ -59,7 +61,7 @@ async function* events(body) {
 export async function classify(blob, options, onStep, signal) {
   const headers = { Accept: "text/event-stream", "Content-Type": blob.type || "application/octet-stream" };
   const query = new URLSearchParams(options);
-  const response = await ask(`/classify?${query}`, { method: "POST", body: blob, headers, signal });
+  const response = await ask(`classify?${query}`, { method: "POST", body: blob, headers, signal });
   if (!response.headers.get("content-type").startsWith("text/event-stream")) return parse(await response.text());
   for await (const { event, data } of events(response.body)) {
     if (event === "step") onStep(parse(data));

@@ -51,9 +51,9 @@ function route(method, path, operation) {
   return section;
 }
 
-const response = await fetch("/openapi.json");
-const { paths } = await response.json();
+const response = await fetch("openapi.json");
+const { paths, servers = [{ url: "" }] } = await response.json();
 const sections = Object.entries(paths).flatMap(([path, operations]) =>
-  Object.entries(operations).map(([method, operation]) => route(method, path, operation)),
+  Object.entries(operations).map(([method, operation]) => route(method, servers[0].url + path, operation)),
 );
 document.getElementById("routes").replaceChildren(...sections);

@@ -141,7 +141,7 @@ function present(run, trouble = "") {
   const { answer } = run;
   const spent = answer.steps_used === 1 ? "1 step" : `${answer.steps_used} steps`;
   say(`This is a ${answer.prediction}, with a probability of ${(100 * answer.confidence).toFixed(1)} % after ${spent}. ${trouble}`.trim());
-  history.replaceState(null, "", `#${answer.id}`);
+  history.replaceState(null, "", `${location.pathname}#${answer.id}`);
   timeline.resize(run.steps, true);
   if (calm.matches) timeline.set(Math.max(0, run.steps - 1), false);
   else if (!timeline.playing && run.steps > 1) timeline.start(0);

@@ -14,11 +14,11 @@ let plotly = null;
 export function load() {
   plotly ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    script.src = "/page/plotly.js";
+    script.src = "page/plotly.js";
     script.addEventListener("load", () => resolve(globalThis.Plotly));
     script.addEventListener("error", () => {
       plotly = null; // to be tried again
-      reject(new Error("The plots cannot be drawn: /page/plotly.js could not be loaded."));
+      reject(new Error("The plots cannot be drawn: their script could not be loaded."));
     });
     document.head.append(script);
   });

@@ -19,7 +19,7 @@ from service.classification import Decoded, Event
 from service.errors import Problem
 from service.options import shown
 from service.problems import problem_document
-from service.requests import note, prefers, query_of, request_id
+from service.requests import name_by_record, note, prefers, query_of, request_id
 from service.routes.common import JSON, service_of, turn
 
 router = APIRouter()
@@ -83,7 +83,8 @@ async def classify(request: Request) -> Response:
     query = query_of(request.scope)
     if prefers(request.headers.get("accept", ""), EVENTS, JSON):
         async with turn(request):
-            events = await service.work(classifier.open_stream, content_type, query, data)
+            record, events = await service.work(classifier.open_stream, content_type, query, data)
+        name_by_record(request.scope, record)
         return StreamingResponse(_as_events(request, events), media_type=EVENTS, headers=UNBUFFERED)
     async with turn(request) as mine:
         answered = await service.work(classifier.classify, content_type, query, data)
@@ -138,6 +139,7 @@ async def classify_batch(request: Request) -> Response:
     content_type = request.headers.get("content-type", "")
     async with turn(request) as mine:
         batch = await service.work(classifier.open_batch, content_type, query_of(request.scope), data)
+        name_by_record(request.scope, batch.ids[0])
         parts: list[Decoded] = []
         done = 0
         while done < len(batch):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
-from service import openapi, schemas
+from service import openapi, page, schemas
 from service.errors import KINDS, Problem, example, type_of
+from service.explanations import EXPLANATIONS
 from service.options import shown
-from service.routes.common import json, service_of
+from service.requests import prefers
+from service.routes.common import JSON, json, service_of
 from service.telemetry.metrics import MEDIA_TYPE
 
 router = APIRouter()
 
+HTML = "text/html"
 HIDDEN = "the log says why"
 """Instead of a reason, where the service asks for keys: health does not."""
 
@@ -91,6 +94,12 @@ async def metrics(request: Request) -> Response:
     return Response(await asyncio.to_thread(service.metrics.exposition), media_type=MEDIA_TYPE)
 
 
+def _about(kind: str) -> dict[str, Any]:
+    """What there is to say about a kind of problem."""
+    named = {"type": type_of(kind), "title": KINDS[kind].title, "status": KINDS[kind].status}
+    return {**named, **EXPLANATIONS[kind]._asdict(), "example": example(kind)}
+
+
 @router.get(
     "/problems/{kind}",
     tags=["problems"],
@@ -98,21 +107,19 @@ async def metrics(request: Request) -> Response:
     response_class=Response,
     responses=openapi.answers(
         schemas.ProblemType,
-        {
-            "type": type_of("empty-body"),
-            "title": KINDS["empty-body"].title,
-            "status": 400,
-            "example": example("empty-body"),
-        },
+        _about("empty-body"),
         ["not-found"],
-        "Its title and status, and an example",
+        "Its title and status, what it means, what to do about it, and an example",
+        {HTML: {"schema": {"type": "string"}, "example": "<!doctype html>..."}},
     ),
 )
-async def problem(kind: Annotated[str, Path(examples=["empty-body"])]) -> Response:
-    """The `type` of every problem document leads here."""
+async def problem(request: Request, kind: Annotated[str, Path(examples=["empty-body"])]) -> Response:
+    """The `type` of every problem document leads here. Browsers get a page."""
     if kind not in KINDS:
         raise Problem("not-found", f"one of {', '.join(KINDS)}", shown(kind))
-    about = KINDS[kind]
-    return json(
-        {"type": type_of(kind), "title": about.title, "status": about.status, "example": example(kind)}
-    )
+    if prefers(request.headers.get("accept", ""), HTML, JSON):
+        response = page.problem_page(_about(kind), service_of(request).settings.root_path)
+    else:
+        response = json(_about(kind))
+    response.headers["Vary"] = "Accept"
+    return response

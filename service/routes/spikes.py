@@ -239,7 +239,7 @@ async def figure_of_request(
     record = await _stored(request, identifier)
     same_model(record, service.models)
     if find_spec("matplotlib") is None:
-        raise Problem("no-figures", "matplotlib (pip install 'spikehead[figures]')", "it is not installed")
+        raise Problem("no-figures", "matplotlib (pip install 'spikehead[figures]')", "none installed")
     async with turn(request, service.insights):
         found = await service.look(_drawer(query, record, service.models))
     media_type = "image/svg+xml" if query.format == "svg" else "image/png"

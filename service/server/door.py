@@ -14,10 +14,10 @@ from service.images import TINY
 from service.ledger import Ledger
 from service.middleware import SECURITY
 from service.problems import problem_on_the_wire
-from service.requests import request_id
+from service.requests import id_for
 from service.runtime import Service
 
-PATHS = {b"/classify": "/classify", b"/classify/batch": "/classify/batch"}
+PATHS = ("/classify", "/classify/batch")
 _DIGITS = len(str(TINY))
 _UNUSUAL = (b"expect", b"transfer-encoding", b"x-forwarded-for", b"origin")
 
@@ -28,6 +28,8 @@ class Door:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._ledger = Ledger(service)
+        roots = ("", service.settings.root_path)  # a proxy leaves it in front of a path, or not
+        self._routes = {(root + path).encode(): path for path in PATHS for root in roots}
         self._keys = Keys(service.settings.keys) if service.settings.keys else None
 
     def refusal(
@@ -41,7 +43,7 @@ class Door:
         admission = self._service.admission
         if not admission.full or method != b"POST":
             return None
-        route = PATHS.get(url.partition(b"?")[0])
+        route = self._routes.get(url.partition(b"?")[0])
         length = next((value for name, value in headers if name == b"content-length"), b"")
         if route is None or not length.isdigit() or any(name in _UNUSUAL for name, _ in headers):
             return None
@@ -51,7 +53,7 @@ class Door:
             return None  # it is told that first
         began = time.perf_counter()
         problem = admission.refusal()
-        identifier = request_id({"headers": headers})
+        identifier = id_for(headers)
         answer = problem_on_the_wire(problem, identifier, (*SECURITY, *defaults))
         self._ledger.enter(
             identifier=identifier,

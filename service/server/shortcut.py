@@ -18,7 +18,7 @@ from service.express import JSON, announced
 from service.ledger import Ledger
 from service.middleware import SECURITY
 from service.problems import problem_on_the_wire
-from service.requests import REQUEST_ID, request_id
+from service.requests import REQUEST_ID, id_for
 from service.runtime import Service
 from service.settings import Settings
 
@@ -27,7 +27,6 @@ log = logging.getLogger("spikehead")
 Headers = Sequence[tuple[bytes, bytes]]
 
 PATH = "/classify"
-_PATH = PATH.encode()
 _SECURITY = b"".join(b"%b: %b\r\n" % pair for pair in SECURITY)
 _BEGIN = b"HTTP/1.1 200 OK\r\n%bcontent-type: %b\r\n" % (_SECURITY, JSON)
 
@@ -43,10 +42,12 @@ class Shortcut:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._ledger = Ledger(service)
+        # with the root path, where a proxy leaves that in front, and without it
+        self._targets = {PATH.encode(), (service.settings.root_path + PATH).encode()}
 
     def may_take(self, method: bytes, url: bytes, headers: Headers) -> bool:
         """Whether a request may be light, by its head."""
-        if method != b"POST" or not url.startswith(_PATH) or url[len(_PATH) : len(_PATH) + 1] not in b"?":
+        if method != b"POST" or url.partition(b"?")[0] not in self._targets:
             return False
         head = None if b"#" in url or self._service.ending else announced(headers)
         return head is not None and head[1] <= self._service.settings.max_body
@@ -55,21 +56,22 @@ class Shortcut:
         """The whole answer, `defaults` among its headers; None where the application has to answer."""
         service = self._service
         head = announced(headers)
-        asked = url[len(_PATH) + 1 :]
+        asked = url.partition(b"?")[2]
         query = parse_qsl(asked.decode("latin-1"), keep_blank_values=True) if asked else []
         if head is None or service.ending or not service.is_light(head[0], query, body):
             return None
         began = time.perf_counter()
-        identifier = request_id({"headers": headers})
         try:
             service.admission.take_light()
             answered = service.classifier.classify(head[0], query, body)
         except Problem as problem:
+            identifier = id_for(headers)
             self._enter(identifier, problem.status, began, problem=problem.kind)
             return problem_on_the_wire(problem, identifier, (*SECURITY, *defaults))
         except Exception:  # answered, and counted, as any other that fails
             log.exception("failed on the shortcut")
             return None
+        identifier = id_for(headers, answered.account.record)
         self._enter(identifier, 200, began, classified=(answered.account, 0.0))
         own = b"".join(b"%b: %b\r\n" % pair for pair in defaults)
         return b"%b%bcontent-length: %d\r\n%b: %b\r\n\r\n%b" % (

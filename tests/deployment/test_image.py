@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from service import probe
+from service.__main__ import app
 from service.app import create_app
 from service.settings import PREFIX, Settings
 from tests.deployment.files import (
@@ -26,7 +28,7 @@ from tests.deployment.files import (
     copies,
     image_environment,
     instructions,
-    routes,
+    seconds,
 )
 
 
@@ -48,10 +50,19 @@ def test_environment_is_known_and_fits() -> None:
     assert (["models"], variables[PREFIX + "MODELS"]) in list(copies())
 
 
-def test_health_check_asks_a_route_on_the_port() -> None:
-    url = re.search(r"http://127\.0\.0\.1:(\d+)(/[a-z/]+)", arguments("HEALTHCHECK")[0])
-    assert url is not None
-    assert url[1] == arguments("EXPOSE")[0] and url[2] in routes()
+def test_health_check_is_the_command_that_follows_the_settings() -> None:
+    """No port of its own: `tests/service/test_probe.py` says what it asks."""
+    assert health_check() == ["spikehead", "health"]
+    assert health_check()[1] in {
+        command.callback.__name__ for command in app.registered_commands if command.callback
+    }
+    options = dict(re.findall(r"--([a-z-]+)=(\S+)", arguments("HEALTHCHECK")[0]))
+    assert probe.SECONDS < seconds(options["timeout"]) < seconds(options["interval"])
+
+
+def health_check() -> list[str]:
+    command: list[str] = json.loads(arguments("HEALTHCHECK")[0].partition("CMD")[2])
+    return command
 
 
 def test_image_runs_as_another_user_than_root() -> None:
@@ -125,8 +136,7 @@ def test_build_steps_by_hand(tmp_path: Path) -> None:
         for name, value in variables.items()
     }
     command = json.loads(arguments("CMD")[-1])
-    check = json.loads(arguments("HEALTHCHECK")[0].partition("CMD")[2])
-    check = [part.replace(f":{arguments('EXPOSE')[0]}/", f":{port}/") for part in check]
+    check = [str(venv / "bin" / health_check()[0]), *health_check()[1:]]
     with subprocess.Popen(
         [str(venv / "bin" / command[0]), *command[1:]],
         cwd=image,

@@ -1,6 +1,10 @@
 """Problem documents."""
 
+import re
+
 from service.errors import KINDS, Problem, example
+from service.explanations import EXPLANATIONS
+from service.settings import Settings
 
 
 def test_document_of_a_problem() -> None:
@@ -29,3 +33,19 @@ def test_every_kind_has_a_usable_status_and_texts() -> None:
         assert 400 <= about.status < 600
         assert about.title and about.expected and about.received
         assert example(kind)["status"] == about.status
+
+
+def test_every_kind_is_explained() -> None:
+    assert list(EXPLANATIONS) == [kind for kind in KINDS if kind in EXPLANATIONS]
+    assert set(EXPLANATIONS) == set(KINDS)
+    for kind, (cause, remedy) in EXPLANATIONS.items():
+        for text in (cause, remedy):
+            assert text[0].isupper() and text.endswith("."), kind
+        named = set(re.findall(r"SPIKEHEAD_([A-Z_]+)", cause + remedy))
+        assert named <= {name.upper() for name in Settings.model_fields}, kind
+
+
+def test_what_is_expected_and_what_came_read_as_a_sentence() -> None:
+    """`expected X, got Y`: both are things, and nothing "is away"."""
+    for kind, about in KINDS.items():
+        assert not re.match(r"(it|they|the \w+ is)\b", about.received), kind

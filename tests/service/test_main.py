@@ -51,6 +51,38 @@ def test_wrong_setting() -> None:
     assert message.startswith("spikehead: SPIKEHEAD_PORT: ") and message.endswith("got 'eighty'\n")
 
 
+def warnings(**settings: str) -> list[str]:
+    """What a command says of its settings."""
+    command = [sys.executable, "-m", "service", "classify", "nothing.png"]
+    said = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return [line for line in said.stderr.splitlines() if "SPIKEHEAD_" in line]
+
+
+def test_a_service_of_kubernetes_named_spikehead_is_said_in_one_line(models_folder: Path) -> None:
+    link = "tcp://10.0.0.1:8000"
+    links = {"SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "8000", "SERVICE_PORT_HTTP": "8000", "PORT": link}
+    links |= {"PORT_8000_TCP": link, "PORT_8000_TCP_PROTO": "tcp", "PORT_8000_TCP_PORT": "8000"}
+    links |= {"PORT_8000_TCP_ADDR": "10.0.0.1"}
+    found = warnings(MODELS=str(models_folder), DEFAULT_MODEL="tiny", **links)
+    assert found == [
+        "spikehead: SPIKEHEAD_PORT: expected a port, got tcp://10.0.0.1:8000, which Kubernetes sets for a Service "
+        "named spikehead: it counts as not given"
+    ]
+
+
+def test_variables_that_are_no_setting_are_named(models_folder: Path) -> None:
+    found = warnings(MODELS=str(models_folder), DEFAULT_MODEL="tiny", HTTP_PORT="8001", LOG_LEVEL="")
+    assert found == ["spikehead: SPIKEHEAD_HTTP_PORT is no setting of the service, it changes nothing"]
+
+
 def test_wrong_database(models_folder: Path) -> None:
     url = "mysql://someone:secret@host/records"
     code, message = refused("serve", MODELS=str(models_folder), DEFAULT_MODEL="tiny", DATABASE_URL=url)

@@ -10,9 +10,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from service import openapi, schemas
+from service.app import create_app
 from service.errors import KINDS, MEDIA_TYPE
 from service.images import from_pixels, prepare
 from service.options import BATCH_OPTION_NAMES, OPTION_NAMES
+from service.settings import Settings
 from tests.service.conftest import band
 from tests.service.pictures import png
 
@@ -156,3 +158,10 @@ def test_documented_statuses_are_the_ones_that_come(client: TestClient, document
         client.post("/classify", content=png(band(5)), headers={"Content-Type": "image/png"}).status_code
         == 200
     )
+
+
+def test_servers_are_named_under_a_root_path(settings: Settings, document: dict[str, Any]) -> None:
+    assert "servers" not in document
+    with TestClient(create_app(settings.model_copy(update={"root_path": "/digits"}))) as client:
+        for path in ("/openapi.json", "/digits/openapi.json"):
+            assert client.get(path).json() == document | {"servers": [{"url": "/digits"}]}

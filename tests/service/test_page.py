@@ -3,16 +3,19 @@
 import importlib.util
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from service import page
+from service.app import create_app
+from service.settings import Settings
 from tests.service.conftest import MAX_STEPS
 
 FOLDER = Path(page.__file__).parent
-FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in page.MEDIA_TYPES)
+FILES = sorted(page.load_files(FOLDER))
 SCRIPTS = [name for name in FILES if name.endswith(".js")]
 PLOTLY = "/page/plotly.js"
 
@@ -29,19 +32,52 @@ def test_everything_that_the_pages_load_is_there(client: TestClient) -> None:
     found: set[str] = set()
     for name in FILES:
         text = (FOLDER / name).read_text()
-        found |= set(re.findall(r'(?:src|href)="(/page/[^"]+)"', text))
-        found |= {f"/page/{other}" for other in re.findall(r'from "\./([^"]+)"', text)}
-    assert {f"/page/{name}" for name in FILES if not name.endswith(".html")} == found
+        found |= set(re.findall(r'(?:src|href)="(page/[^"]+)"', text))
+        found |= {f"page/{other}" for other in re.findall(r'from "\./([^"]+)"', text)}
+    assert {f"page/{name}" for name in FILES if not name.endswith(".html")} == found
     for path in found:
-        response = client.get(path)
+        response = client.get(f"/{path}")
         assert response.status_code == 200, path
-        assert response.content == (FOLDER / path.removeprefix("/page/")).read_bytes()
+        assert response.content == (FOLDER / path.removeprefix("page/")).read_bytes()
+
+
+@pytest.mark.parametrize("name", [*FILES, page.PROBLEM])
+def test_all_addresses_are_relative(name: str) -> None:
+    """So that a proxy may serve the page under any path."""
+    text = (FOLDER / name).read_text()
+    assert not re.search(r"""(?:src|href|action)="/|(?:fetch|ask|get)\([`"']/|src = "/|url\(["']?/""", text)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_other_host_is_named(name: str) -> None:
     text = (FOLDER / name).read_text().replace('"http://www.w3.org/2000/svg"', "")
     assert not re.search(r"https?:|//[a-z]+\.", text)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_without_a_root_path_there_is_no_base(client: TestClient, path: str) -> None:
+    assert "<base" not in client.get(path).text
+
+
+@pytest.fixture(scope="module")
+def proxied(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings.model_copy(update={"root_path": "/digits"}))) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/problems/blank-image"])
+@pytest.mark.parametrize("left", ["", "/digits"])
+def test_under_a_root_path_addresses_begin_there(proxied: TestClient, path: str, left: str) -> None:
+    """Whether the proxy strips the path or leaves it, and whatever the browser's address ends in."""
+    response = proxied.get(left + path, headers={"Accept": "text/html"})
+    assert response.status_code == 200
+    assert re.findall(r'<base href="([^"]*)">', response.text) == ["/digits/"]
+    assert response.text.index("<base") < response.text.index("href=", response.text.index("<base") + 12)
+    assert "base-uri 'self'" in response.headers["content-security-policy"]
+
+
+def test_a_root_path_without_its_slash_is_the_page(proxied: TestClient) -> None:
+    assert proxied.get("/digits").text == proxied.get("/digits/").text == proxied.get("/").text
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

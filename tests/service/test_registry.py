@@ -1,17 +1,24 @@
 """Which models are loaded, and what keeps the service from starting."""
 
+import errno
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from service.card import ModelError
 from service.errors import Problem
-from service.registry import load_models, model_folders
+from service.registry import fingerprints, load_models, model_folders, unreadable_folders
 from service.settings import Settings
 from service.simulation import Simulator
 from tests.service.conftest import write_model
+
+NOBODY = 65534
 
 
 def test_all_models_are_loaded(settings: Settings) -> None:
@@ -114,3 +121,67 @@ def test_a_model_that_cannot_classify_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Simulator, "warm_up", broken)
     with pytest.raises(ModelError, match=r"expected a model in .*tiny that can classify .*, got: by nothing"):
         load_models(Settings(models=tmp_path, default_model="tiny"))
+
+
+@contextmanager
+def models_of_another() -> Iterator[Path]:
+    """A folder with a model and one that this process cannot read, as lost+found on a disk of its own."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        models = Path(folder) / "models"
+        write_model(models)
+        lost = models / "lost+found"
+        lost.mkdir(mode=0o700)
+        (models / "dangling").symlink_to(models / "nowhere")
+        (models / "notes").touch(mode=0o000)
+        root = os.geteuid() == 0
+        if root:  # who reads everything
+            os.seteuid(NOBODY)
+        else:
+            lost.chmod(0o000)
+        try:
+            yield models
+        finally:
+            if root:
+                os.seteuid(0)
+            lost.chmod(0o700)
+
+
+def test_what_cannot_be_read_among_the_models_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    with models_of_another() as models:
+        settings = Settings(models=models, default_model="tiny")
+        assert [simulator.card.name for simulator in load_models(settings)] == ["tiny"]
+        assert list(fingerprints(models)) == [models / "tiny"]
+    words = f"{models}/lost+found among the models is passed over: it cannot be read (Permission denied)"
+    assert [text for record in caplog.records if "passed over" in (text := record.getMessage())] == [words]
+
+
+@pytest.mark.parametrize("call", ["iterdir", "is_file", "is_dir"])
+@pytest.mark.parametrize("fault", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_whatever_a_disk_says_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, fault: int
+) -> None:
+    write_model(tmp_path)
+    lost = tmp_path / "lost+found"
+    lost.mkdir()
+    plain = getattr(Path, call)
+
+    def failing(path: Path) -> Any:
+        if lost in (path, path.parent):
+            raise OSError(fault, os.strerror(fault), str(path))
+        return plain(path)
+
+    monkeypatch.setattr(Path, call, failing)
+    assert model_folders(tmp_path) == [tmp_path / "tiny"]
+    assert list(unreadable_folders(tmp_path)) == [lost]
+
+
+def test_a_folder_of_models_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", failing)
+    with pytest.raises(
+        ModelError, match=r"that can be read at .* \(SPIKEHEAD_MODELS\), got: Permission denied"
+    ):
+        load_models(Settings(models=tmp_path))

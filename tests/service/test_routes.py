@@ -1,14 +1,20 @@
 """The HTTP interface on the tiny model: whole answers, and what clients may rely on."""
 
 import base64
+import html
 import json
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
+from service.app import create_app
+from service.errors import KINDS, type_of
+from service.explanations import EXPLANATIONS
 from service.schemas import BatchResult, Classification, ModelCard, ModelList, RequestList, StoredRequest
+from service.settings import Settings
 from tests.service.conftest import band
 from tests.service.pictures import png
 
@@ -330,7 +336,64 @@ def test_kinds_of_problems_are_explained(client: TestClient) -> None:
         problem["title"],
         problem["status"],
     )
+    assert (about["cause"], about["remedy"]) == EXPLANATIONS["empty-body"]
+    assert about["example"]["type"] == problem["type"]
     assert client.get("/problems/other").status_code == 404
+
+
+def test_browsers_get_a_page_of_a_kind_of_problem(client: TestClient) -> None:
+    browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    for kind, about in KINDS.items():
+        response = client.get(type_of(kind), headers={"Accept": browser})
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+        assert response.headers["vary"] == "Accept"
+        text = html.unescape(response.text)
+        cause, remedy = EXPLANATIONS[kind]
+        for words in (about.title, type_of(kind), str(about.status), cause, remedy, about.expected):
+            assert words in text, words
+        assert "$" not in text
+        assert "<script" not in response.text and '<base href="../">' in response.text
+    for accept in (
+        "*/*",
+        "application/json",
+        "application/problem+json",
+        "application/json, text/html;q=0.5",
+    ):
+        response = client.get("/problems/empty-body", headers={"Accept": accept})
+        assert response.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("left", ["", "/digits"])
+def test_a_proxy_may_strip_the_root_path_or_leave_it(
+    settings: Settings, left: str, logged: list[Any]
+) -> None:
+    root = settings.model_copy(update={"root_path": "/digits"})
+    with TestClient(create_app(root)) as client:
+        assert client.get(f"{left}/health/ready").json()["status"] == "ready"
+        answer = client.post(f"{left}/classify", content=band(3).tobytes(), headers=RAW)
+        assert answer.json()["prediction"] == 3
+        assert client.get(f"{left}/spikes/{answer.json()['id']}").status_code == 200
+        wrong = client.put(f"{left}/models")
+        assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD")
+        assert client.get(f"{left}/nowhere").json()["received"] == "'/nowhere'"
+        assert client.get("/digitsx/models").status_code == 404
+        assert client.get("/digits/digits/models").status_code == 404
+        requests = [(entry["route"], entry["path"]) for entry in logged if entry["event"] == "request"]
+        identifier = answer.json()["id"]
+        assert requests[:3] == [
+            ("/health/ready", "/health/ready"),
+            ("/classify", "/classify"),
+            ("/spikes/{id}", f"/spikes/{identifier}"),
+        ]
+
+
+def test_keys_are_asked_for_under_a_root_path_too(settings: Settings) -> None:
+    locked = settings.model_copy(update={"root_path": "/digits", "api_keys": SecretStr("secret")})
+    with TestClient(create_app(locked)) as client:
+        for left in ("", "/digits"):
+            assert client.get(f"{left}/health/ready").status_code == 200
+            assert client.get(f"{left}/models").status_code == 401
+            assert client.get(f"{left}/models", headers={"X-API-Key": "secret"}).status_code == 200
 
 
 def test_every_response_has_a_request_id(client: TestClient) -> None:
@@ -341,6 +404,50 @@ def test_every_response_has_a_request_id(client: TestClient) -> None:
     for unusable in ("a b", "x" * 129, "a/b", ""):
         response = client.get("/nowhere", headers={"X-Request-ID": unusable})
         assert response.headers["x-request-id"] == response.json()["request_id"] != unusable
+
+
+def lines_of(logged: list[Any], identifier: str) -> list[dict[str, Any]]:
+    """Lines of the log in which an id stands."""
+    return [line for line in logged if line["event"] == "request" and identifier in map(str, line.values())]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("query", ["", "record=no", "record=required"])
+def test_an_answer_its_record_and_the_log_have_one_id(
+    client: TestClient, logged: list[Any], accept: str, query: str
+) -> None:
+    response = client.post(f"/classify?{query}", content=band(1).tobytes(), headers=RAW | {"Accept": accept})
+    answer = json.loads(response.text.rpartition("data: ")[2])
+    assert response.headers["x-request-id"] == answer["id"]
+    (line,) = lines_of(logged, answer["id"])
+    assert line["id"] == line["record"] == answer["id"] and "last_record" not in line
+    assert client.get(f"/spikes/{line['id']}").status_code == (404 if query == "record=no" else 200)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_an_id_of_the_clients_and_that_of_the_record_lead_to_each_other(
+    client: TestClient, logged: list[Any], accept: str
+) -> None:
+    headers = RAW | {"Accept": accept, "X-Request-ID": "order-66"}
+    response = client.post("/classify", content=band(1).tobytes(), headers=headers)
+    answer = json.loads(response.text.rpartition("data: ")[2])
+    assert response.headers["x-request-id"] == "order-66" != answer["id"]
+    (line,) = lines_of(logged, answer["id"])
+    assert (line["id"], line["record"]) == ("order-66", answer["id"])
+
+
+def test_a_batch_is_named_by_its_first_record(client: TestClient, logged: list[Any]) -> None:
+    response = client.post("/classify/batch", content=band(1).tobytes() * 300, headers=RAW)
+    ids = [answer["id"] for answer in response.json()["results"]]
+    assert response.headers["x-request-id"] == ids[0] and ids == sorted(ids)
+    (line,) = lines_of(logged, ids[0])
+    assert (line["id"], line["record"], line["last_record"]) == (ids[0], ids[0], ids[-1])
+
+
+def test_a_problem_has_the_id_of_its_line(client: TestClient, logged: list[Any]) -> None:
+    problem = client.post("/classify", content=bytes(784), headers=RAW)
+    (line,) = lines_of(logged, problem.json()["request_id"])
+    assert line["id"] == problem.headers["x-request-id"] and "record" not in line
 
 
 def test_head_answers_like_get_without_a_body(client: TestClient) -> None:

@@ -170,6 +170,21 @@ def test_other_pages_may_ask_only_where_they_were_named(models_folder: Path, tmp
         )
 
 
+def test_other_pages_may_be_named_by_the_end_of_their_host(models_folder: Path, tmp_path: Path) -> None:
+    with asking(models_folder, tmp_path, cors_origins="https://*.lab.example,https://b.example") as client:
+
+        def allowed(origin: str) -> str | None:
+            wish = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+            asked = client.options("/classify", headers=wish).headers.get("access-control-allow-origin")
+            assert asked == client.get("/models", headers=wish).headers.get("access-control-allow-origin")
+            return asked
+
+        for origin in ("https://a.lab.example", "https://a.b.lab.example", "https://b.example"):
+            assert allowed(origin) == origin
+        for origin in ("https://lab.example", "https://evil-lab.example", "https://a.b.example"):
+            assert allowed(origin) is None
+
+
 @pytest.mark.parametrize(
     ("trusted", "address"), [("", "127.0.0.1"), ("127.0.0.1", "10.0.0.9"), ("10.0.0.0/8", "127.0.0.1")]
 )

@@ -243,3 +243,29 @@ def test_nothing_goes_past_who_has_to_look_first(
     assert not is_free(Settings(**setting))  # type: ignore[arg-type]
     assert is_free(Settings())
     assert not is_free(Settings(traces=True))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_answers_id_is_the_requests(wire: Wire, whole: bool, logged: list[Any]) -> None:
+    for more, name in (("", None), ("X-Request-ID: mine\r\n", "mine")):
+        asked = request(more=more)
+        wire.send(*([asked] if whole else [asked[:-100], asked[-100:]]))
+        status, headers, document = wire.answer()
+        assert (status, headers["x-request-id"]) == (200, name or document["id"])
+        deadline = time.monotonic() + 10  # the line comes after the answer
+        while not (lines := [line for line in logged if line.get("record") == document["id"]]):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert [line["id"] for line in lines] == [headers["x-request-id"]]
+
+
+def test_it_is_taken_with_the_root_path_and_without(tmp_path: Path, taken: list[bool]) -> None:
+    with shipped(tmp_path, root_path="/digits") as running, connected(running) as wire:
+        for target in ("/classify", "/digits/classify", "/digits/classify?seed=1", "/classify?seed=1"):
+            wire.send(request(target=target))
+            assert wire.answer()[0] == 200
+        assert taken == [True] * 4
+        for target in ("/digits/digits/classify", "/digitsclassify", "/digits"):
+            wire.send(request(target=target))
+            assert wire.answer()[0] in (404, 405)
+        assert taken == [True] * 4
