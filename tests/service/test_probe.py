@@ -116,8 +116,9 @@ def run(*arguments: str, **settings: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_commands_follow_the_port_and_the_root_path(models_folder: Path) -> None:
-    with serving(models_folder, ROOT_PATH="/digits") as (port, _):
+def test_commands_follow_the_port_and_the_root_path(models_folder: Path, tmp_path: Path) -> None:
+    own = f"sqlite:///{tmp_path}/records.db"
+    with serving(models_folder, ROOT_PATH="/digits", DATABASE_URL=own) as (port, _):
         given = {"PORT": str(port), "ROOT_PATH": "/digits", "HOST": "0.0.0.0"}
         assert run("health", **given) == (0, "ready\n", "")
         assert run("spikes", **given) == (0, "no requests yet\n", "")

@@ -87,7 +87,8 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @contextmanager
 def shipped(tmp_path: Path, **more: Any) -> Iterator[Running]:
     """A worker that serves the shipped models, of which nothing but their speed matters here."""
-    with served(MODELS, tmp_path, **{"default_model": "spiking-mha", "max_concurrency": 2} | more) as running:
+    settings = {"default_model": "spiking-mha", "max_concurrency": 2, "log_format": "json"}
+    with served(MODELS, tmp_path, **settings | more) as running:
         yield running
 
 
