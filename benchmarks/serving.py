@@ -61,6 +61,7 @@ def spikehead(**environment: str) -> Iterator[int]:
             "SPIKEHEAD_PORT": str(port),
             "SPIKEHEAD_LOG_LEVEL": "warning",
             "SPIKEHEAD_DATABASE_URL": f"sqlite:///{folder}/records.db",
+            "SPIKEHEAD_DRAIN": "0",  # no balancer has to notice the end
             **environment,
         }
         with started(["-m", "service", "serve"], port, **settings):
@@ -152,6 +153,7 @@ def launched(**environment: str) -> Iterator[Serving]:
             "SPIKEHEAD_PORT": str(port),
             "SPIKEHEAD_LOG_LEVEL": "warning",
             "SPIKEHEAD_DATABASE_URL": f"sqlite:///{folder}/records.db",
+            "SPIKEHEAD_DRAIN": "0",
             **environment,
         }
         others = {name: value for name, value in os.environ.items() if not name.startswith("SPIKEHEAD_")}

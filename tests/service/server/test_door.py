@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -47,7 +48,6 @@ def served(models_folder: Path, tmp_path: Path, **more: Any) -> Iterator[Running
     settings = Settings(
         database_url=f"sqlite:///{tmp_path}/records.db",
         models=models_folder,
-        port=0,
         max_queue=0,
         drain=0,
         **usual | more,
@@ -55,13 +55,14 @@ def served(models_folder: Path, tmp_path: Path, **more: Any) -> Iterator[Running
     app = create_app(settings, load_models(settings))
     worker = Worker(settings, app)
     # signals are for the main thread alone
-    thread = threading.Thread(target=lambda: asyncio.run(worker._serve()), daemon=True)
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    thread = threading.Thread(target=lambda: asyncio.run(worker._serve([listening])), daemon=True)
     thread.start()
     give_up = time.monotonic() + 20
     while not worker.started:
         assert time.monotonic() < give_up
         time.sleep(0.02)
-    port = worker.servers[0].sockets[0].getsockname()[1]
     yield Running(port, app.state.service.admission, worker)
     worker.should_exit = True
     thread.join(timeout=20)
