@@ -30,6 +30,9 @@ RETRY_SECONDS = 2.0
 
 LONGEST_RETRY_SECONDS = 60.0
 
+SLOW_END_SECONDS = 1.0
+"""That a worker may take to end after its grace."""
+
 
 class WorkerProcess(Process):
     """One worker as the process above sees it; `target` runs in the worker itself."""
@@ -37,7 +40,8 @@ class WorkerProcess(Process):
     def __init__(self, settings: Settings, sockets: list[socket.socket]) -> None:
         self._settings, self._above = settings, os.getpid()  # before the process: it takes this object along
         self._asked: float | None = None  # when a ping was sent that is not answered yet
-        self.serves: bool | None = None  # as it has said; None: it has not answered yet
+        self.serves = False  # as far as it has said so
+        self.reload_wanted = False
         super().__init__(config_of(settings), sockets)
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
@@ -46,8 +50,7 @@ class WorkerProcess(Process):
         from service.telemetry.traces import TracesError
 
         settings = self._settings
-        for sig in (signal.SIGINT, signal.SIGHUP):  # until it serves: they are for those that do
-            signal.signal(sig, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the process above passes it on
         logs.configure(settings.log_level, settings.log_format)
         threading.Thread(target=self.always_pong, daemon=True).start()  # alive, however long loading takes
         try:
@@ -75,6 +78,12 @@ class WorkerProcess(Process):
             return False
         patience = timeout if self.serves else self._settings.start_timeout
         return self._asked is None or now - self._asked <= patience
+
+    def reload(self) -> None:
+        """Has it look for new models, if that is wanted. Before it serves, it would die of the signal."""
+        if self.reload_wanted and self.pid is not None:
+            self.reload_wanted = False
+            os.kill(self.pid, signal.SIGHUP)
 
     def pong(self) -> None:
         """Answers a ping with whether it serves. uvicorn's would make a server of its own while ours is loading."""
@@ -131,6 +140,7 @@ class Workers(Multiprocess):
             if process.is_alive(timeout=self.config.timeout_worker_healthcheck):
                 if process.serves:
                     self._waits.pop(index, None)
+                    process.reload()
                 continue
             if process.process.is_alive():
                 log.error("worker %d does not answer, it is killed", process.pid)
@@ -156,19 +166,26 @@ class Workers(Multiprocess):
         """Workers end by themselves: nobody but them listens from here on."""
         for sock in self.sockets:
             sock.close()
-        if self._interrupted:
-            self._signal_all(signal.SIGINT)  # before SIGTERM: it says that a person waits
+        if self._interrupted:  # before SIGTERM: it says that a person waits
+            for process in self.processes:
+                if process.pid is not None and process.process.is_alive():
+                    os.kill(process.pid, signal.SIGINT)
         super().terminate_all()
 
-    def handle_hup(self) -> None:
-        """Each worker looks for new models."""
-        self._signal_all(signal.SIGHUP)
-
-    def _signal_all(self, sig: signal.Signals) -> None:
+    def join_all(self) -> None:
+        """Waits until all have ended; one that does not within the grace, as it ends by itself, stands still."""
+        give_up = time.monotonic() + self._settings.shutdown_grace + SLOW_END_SECONDS
         for process in self.processes:
-            # one that has not answered yet might still die of it
-            if process.pid is not None and process.serves is not None and process.process.is_alive():
-                os.kill(process.pid, sig)
+            process.process.join(max(give_up - time.monotonic(), 0.0))
+            if process.process.is_alive():
+                log.error("worker %d has not ended, it is killed", process.pid)
+                process.process.kill()
+                process.join()
+
+    def handle_hup(self) -> None:
+        """Each worker looks for new models, as soon as it serves."""
+        for process in self.processes:
+            process.reload_wanted = True
 
     def _started(self) -> WorkerProcess:
         process = WorkerProcess(self._settings, self.sockets)

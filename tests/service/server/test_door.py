@@ -34,6 +34,7 @@ class Running:
     port: int
     admission: Admission
     worker: Worker
+    loop: asyncio.AbstractEventLoop
 
 
 @pytest.fixture
@@ -57,15 +58,43 @@ def served(models_folder: Path, tmp_path: Path, **more: Any) -> Iterator[Running
     # signals are for the main thread alone
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    thread = threading.Thread(target=lambda: asyncio.run(worker._serve([listening])), daemon=True)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(worker._serve([listening])), daemon=True)
     thread.start()
     give_up = time.monotonic() + 20
     while not worker.started:
         assert time.monotonic() < give_up
         time.sleep(0.02)
-    yield Running(port, app.state.service.admission, worker)
+    yield Running(port, app.state.service.admission, worker, loop)
     worker.should_exit = True
     thread.join(timeout=20)
+    loop.close()
+
+
+def test_connections_that_wait_in_the_queue_at_the_end_are_answered(
+    models_folder: Path, tmp_path: Path
+) -> None:
+    """The loop stands still while they come, and then closes its socket at once."""
+    with served(models_folder, tmp_path) as running:
+        stands, came = threading.Event(), threading.Event()
+
+        async def end() -> None:
+            stands.set()
+            assert came.wait(20)  # nothing else runs in this loop meanwhile
+            await running.worker._stop_listening()
+
+        done = asyncio.run_coroutine_threadsafe(end(), running.loop)
+        assert stands.wait(20)
+        clients = [socket.create_connection(("127.0.0.1", running.port), 20) for _ in range(20)]
+        for client in clients:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        came.set()
+        done.result(20)
+        for client in clients:
+            with client:
+                assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", running.port))
 
 
 @contextmanager
