@@ -146,7 +146,7 @@ def launched(**environment: str) -> Iterator[Serving]:
 
     It sees no SPIKEHEAD_* variable but these. The first error that it logs is shown afterwards.
     """
-    port = free_port()
+    port = int(environment.get("SPIKEHEAD_PORT") or free_port())
     with TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         settings = {

@@ -184,8 +184,9 @@ class Worker(uvicorn.Server):
         """Takes the connections that wait in the kernel's queue: closing the socket would reset them."""
         for server in self.servers:
             server.close()
-        waiting = [each for sock in self._sockets for each in waiting_at(sock)]
-        for sock in self._sockets:
+        sockets, self._sockets = self._sockets, []
+        waiting = [each for sock in sockets for each in waiting_at(sock)]
+        for sock in sockets:
             sock.close()
         loop = asyncio.get_running_loop()
         for each in waiting:
