@@ -81,7 +81,6 @@ class ProblemProtocol(HttpToolsProtocol):
     client_timeout = 10.0
     door: Door | None = None
     shortcut: Shortcut | None = None
-    is_ending: Callable[[], bool] = staticmethod(lambda: False)
     on_too_slow: Callable[[], None] = staticmethod(lambda: None)
     on_refused: Callable[[Problem, str], None] = staticmethod(lambda problem, identifier: None)
 
@@ -131,7 +130,8 @@ class ProblemProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Nothing is accepted any more: answers what is under way, and what was sent before."""
         if self._is_idle():
-            self.loop.call_later(LAST_MOMENT, self._leave)
+            # in two parts: between them the loop reads what has come, however late it is
+            self.loop.call_later(LAST_MOMENT / 2, self.loop.call_later, LAST_MOMENT / 2, self._leave)
         else:
             super().shutdown()
 
@@ -293,8 +293,7 @@ class ProblemProtocol(HttpToolsProtocol):
         return True
 
     def _is_idle_and_stays(self) -> bool:
-        """At the end no connection stays: the application says so with its answer."""
-        if self.is_ending() or not (self.cycle is None or self.cycle.response_complete):
+        if not (self.cycle is None or self.cycle.response_complete):
             return False
         return bool(self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive())
 

@@ -87,7 +87,6 @@ def protocol_of(settings: Settings, app: FastAPI | None) -> type[ProblemProtocol
     class Configured(ProblemProtocol):
         door = Door(service)
         shortcut = Shortcut(service) if is_free(settings) else None
-        is_ending = staticmethod(lambda: service.ending)
         client_timeout = settings.client_timeout
         on_too_slow = staticmethod(lambda: metrics.refused("too_slow"))
         on_refused = staticmethod(refused)

@@ -141,6 +141,16 @@ def test_refused_and_served_on_one_connection(running: Running) -> None:
     assert 'spikehead_requests_total{method="POST",route="/classify",status="429"} 3.0' in text
 
 
+def test_a_refusal_at_the_end_is_the_last_answer(running: Running) -> None:
+    running.admission.working = 1
+    running.worker._app.state.service.ending = True
+    with connected(running) as connection:
+        status, headers, _ = post(connection, "/classify?seed=7", HEAVY)
+        assert (status, headers["connection"]) == (429, "close")
+        assert connection.sock is None  # closed, as it said
+    running.worker._app.state.service.ending = False
+
+
 def test_the_same_document_as_the_application_gives(running: Running) -> None:
     """HTTP/1.0 and `Connection: close` go through the application: what it says must be the same."""
     running.admission.working = 1
