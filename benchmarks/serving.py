@@ -79,6 +79,7 @@ def spikehead(checkout: Path | None = None, **environment: str) -> Iterator[int]
         settings = {
             "SPIKEHEAD_PORT": str(port),
             "SPIKEHEAD_DATABASE_URL": f"sqlite:///{folder}/records.db",
+            "SPIKEHEAD_DRAIN": "0",  # no balancer has to notice the end
             **environment,
         }
         command = ["-m", "service", "serve"]
@@ -170,13 +171,14 @@ def launched(**environment: str) -> Iterator[Serving]:
 
     It sees no SPIKEHEAD_* variable but these. The first error that it logs is shown afterwards.
     """
-    port = free_port()
+    port = int(environment.get("SPIKEHEAD_PORT") or free_port())
     with TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         settings = {
             "SPIKEHEAD_PORT": str(port),
             "SPIKEHEAD_LOG_LEVEL": "warning",
             "SPIKEHEAD_DATABASE_URL": f"sqlite:///{folder}/records.db",
+            "SPIKEHEAD_DRAIN": "0",
             **environment,
         }
         others = {name: value for name, value in os.environ.items() if not name.startswith("SPIKEHEAD_")}

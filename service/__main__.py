@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from service.settings import Settings
 
 app = typer.Typer(
@@ -24,7 +26,8 @@ app = typer.Typer(
 
 EXIT_FILE = EXIT_NOT_READY = 1
 EXIT_SETTINGS = 2
-EXIT_MODEL = 4  # 3 is uvicorn's, where it cannot listen
+EXIT_LISTEN = 3
+EXIT_MODEL = 4
 EXIT_SERVICE = 5
 
 NO_SETTINGS = {"SPIKEHEAD_API_KEY", "SPIKEHEAD_DATA", "SPIKEHEAD_TEST_POSTGRES_URL"}
@@ -71,13 +74,19 @@ def serve(
         Store(settings.database_url).close()  # touches no database: whether it is there does not matter
     except DatabaseURLError as error:
         raise _exit(EXIT_SETTINGS, f"{PREFIX}DATABASE_URL: {error}") from None
-    if settings.workers > 1:
-        _serve_with_workers(settings)
-    else:
-        _serve_alone(settings)
+    from service.server.listening import ListenError, listening
+
+    try:
+        with listening(settings) as sockets:
+            if settings.workers > 1:
+                _serve_with_workers(settings, sockets)
+            else:
+                _serve_alone(settings, sockets)
+    except ListenError as error:
+        raise _exit(EXIT_LISTEN, error) from None
 
 
-def _serve_alone(settings: Settings) -> None:
+def _serve_alone(settings: Settings, sockets: list[socket]) -> None:
     from service.card import ModelError
     from service.server.worker import Worker, app_of
     from service.telemetry.traces import TracesError
@@ -88,13 +97,13 @@ def _serve_alone(settings: Settings) -> None:
         raise _exit(EXIT_MODEL, error) from None
     except TracesError as error:
         raise _exit(EXIT_SETTINGS, error) from None
-    Worker(settings, app).run()
+    Worker(settings, app).run(sockets)
 
 
-def _serve_with_workers(settings: Settings) -> None:
+def _serve_with_workers(settings: Settings, sockets: list[socket]) -> None:
     from service.server.workers import Workers
 
-    workers = Workers(settings)
+    workers = Workers(settings, sockets)
     workers.run()
     if workers.failed:
         raise _exit(EXIT_MODEL, "a worker could not start")

@@ -30,7 +30,11 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", allow_inf_nan=False
     )
 
-    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="address to listen on; `::` is every address of IPv6 and of IPv4, `unix:/PATH` a unix socket",
+    )
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     root_path: str = Field(
         default="",
@@ -86,15 +90,27 @@ class Settings(BaseSettings):
         gt=0,
         description="seconds that a client has to send a head, a body, or to take an answer; then it is cut off",
     )
+    start_timeout: float = Field(
+        default=60.0,
+        ge=1,
+        description="seconds in which a worker that is starting has to show that it lives; then another one is started",
+    )
+    keep_alive: int = Field(
+        default=75,
+        ge=1,
+        le=86_400,
+        description="seconds that a connection may be idle; more than those of a proxy in front, mostly 60",
+    )
     shutdown_grace: float = Field(
-        default=8.0,
+        default=9.0,
         ge=1,
         description="seconds from SIGTERM to the end, at most: what is in flight is finished",
     )
     drain: float = Field(
-        default=0.5,
+        default=4.0,
         ge=0,
-        description="seconds of these in which it still takes requests, and says that it is not ready",
+        description="seconds of these in which it still takes requests, and says that it is not ready; "
+        "if it is not set, at most half of them",
     )
     api_keys: SecretStr = Field(
         default=SecretStr(""),
@@ -151,6 +167,11 @@ class Settings(BaseSettings):
     def keys(self) -> list[str]:
         """The API keys that are valid; none: nobody needs one."""
         return listed(self.api_keys.get_secret_value())
+
+    @property
+    def drain_seconds(self) -> float:
+        """Seconds of the grace in which requests are still taken: a shorter grace alone is no mistake."""
+        return self.drain if "drain" in self.model_fields_set else min(self.drain, self.shutdown_grace / 2)
 
     @property
     def flush_seconds(self) -> float:
@@ -221,7 +242,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _grace_is_longer_than_the_drain(self) -> Settings:
-        if self.drain >= self.shutdown_grace:
+        if self.drain_seconds >= self.shutdown_grace:
             raise ValueError(
                 f"expected SPIKEHEAD_DRAIN under SPIKEHEAD_SHUTDOWN_GRACE ({self.shutdown_grace}), got {self.drain}"
             )

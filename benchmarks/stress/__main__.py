@@ -19,7 +19,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.machine import processor, today
-from benchmarks.stress import contract, forgetting, killed, mutated, overload, shutdown, slow, soak, start
+from benchmarks.stress import (
+    behind,
+    contract,
+    forgetting,
+    killed,
+    mutated,
+    overload,
+    shutdown,
+    slow,
+    soak,
+    start,
+)
 from benchmarks.stress.plan import FULL, QUICK, Plan
 from benchmarks.stress.verdicts import Row, not_measured, table
 
@@ -31,6 +42,8 @@ TESTS: dict[str, Callable[[Plan], list[Row]]] = {
     "overload-raw": overload.measure_raw,
     "slow": slow.measure,
     "shutdown": shutdown.measure,
+    "haproxy": behind.measure_haproxy,
+    "nginx": behind.measure_nginx,
     "killed": killed.measure,
     "forgetting": forgetting.measure,
     "soak": soak.measure,

@@ -41,8 +41,8 @@ class Door:
     ) -> bytes | None:
         """The whole answer, `defaults` among its headers; None where the request is let in, or is not a usual one."""
         admission = self._service.admission
-        if not admission.full or method != b"POST":
-            return None
+        if not admission.full or method != b"POST" or self._service.ending:
+            return None  # at the end the application says that its answer is the last one
         route = self._routes.get(url.partition(b"?")[0])
         length = next((value for name, value in headers if name == b"content-length"), b"")
         if route is None or not length.isdigit() or any(name in _UNUSUAL for name, _ in headers):

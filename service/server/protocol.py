@@ -11,14 +11,17 @@ from contextlib import suppress
 from typing import Any, cast
 
 import httptools
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import Problem
 from service.middleware import SECURITY
 from service.problems import problem_on_the_wire
 from service.requests import note_problem, request_id
+from service.server.chunks import without_chunks
+from service.server.closing import ClosingInStages
 from service.server.door import Door
+from service.server.listening import plain_address
 from service.server.shortcut import Shortcut
 
 
@@ -39,6 +42,9 @@ MOST_TRAILERS = 8_192
 
 MOST_DISCARDED = 67_108_864
 """Bytes of a body that are read although its request has its answer. Many clients read only once they have written."""
+
+LAST_MOMENT = 0.5
+"""Seconds that an idle connection stays at the end: what was sent before the client could know arrives by then."""
 
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 
@@ -130,20 +136,42 @@ class ProblemProtocol(HttpToolsProtocol):
         )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._stages = ClosingInStages(transport, self.loop, self._nobody_waits)
+        super().connection_made(cast(asyncio.Transport, self._stages))
+        if self.client is not None:
+            self.client = plain_address(self.client)
         self._awaited = object()
         self._incoming.start(self.client_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._incoming.stop()
         self._outgoing.stop()
-        self.pipeline.clear()  # uvicorn tells the newest request alone that nobody waits for it
+        self._stages.lost()
+        self._nobody_waits()
+        super().connection_lost(exc)
+
+    def _nobody_waits(self) -> None:
+        self.pipeline.clear()  # uvicorn tells the newest request alone, and that when the connection is lost
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
-        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Nothing is accepted any more: answers what is under way, and what was sent before."""
+        if self._is_idle():
+            # in two parts: between them the loop reads what has come, however late it is
+            self.loop.call_later(LAST_MOMENT / 2, self.loop.call_later, LAST_MOMENT / 2, self._leave)
+        else:
+            super().shutdown()
+
+    def _leave(self) -> None:
+        """An idle connection is closed; one on which a request has begun ends with its answer."""
+        if self._is_idle() and (self._awaited is None or not self._has_sent):
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
         before, self._has_sent = self._awaited, True
         self._read(data)
         while self._offered is not None:
@@ -209,6 +237,11 @@ class ProblemProtocol(HttpToolsProtocol):
             else:
                 self._begin_cycle()
         self._awaited, self._head, self._discarded = object(), None, 0
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if cycle.scope["http_version"] != "1.1":
+            app = without_chunks(cast(ASGIApp, app), cycle)
+        super()._start_asgi_task(cycle, app)
 
     def _begin_cycle(self) -> None:
         super().on_headers_complete()

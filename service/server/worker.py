@@ -1,7 +1,8 @@
 """A worker: uvicorn's server with an end that loses nothing.
 
-At the first signal it says that it is not ready, and still takes requests for a moment, so that balancers notice;
-then it takes no more, finishes those that it has, writes what is to be recorded, and exits with 0.
+At the first signal it says that it is not ready, and still takes requests for some seconds, so that balancers notice;
+each answer is the last one of its connection. Then it takes the connections that wait in the kernel's queue, and no
+more; it finishes what it has, writes what is to be recorded, and exits with 0.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,6 +26,7 @@ from service.errors import Problem
 from service.ledger import Ledger
 from service.requests import OTHER
 from service.server.door import Door
+from service.server.listening import BACKLOG, address_of, waiting_at
 from service.server.memory import keep_freed_memory
 from service.server.protocol import ProblemProtocol
 from service.server.shortcut import Shortcut, is_free
@@ -31,8 +35,8 @@ from service.telemetry import logs
 
 log = logging.getLogger("spikehead")
 
-KEEP_ALIVE = 30
-"""Seconds that a connection may be idle between two requests."""
+INTERRUPTED_DRAIN = 0.5
+"""Seconds in which requests are still taken after Ctrl-C, at most: it is a person who waits, and no balancer."""
 
 LAST_WORDS = 0.2
 """Seconds for the log to be written before an end at once."""
@@ -44,12 +48,11 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def config_of(settings: Settings, app: FastAPI | None = None) -> uvicorn.Config:
-    """How uvicorn serves. Without an app it can only listen: for the process above several workers."""
-    grace = settings.shutdown_grace - settings.flush_seconds - settings.drain
+    """How uvicorn serves. Without an app it serves nothing: for the process above several workers."""
+    grace = settings.shutdown_grace - settings.flush_seconds - settings.drain_seconds
     return uvicorn.Config(
         app or "service.app:create_app",
-        host=settings.host,
-        port=settings.port,
+        backlog=BACKLOG,
         http=protocol_of(settings, app),
         workers=settings.workers,
         log_config=None,  # `service.telemetry.logs` has done it
@@ -57,7 +60,7 @@ def config_of(settings: Settings, app: FastAPI | None = None) -> uvicorn.Config:
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=max(1, round(grace)),
         ws="none",
         lifespan="on",
@@ -108,12 +111,14 @@ class Worker(uvicorn.Server):
         super().__init__(config_of(settings, app))
         self._settings, self._app = settings, app
         self._above = above
+        self._sockets: list[socket.socket] = []
+        self._drain = settings.drain_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._limit = threading.Timer(settings.shutdown_grace, self._give_up)
         self._limit.daemon = True
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serves on these sockets, or on its own."""
+        """Serves on these sockets."""
         keep_freed_memory()
         super().run(sockets)
 
@@ -122,8 +127,6 @@ class Worker(uvicorn.Server):
         """Unlike uvicorn's, which ends by the signal again: who ends as asked exits with 0."""
         self._loop = asyncio.get_running_loop()
         handlers = {sig: signal.signal(sig, self.handle_exit) for sig in ENDING}
-        if self._above is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the process above passes it on
         handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._handle_hangup)
         try:
             yield
@@ -133,6 +136,10 @@ class Worker(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins the end, a second one is the end."""
+        if sig == signal.SIGINT:
+            self._drain = min(self._drain, INTERRUPTED_DRAIN)
+            if self._above is not None:  # Ctrl-C reaches all: when to end is said by the process above
+                return
         if not self.should_exit:
             self._begin_to_end()
         elif self._above is None:
@@ -154,14 +161,41 @@ class Worker(uvicorn.Server):
             self._begin_to_end()
         return await super().on_tick(counter)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serves from here on."""
+        self._sockets = sockets or []
+        # the loop closes those that it has
+        await super().startup([sock.dup() for sock in self._sockets])
+        log.info("serving on %s", ", ".join(map(address_of, self._sockets)))
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Within the grace, whatever happens."""
-        settings = self._settings
-        log.info("ending: what is in flight is finished, within %g seconds", settings.shutdown_grace)
+        grace = self._settings.shutdown_grace
+        log.info("ending: what is in flight is finished, within %g seconds", grace)
         self._app.state.service.ending = True
-        await asyncio.sleep(settings.drain)
-        await super().shutdown(sockets)
+        over = time.monotonic() + self._drain
+        while (left := over - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, 1.0))
+            await super().on_tick(0)  # the time in answers goes on
+        await self._stop_listening()
+        await super().shutdown()
         self._limit.cancel()
+
+    async def _stop_listening(self) -> None:
+        """Takes the connections that wait in the kernel's queue: closing the socket would reset them."""
+        for server in self.servers:
+            server.close()
+        sockets, self._sockets = self._sockets, []
+        waiting = [each for sock in sockets for each in waiting_at(sock)]
+        for sock in sockets:
+            sock.close()
+        loop = asyncio.get_running_loop()
+        for each in waiting:
+            await loop.connect_accepted_socket(self._protocol, each)
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol = cast(type[ProblemProtocol], self.config.http_protocol_class)
+        return protocol(self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def _give_up(self) -> None:
         log.error("ended before everything was done: %g seconds were over", self._settings.shutdown_grace)

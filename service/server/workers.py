@@ -30,8 +30,8 @@ RETRY_SECONDS = 2.0
 
 LONGEST_RETRY_SECONDS = 60.0
 
-PING_SECONDS = 0.05
-"""How often it is looked whether a worker still runs while its answer to a ping is awaited."""
+SLOW_END_SECONDS = 1.0
+"""That a worker may take to end after its grace."""
 
 
 class WorkerProcess(Process):
@@ -39,6 +39,9 @@ class WorkerProcess(Process):
 
     def __init__(self, settings: Settings, sockets: list[socket.socket]) -> None:
         self._settings, self._above = settings, os.getpid()  # before the process: it takes this object along
+        self._asked: float | None = None  # when a ping was sent that is not answered yet
+        self.serves = False  # as far as it has said so
+        self.reload_wanted = False
         super().__init__(config_of(settings), sockets)
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
@@ -47,6 +50,7 @@ class WorkerProcess(Process):
         from service.telemetry.traces import TracesError
 
         settings = self._settings
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the process above passes it on
         logs.configure(settings.log_level, settings.log_format)
         threading.Thread(target=self.always_pong, daemon=True).start()  # alive, however long loading takes
         try:
@@ -57,19 +61,29 @@ class WorkerProcess(Process):
         server.run(sockets)
 
     def is_alive(self, timeout: float = 5) -> bool:
-        """Whether it runs and answers a ping in time. uvicorn's waits the whole time for one that dies meanwhile."""
-        give_up = time.monotonic() + timeout
+        """Whether it runs, and no ping has been unanswered for too long: for the time to start, until it serves.
+
+        Unlike uvicorn's it never waits: an answer is read the next time.
+        """
+        if not self.process.is_alive():
+            return False
+        now = time.monotonic()
         try:
-            if not self.process.is_alive():
-                return False
-            self.parent_conn.send(b"ping")
-            while not self.parent_conn.poll(PING_SECONDS):
-                if not self.process.is_alive() or time.monotonic() > give_up:
-                    return False
-            self.parent_conn.recv()
+            if self._asked is not None and self.parent_conn.poll():
+                self.serves, self._asked = self.parent_conn.recv(), None
+            elif self._asked is None:
+                self.parent_conn.send(b"ping")
+                self._asked = now
         except (OSError, EOFError, pickle.UnpicklingError):
             return False
-        return True
+        patience = timeout if self.serves else self._settings.start_timeout
+        return self._asked is None or now - self._asked <= patience
+
+    def reload(self) -> None:
+        """Has it look for new models, if that is wanted. Before it serves, it would die of the signal."""
+        if self.reload_wanted and self.pid is not None:
+            self.reload_wanted = False
+            os.kill(self.pid, signal.SIGHUP)
 
     def pong(self) -> None:
         """Answers a ping with whether it serves. uvicorn's would make a server of its own while ours is loading."""
@@ -87,13 +101,15 @@ def _forget_gauges(process: int) -> None:
 class Workers(Multiprocess):
     """`run` returns at the end; then `failed` says whether none could start."""
 
-    def __init__(self, settings: Settings) -> None:
+    processes: list[WorkerProcess]  # type: ignore[assignment]
+
+    def __init__(self, settings: Settings, sockets: list[socket.socket]) -> None:
         self._settings = settings
+        self._interrupted = False
         self.failed = False
         self._empty: dict[int, float] = {}  # place whose worker could not start -> when to try again
         self._waits: dict[int, float] = {}  # place -> how long it waited for that
-        config = config_of(settings)
-        super().__init__(config, [config.bind_socket()])
+        super().__init__(config_of(settings), sockets)
         for sig in ENDING:
             signal.signal(sig, self._end)
 
@@ -122,8 +138,12 @@ class Workers(Multiprocess):
                     self.processes[index] = self._started()
                 continue
             if process.is_alive(timeout=self.config.timeout_worker_healthcheck):
-                self._waits.pop(index, None)
+                if process.serves:
+                    self._waits.pop(index, None)
+                    process.reload()
                 continue
+            if process.process.is_alive():
+                log.error("worker %d does not answer, it is killed", process.pid)
             process.kill()
             process.join()
             if process.exitcode == STARTUP_FAILURE:
@@ -146,13 +166,26 @@ class Workers(Multiprocess):
         """Workers end by themselves: nobody but them listens from here on."""
         for sock in self.sockets:
             sock.close()
+        if self._interrupted:  # before SIGTERM: it says that a person waits
+            for process in self.processes:
+                if process.pid is not None and process.process.is_alive():
+                    os.kill(process.pid, signal.SIGINT)
         super().terminate_all()
 
-    def handle_hup(self) -> None:
-        """Each worker looks for new models."""
+    def join_all(self) -> None:
+        """Waits until all have ended; one that does not within the grace, as it ends by itself, stands still."""
+        give_up = time.monotonic() + self._settings.shutdown_grace + SLOW_END_SECONDS
         for process in self.processes:
-            if process.pid is not None and process.process.is_alive():
-                os.kill(process.pid, signal.SIGHUP)
+            process.process.join(max(give_up - time.monotonic(), 0.0))
+            if process.process.is_alive():
+                log.error("worker %d has not ended, it is killed", process.pid)
+                process.process.kill()
+                process.join()
+
+    def handle_hup(self) -> None:
+        """Each worker looks for new models, as soon as it serves."""
+        for process in self.processes:
+            process.reload_wanted = True
 
     def _started(self) -> WorkerProcess:
         process = WorkerProcess(self._settings, self.sockets)
@@ -163,6 +196,7 @@ class Workers(Multiprocess):
         """The first signal begins the end, a second one is the end."""
         if not self.should_exit.is_set():
             log.info("ending: the workers finish what is in flight")
+            self._interrupted = sig == signal.SIGINT
             self.should_exit.set()
             return
         for process in self.processes:

@@ -28,7 +28,9 @@ def serving(models: Path, **settings: str) -> Iterator[tuple[int, subprocess.Pop
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    env = environment(MODELS=str(models), DEFAULT_MODEL="tiny", PORT=str(port), **settings)
+    # nobody is behind a balancer here: it may end at once, unless a test says otherwise
+    settings = {"DRAIN": "0.2", "PORT": str(port), **settings}
+    env = environment(MODELS=str(models), DEFAULT_MODEL="tiny", **settings)
     process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=env, stderr=subprocess.PIPE)
     try:
         for _ in range(300):

@@ -200,12 +200,12 @@ def test_a_hangup_before_there_are_models_is_not_the_end() -> None:
 import os, signal
 from service import __main__ as main
 
-def serve(settings):
+def serve(settings, sockets):
     os.kill(os.getpid(), signal.SIGHUP)
     print("alive")
 
 main._serve_alone = serve
-main.serve(None, None)
+main.serve(None, 0)
 """
     found = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ class Running:
     port: int
     admission: Admission
     worker: Worker
+    loop: asyncio.AbstractEventLoop
 
 
 @pytest.fixture
@@ -47,7 +49,6 @@ def served(models_folder: Path, tmp_path: Path, **more: Any) -> Iterator[Running
     settings = Settings(
         database_url=f"sqlite:///{tmp_path}/records.db",
         models=models_folder,
-        port=0,
         max_queue=0,
         drain=0,
         **usual | more,
@@ -55,16 +56,45 @@ def served(models_folder: Path, tmp_path: Path, **more: Any) -> Iterator[Running
     app = create_app(settings, load_models(settings))
     worker = Worker(settings, app)
     # signals are for the main thread alone
-    thread = threading.Thread(target=lambda: asyncio.run(worker._serve()), daemon=True)
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(worker._serve([listening])), daemon=True)
     thread.start()
     give_up = time.monotonic() + 20
     while not worker.started:
         assert time.monotonic() < give_up
         time.sleep(0.02)
-    port = worker.servers[0].sockets[0].getsockname()[1]
-    yield Running(port, app.state.service.admission, worker)
+    yield Running(port, app.state.service.admission, worker, loop)
     worker.should_exit = True
     thread.join(timeout=20)
+    loop.close()
+
+
+def test_connections_that_wait_in_the_queue_at_the_end_are_answered(
+    models_folder: Path, tmp_path: Path
+) -> None:
+    """The loop stands still while they come, and then closes its socket at once."""
+    with served(models_folder, tmp_path) as running:
+        stands, came = threading.Event(), threading.Event()
+
+        async def end() -> None:
+            stands.set()
+            assert came.wait(20)  # nothing else runs in this loop meanwhile
+            await running.worker._stop_listening()
+
+        done = asyncio.run_coroutine_threadsafe(end(), running.loop)
+        assert stands.wait(20)
+        clients = [socket.create_connection(("127.0.0.1", running.port), 20) for _ in range(20)]
+        for client in clients:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        came.set()
+        done.result(20)
+        for client in clients:
+            with client:
+                assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", running.port))
 
 
 @contextmanager
@@ -109,6 +139,16 @@ def test_refused_and_served_on_one_connection(running: Running) -> None:
         text = connection.getresponse().read().decode()
     assert 'spikehead_refused_total{reason="overloaded"} 6.0' in text
     assert 'spikehead_requests_total{method="POST",route="/classify",status="429"} 3.0' in text
+
+
+def test_a_refusal_at_the_end_is_the_last_answer(running: Running) -> None:
+    running.admission.working = 1
+    running.worker._app.state.service.ending = True
+    with connected(running) as connection:
+        status, headers, _ = post(connection, "/classify?seed=7", HEAVY)
+        assert (status, headers["connection"]) == (429, "close")
+        assert connection.sock is None  # closed, as it said
+    running.worker._app.state.service.ending = False
 
 
 def test_the_same_document_as_the_application_gives(running: Running) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from service.server.worker import EXIT_UNFINISHED
+from service.settings import Settings
 from tests.service.conftest import band
 from tests.service.serving import ROOT, ask, serving, until
 
@@ -53,6 +54,110 @@ def test_it_says_that_it_is_not_ready_and_still_answers(models_folder: Path) -> 
         assert process.wait(timeout=20) == 0
         with pytest.raises(OSError, match=r"refused|reset"):
             ask(port, "GET", "/health/live")
+
+
+def listens(port: int) -> bool:
+    """Whether there is a listening socket: one that is asked would have a connection more."""
+    with Path("/proc/net/tcp").open() as table:
+        return any(line.split()[1:4:2] == [f"0100007F:{port:04X}", "0A"] for line in table)
+
+
+def follow(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None) -> int:
+    """Asks on a connection that stays, and says with which status it was answered."""
+    connection.request(method, path, body, RAW if body else {})
+    response = connection.getresponse()
+    response.read()
+    return response.status
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"), [("POST", "/classify", BODY), ("GET", "/health/live", None)]
+)
+def test_the_last_answer_on_a_connection_says_so(
+    models_folder: Path, method: str, path: str, body: bytes | None
+) -> None:
+    """However it is answered; then the connection is closed, and not before."""
+    with serving(models_folder, DRAIN="2") as (port, process):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        assert follow(connection, method, path, body) == 200
+        assert connection.sock is not None
+        stream = connection.sock.dup()
+        process.send_signal(signal.SIGTERM)
+        until(port, "/health/ready", 503)
+        connection.request(method, path, body, RAW if body else {})
+        response = connection.getresponse()
+        assert (response.status, response.getheader("connection")) == (200, "close")
+        response.read()
+        stream.settimeout(1)
+        assert stream.recv(1) == b""
+        stream.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_is_sent_on_idle_connections_as_the_end_begins_is_answered(
+    models_folder: Path, workers: str
+) -> None:
+    """The listening socket is gone already: a request that was sent just before arrives now."""
+    with serving(models_folder, DRAIN="0", WORKERS=workers) as (port, process):
+        until(port, "/health/ready")
+        idle = [http.client.HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(8)]
+        for connection in idle:
+            assert follow(connection, "GET", "/health/live") == 200
+        process.send_signal(signal.SIGTERM)
+        while listens(port):
+            time.sleep(0.002)
+        for connection in idle:
+            connection.auto_open = False
+            assert follow(connection, "POST", "/classify", BODY) == 200
+            connection.close()
+        assert process.wait(timeout=20) == 0
+
+
+def test_what_a_client_still_sends_does_not_destroy_its_last_answer(models_folder: Path) -> None:
+    """A socket that is closed with something unread on it is reset, and with it what the client has not read."""
+    with serving(models_folder) as (port, _), socket.create_connection(("127.0.0.1", port), 20) as client:
+        more = threading.Thread(target=client.sendall, args=(bytes(4_000_000),))
+        client.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        more.start()
+        more.join()
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 200 ") and answer.count(b"HTTP/1.1") == 1
+
+
+def test_health_is_told_until_the_socket_is_gone(models_folder: Path) -> None:
+    """Each check is answered, on a connection of its own as balancers make them."""
+    with serving(models_folder, DRAIN="1", LOG_LEVEL="warning") as (port, process):
+        process.send_signal(signal.SIGTERM)
+        statuses = []
+        with suppress(ConnectionRefusedError):
+            while process.poll() is None:
+                statuses.append(ask(port, "GET", "/health/ready")[0])
+        assert statuses.count(503) > 5 and set(statuses) <= {200, 503}
+        assert statuses == sorted(statuses)
+        assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_person_waits_less_than_a_balancer(models_folder: Path, workers: str, end: signal.Signals) -> None:
+    """Ctrl-C drains half a second, SIGTERM as long as the setting says."""
+    with serving(models_folder, WORKERS=workers, DRAIN="15", SHUTDOWN_GRACE="60") as (port, process):
+        until(port, "/health/ready")
+        began = time.monotonic()
+        process.send_signal(end)
+        assert process.wait(timeout=60) == 0
+        assert (time.monotonic() - began < 15) == (end == signal.SIGINT)
+
+
+def test_the_drain_is_long_enough_for_a_balancer_and_short_enough_for_the_grace() -> None:
+    """Three checks, one a second, the first of them up to a second after the signal."""
+    assert Settings().drain > 3.5
+    assert Settings().shutdown_grace < 10  # `docker stop` waits so long
+    assert Settings(shutdown_grace=3).drain_seconds == 1.5  # who shortens the grace alone makes no mistake
+    with pytest.raises(ValueError, match="expected SPIKEHEAD_DRAIN under SPIKEHEAD_SHUTDOWN_GRACE"):
+        Settings(shutdown_grace=3, drain=4)
 
 
 def test_a_request_that_is_being_sent_is_answered(models_folder: Path) -> None:

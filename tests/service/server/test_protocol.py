@@ -19,6 +19,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from service.server.protocol import ProblemProtocol
+from service.settings import Settings
 from tests.service.conftest import band
 from tests.service.serving import ask, serving
 
@@ -315,6 +316,50 @@ def idle_protocol(keep_alive: float) -> Callable[[bytes, bytes], Coroutine[Any, 
             writer.close()
 
     return run
+
+
+def whole(answer: bytes) -> tuple[bytes, bytes]:
+    """The head in small letters, and the body."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.lower(), body
+
+
+def test_a_client_of_http_1_0_gets_a_stream_without_chunks(server: int) -> None:
+    """It ends with the connection, which is what such a client expects."""
+    old = HEAD.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host: a", b"Host: a\r\nAccept: text/event-stream")
+    with connect(server) as client:
+        client.sendall(old.replace(b"/classify", b"/classify?seed=1") + band(4).tobytes())
+        head, body = whole(everything(client))
+    assert head.startswith(b"http/1.1 200 ") and b"\r\ncontent-type: text/event-stream" in head
+    assert b"transfer-encoding" not in head and b"content-length" not in head and b"connection: close" in head
+    events = [event.split(b"\n")[0] for event in body.removesuffix(b"\n\n").split(b"\n\n")]
+    assert events[0].startswith(b"event: ") and events[-1] == b"event: result"
+    assert all(event.startswith(b"event: ") for event in events)
+
+
+@pytest.mark.parametrize("path", [b"/metrics", b"/health/live", b"/page/style.css", b"/nothing"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_client_of_http_1_0_gets_what_others_get(server: int, path: bytes, method: bytes) -> None:
+    answers = []
+    for version in (b"1.0", b"1.1"):
+        with connect(server) as client:
+            request = get(b"X-Request-ID: 1\r\nConnection: close\r\n", path).replace(b"1.1", version)
+            client.sendall(request.replace(b"GET", method))
+            head, body = whole(everything(client))
+        lines = [line for line in head.split(b"\r\n") if not line.startswith((b"date:", b"content-length:"))]
+        answers.append((sorted(lines), body if path != b"/metrics" else bool(body)))
+    assert answers[0] == answers[1]
+
+
+def test_an_idle_connection_stays_as_long_as_the_setting_says(models_folder: Path) -> None:
+    """Longer than proxies keep theirs, by default."""
+    assert Settings().keep_alive > 60
+    with serving(models_folder, KEEP_ALIVE="1") as (port, _), connect(port) as client:
+        client.sendall(get(b""))
+        assert answer_of(client).startswith(b"HTTP/1.1 200 ")
+        began = time.monotonic()
+        assert client.recv(1) == b""
+        assert 0.9 < time.monotonic() - began < 1 + SLACK
 
 
 def test_what_comes_after_a_request_does_not_break_its_answer(server: int) -> None:

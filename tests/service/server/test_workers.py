@@ -1,56 +1,152 @@
-"""The process above the workers: how it tells who is alive."""
+"""The process above the workers: how it tells who is alive, and that it waits for those that start slowly."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.server import workers
 from service.server.workers import WorkerProcess
+from service.settings import Settings
+from tests.service.server.test_ending import workers_of
+from tests.service.serving import serving, until
+
+START, USUAL = 60.0, 5.0  # seconds: SPIKEHEAD_START_TIMEOUT, and of a worker that serves
 
 
 class Stub:
-    """A process that runs as often as it is asked, and then does not."""
+    """A process that runs until it is said that it does not."""
 
-    def __init__(self, times: int) -> None:
-        self._left = times
+    runs = True
 
     def is_alive(self) -> bool:
-        self._left -= 1
-        return self._left >= 0
+        return self.runs
+
+
+class Clock:
+    """A time that passes only when it is told to."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(workers, "time", clock)
+    return clock
 
 
 @pytest.fixture
 def worker() -> Iterator[Any]:
-    process = WorkerProcess.__new__(WorkerProcess)
-    process.parent_conn, process.child_conn = Pipe()
-    process._server = None
+    process = WorkerProcess(Settings(start_timeout=START), [])
+    process.process = Stub()  # type: ignore[assignment]
     yield process
     process.parent_conn.close()
     process.child_conn.close()
 
 
-def test_one_that_dies_while_it_is_asked_is_not_waited_for(worker: Any) -> None:
-    worker.process = Stub(3)
-    assert not worker.is_alive(timeout=600)
+class Serving:
+    started = True
 
 
-def test_one_that_does_not_answer_is_not_alive(worker: Any) -> None:
-    worker.process = Stub(10**9)
-    assert not worker.is_alive(timeout=0.1)
+def test_one_that_has_died_is_not_alive(worker: Any, clock: Clock) -> None:
+    assert worker.is_alive(USUAL)
+    worker.process.runs = False
+    assert not worker.is_alive(USUAL)
 
 
-def test_one_that_loads_its_models_is_alive(worker: Any) -> None:
-    worker.process = Stub(10**9)
-    worker.parent_conn.send(b"ping")
+def test_one_that_starts_has_time_until_it_answers(worker: Any, clock: Clock) -> None:
+    """Asking never waits: one that is slow keeps nobody from looking at the others."""
+    assert worker.is_alive(USUAL)
+    clock.now = START
+    assert worker.is_alive(USUAL) and not worker.serves
+    clock.now = START + 0.1
+    assert not worker.is_alive(USUAL)
+
+
+def test_one_that_loads_its_models_is_alive_and_has_the_same_time_again(worker: Any, clock: Clock) -> None:
+    assert worker.is_alive(USUAL)
+    clock.now = START
     worker.pong()  # there is no server yet, and none is made
     assert worker._server is None
-    assert worker.is_alive(timeout=600)
+    assert worker.is_alive(USUAL) and not worker.serves
+    assert worker.is_alive(USUAL)  # asks again
+    clock.now = 2 * START
+    assert worker.is_alive(USUAL)
+    clock.now = 2 * START + 0.1
+    assert not worker.is_alive(USUAL)
 
 
-def test_one_whose_pipe_is_gone_is_not_alive(worker: Any) -> None:
-    worker.process = Stub(10**9)
+def test_one_that_serves_has_to_answer_soon(worker: Any, clock: Clock) -> None:
+    worker._server = Serving()
+    assert worker.is_alive(USUAL)
+    worker.pong()
+    assert worker.is_alive(USUAL) and worker.serves is True
+    assert worker.is_alive(USUAL)
+    clock.now = USUAL
+    assert worker.is_alive(USUAL)
+    clock.now = USUAL + 0.1
+    assert not worker.is_alive(USUAL)
+
+
+def test_an_answer_that_lies_there_counts_however_late_it_is_read(worker: Any, clock: Clock) -> None:
+    worker._server = Serving()
+    assert worker.is_alive(USUAL)
+    worker.pong()
+    clock.now = 10 * START
+    assert worker.is_alive(USUAL)
+
+
+def test_one_whose_pipe_is_gone_is_not_alive(worker: Any, clock: Clock) -> None:
+    worker.parent_conn = Pipe()[0]
     worker.parent_conn.close()
-    assert not worker.is_alive(timeout=600)
+    assert not worker.is_alive(USUAL)
+
+
+@pytest.mark.slow
+def test_workers_whose_start_takes_longer_than_a_ping_start(
+    models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process, the one above too, sleeps before it imports anything."""
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(12)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serving(models_folder, WORKERS="2", LOG_FORMAT="json") as (port, process):
+        until(port, "/health/ready", seconds=60)
+        first = workers_of(process.pid)
+        time.sleep(8)  # the other one has started in any case, and each has been asked whether it lives
+        assert workers_of(process.pid) == first and len(first) == 2
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert b"killed" not in said and b"has died" not in said
+    assert said.count(b'"serving on http://') == 2
+
+
+def test_a_signal_does_not_wait_for_a_worker_that_does_not_answer(models_folder: Path) -> None:
+    """One stands still. The other one is watched meanwhile, and the process above ends within its time."""
+    with serving(models_folder, WORKERS="2", SHUTDOWN_GRACE="3") as (port, process):
+        until(port, "/health/ready")
+        time.sleep(2)  # both have answered
+
+        still, other = sorted(workers_of(process.pid))
+        os.kill(still, signal.SIGSTOP)
+        time.sleep(1)
+        os.kill(other, signal.SIGKILL)
+        give_up = time.monotonic() + 4  # less than the time after which the first one counts as dead
+        while len(workers_of(process.pid) - {still, other}) < 1:
+            assert time.monotonic() < give_up, "nobody took the place of the one that died"
+            time.sleep(0.05)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        assert time.monotonic() - began < 6

@@ -62,7 +62,7 @@ def test_json_on_standard_error(models_folder: Path) -> None:
     assert [list(line)[:3] for line in lines] == [["timestamp", "level", "event"]] * len(lines)
     requests = [line for line in lines if line["event"] == "request"]
     assert [line["status"] for line in requests] == [200, 400]
-    assert any(line["event"].startswith("Uvicorn running on") for line in lines)
+    assert any(line["event"].startswith("serving on http://") for line in lines)
     assert not any("alembic" in json.dumps(line) or "Context impl" in line["event"] for line in lines)
 
 
