@@ -7,21 +7,32 @@ from collections.abc import Callable
 from typing import Any
 
 LINGER = 1.0
-"""Seconds in which what a client still sends is read and thrown away, after the last answer."""
+"""Seconds without a byte from a client after which a connection that has its last answer is closed."""
+
+MOST_DISCARDED = 67_108_864
+"""Bytes of a body that are read although its request has its answer. Many clients read only once they have written."""
 
 
 class ClosingInStages:
-    """A transport whose `close` ends its own side, and the other one once the client has ended it, or after LINGER.
+    """A transport whose `close` ends its own side, and the other one once the client has ended it.
 
     A socket that is closed while there is something to read on it is reset, and the reset destroys answers that the
-    client has not read yet. `closed` is called at `close`, as `connection_lost` is later. Source: RFC 9112, 9.6.
+    client has not read yet. So what a client still sends is thrown away: `longest` seconds and MOST_DISCARDED bytes at
+    most, and until nothing has come for LINGER seconds. `closed` is called at `close`, as `connection_lost` is later.
+    Source: RFC 9112, 9.6.
     """
 
     def __init__(
-        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, closed: Callable[[], None]
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        longest: float,
+        closed: Callable[[], None],
     ) -> None:
-        self._transport, self._loop, self._closed = transport, loop, closed
+        self._transport, self._loop, self._longest, self._closed = transport, loop, longest, closed
         self._timer: asyncio.TimerHandle | None = None
+        self._over = 0.0  # when the longest time is over, by the loop's clock
+        self._discarded = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -39,13 +50,28 @@ class ClosingInStages:
         """Begins the end, after what is written already."""
         if self.is_closing():
             return
-        self._timer = self._loop.call_later(LINGER, self._transport.close)
+        self._over = self._loop.time() + self._longest
+        self._wait()
         self._closed()
         try:
             self._transport.resume_reading()
             self._transport.write_eof()
         except OSError:  # the client has gone
             self._transport.close()
+
+    def discard(self, size: int) -> None:
+        """Passes over so many bytes that came after `close`."""
+        self._discarded += size
+        if self._discarded > MOST_DISCARDED:
+            self._transport.close()
+        else:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        left = max(0.0, self._over - self._loop.time())
+        self._timer = self._loop.call_later(min(LINGER, left), self._transport.close)
 
     def lost(self) -> None:
         """To be called by `connection_lost`."""

@@ -19,7 +19,7 @@ from service.middleware import SECURITY
 from service.problems import problem_on_the_wire
 from service.requests import note_problem, request_id
 from service.server.chunks import without_chunks
-from service.server.closing import ClosingInStages
+from service.server.closing import MOST_DISCARDED, ClosingInStages
 from service.server.door import Door
 from service.server.listening import plain_address
 from service.server.shortcut import Shortcut
@@ -39,9 +39,6 @@ MOST_HEAD = 65_536
 
 MOST_TRAILERS = 8_192
 """Bytes of what comes behind a chunked body. Nobody asks for it: it is no part of the head."""
-
-MOST_DISCARDED = 67_108_864
-"""Bytes of a body that are read although its request has its answer. Many clients read only once they have written."""
 
 LAST_MOMENT = 0.5
 """Seconds that an idle connection stays at the end: what was sent before the client could know arrives by then."""
@@ -72,17 +69,6 @@ class _Patience:
     def _end(self) -> None:
         self._timer = None
         self._late()
-
-
-class _ClosedLater:
-    """A transport as one cycle has it: it closes only once the request's body has come."""
-
-    def __init__(self, protocol: ProblemProtocol) -> None:
-        self._protocol = protocol
-        self.write, self.is_closing = protocol.transport.write, protocol.transport.is_closing
-
-    def close(self) -> None:
-        self._protocol.close_after_body()
 
 
 def _close_unless_asked_for_more(cycle: Any) -> None:
@@ -130,13 +116,12 @@ class ProblemProtocol(HttpToolsProtocol):
         self._incoming = _Patience(self.loop, self._too_slow)
         self._outgoing = _Patience(self.loop, self._not_taken)
         self._discarded = 0  # bytes of a body that came after its request's answer
-        self._lingers = False  # closed for what is written, and not yet for what is read
         self._answers = self._answers_before = (
             0  # complete now, and when patience with the outgoing ones began
         )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._stages = ClosingInStages(transport, self.loop, self._nobody_waits)
+        self._stages = ClosingInStages(transport, self.loop, self.client_timeout, self._nobody_waits)
         super().connection_made(cast(asyncio.Transport, self._stages))
         if self.client is not None:
             self.client = plain_address(self.client)
@@ -171,6 +156,7 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
+            self._stages.discard(len(data))
             return
         before, self._has_sent = self._awaited, True
         self._read(data)
@@ -227,7 +213,7 @@ class ProblemProtocol(HttpToolsProtocol):
         self._head += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
-        if self._is_too_much() or self._lingers:
+        if self._is_too_much():
             return
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             return  # the parser stops here: see `_unsupported_upgrade_warning`
@@ -245,7 +231,6 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def _begin_cycle(self) -> None:
         super().on_headers_complete()
-        self.cycle.transport = cast(asyncio.Transport, _ClosedLater(self))
         if self.expect_100_continue:
             _close_unless_asked_for_more(self.cycle)
         if not self.pipeline:
@@ -264,25 +249,11 @@ class ProblemProtocol(HttpToolsProtocol):
         """What comes of a body whose request has its answer, up to a bound."""
         self._discarded += size
         if self._discarded > MOST_DISCARDED and not self.transport.is_closing():
-            self.transport.close()
-
-    def close_after_body(self) -> None:
-        """Close the connection, once the body of the newest request is read and thrown away.
-
-        Who is still writing would be reset, and might not read the answer. Source: RFC 9112, 9.6.
-        """
-        if self._awaited is None or self._head is not None or not self.cycle.response_complete:
-            self.transport.close()
-            return
-        self._lingers = True
-        self.transport.write_eof()
-        self._incoming.start(self.client_timeout)
+            self.transport.abort()
 
     def on_message_complete(self) -> None:
         if self._head is not None:
             return
-        if self._lingers:
-            self.transport.close()
         if self._held is None or not self._answer_at_once(b"".join(self._held)):
             super().on_message_complete()
         self._awaited, self._found = None, True

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from service.server.protocol import MOST_DISCARDED
+from service.server.closing import MOST_DISCARDED
 from tests.service.conftest import band
 from tests.service.serving import serving
 
