@@ -15,12 +15,13 @@ print("native engine: built" if native.available() else "native engine: not buil
 endef
 export SAY_ENGINE
 
-.PHONY: help serve setup test check check-code audit format train bench stress sanitize clean
+.PHONY: help serve setup test quick check check-code audit format train bench stress sanitize clean
 
 help:
 	@echo "make serve   set up and serve on http://127.0.0.1:8000"
 	@echo "make setup   set up all: service, training, tests"
 	@echo "make test    set up and run all tests"
+	@echo "make quick   what a change to the service needs most often, in about a minute: format, lint, quick tests"
 	@echo "make check   format, lint, types, known vulnerabilities, and tests"
 	@echo "make train   train and export the shipped model (hours on two cores; replaces models/spiking-mha)"
 	@echo "make bench   the engine against others, and the latency of each phase of a request"
@@ -36,6 +37,16 @@ setup: $(VENV)/.check
 
 test: $(VENV)/.check
 	$(BIN)/python -m pytest
+
+# All of tests/service but what is marked slow and what takes longest: it starts services, kills processes, or sends
+# hundreds of pictures. `make test` runs that too.
+QUICK_WITHOUT := server records/test_crowd.py records/test_kill.py telemetry/test_logs.py telemetry/test_traces.py \
+	test_contract.py test_drawings.py test_main.py test_terminal.py
+
+quick: $(VENV)/.check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest --quiet -m 'not slow' $(QUICK_WITHOUT:%=--ignore=tests/service/%) tests/service
 
 check: check-code audit test
 

@@ -202,8 +202,15 @@ def writing(store: Store, count: int = 20_000) -> dict[str, float]:
     added = time.perf_counter()
     recorder.flush(600)
     written = time.perf_counter()
-    required = [([one],) for one in fresh(200)]
-    waits = timed(lambda: recorder.add_and_wait(*required.pop(), 60), len(required))
+    required = fresh(200)
+
+    def require() -> None:
+        """Add a record, and wait until it is on disk."""
+        promise = recorder.add_promised([required.pop()])
+        if promise is None or not promise.wait(60):
+            raise RuntimeError(f"expected a record on disk, got: {recorder.state.reason}")
+
+    waits = timed(require, len(required))
     recorder.close(60)
     return {
         "add_us": round((added - began) / count * 1e6, 2),

@@ -146,11 +146,6 @@ class Recorder:
                 return None
             return self._wait_for(first, first + len(records))
 
-    def add_and_wait(self, records: Sequence[Record], timeout: float) -> bool:
-        """The same, and waits for it: True once they are on disk."""
-        promise = self.add_promised(records)
-        return promise is not None and promise.wait(timeout)
-
     def flush(self, timeout: float) -> bool:
         """Waits until all that was added so far is on disk, so that who asks the store next finds it.
 
@@ -295,7 +290,7 @@ class Recorder:
     def _settle(self, count: int, stored: bool) -> None:
         """The first `count` records leave the queue."""
         with self._changed:
-            begin, self._settled = self._settled, self._settled + count
+            self._settled += count
             for _ in range(min(count, len(self._waiting))):
                 self._waiting.popleft()
             if stored:
@@ -306,7 +301,7 @@ class Recorder:
             if len(self._waiting) <= self._most_waiting // 2:
                 self._full = False
             for waiter in list(self._waiters):
-                if not stored and waiter.first < self._settled and waiter.last > begin:
+                if not stored and waiter.first < self._settled:
                     waiter.stored = False
                 if waiter.last <= self._settled:
                     waiter.settle()

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from service.images import (
     ImageError,
     _spread,
+    _with_usual_strokes,
     _without_lines,
     decode,
     find_ink,
@@ -178,6 +179,29 @@ def test_markers_are_thinned() -> None:
         return stroke_width(np.kron(prepared, np.ones((4, 4))).astype(np.float32)) / 4
 
     assert width(ready(seven(200, width=44))) < 5.5
+
+
+def test_at_most_three_fifths_of_a_stroke_are_thinned_away() -> None:
+    """A square of 80 x 80 counts as a stroke 40 wide, in quarters of a pixel: 12 go from each side, 13.4 would make it
+    as thin as other strokes. A bar of 80 x 28 is not so thick: it is thinned to what others are.
+    """
+    assert _with_usual_strokes(np.full((80, 80), 255, np.float32)).shape == (56, 56)
+    bar = _with_usual_strokes(np.full((80, 28), 255, np.float32))
+    width = (4 * sum((80 - 2 * k) * (28 - 2 * k) for k in range(14)) / (80 * 28) - 2) / 4
+    assert 3.6 < width < 8.25
+    assert bar.shape == tuple(round(side - (width - 3.3) * 4) for side in (80, 28))
+
+
+def test_ink_begins_between_a_quarter_and_a_half_of_the_strongest() -> None:
+    """A stroke fainter than a point on it. Otsu's threshold is 0 on paper of level 0, and 140 on one of 140."""
+    stroke, point = np.zeros((60, 60), bool), np.zeros((60, 60), bool)
+    stroke[10:50, 28:32] = point[30, 30] = True
+    for level, is_ink in ((49, False), (64, False), (65, True)):
+        ink = np.where(point, 255, np.where(stroke, level, 0)).astype(np.float32)
+        assert np.array_equal(strokes(ink), stroke if is_ink else point), level
+    for level, is_ink in ((128, False), (129, True)):
+        ink = np.where(point, 255, np.where(stroke, level, 140)).astype(np.float32)
+        assert strokes(ink)[stroke & ~point].all() == is_ink, level
 
 
 def test_shaded_paper() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from service.card import ModelError
 from service.errors import Problem
-from service.registry import fingerprints, load_models, model_folders, unreadable_folders
+from service.registry import fingerprint, fingerprints, load_models, model_folders, unreadable_folders
 from service.settings import Settings
 from service.simulation import Simulator
 from tests.service.conftest import write_model
@@ -185,3 +185,41 @@ def test_a_folder_of_models_that_cannot_be_read(tmp_path: Path, monkeypatch: pyt
         ModelError, match=r"that can be read at .* \(SPIKEHEAD_MODELS\), got: Permission denied"
     ):
         load_models(Settings(models=tmp_path))
+
+
+# ----------------------------------------------------------------------------------------------- fingerprints
+
+
+def write_as_old(path: Path, content: bytes, like: os.stat_result) -> None:
+    """Write a file, and give it the times of another one."""
+    path.write_bytes(content)
+    os.utime(path, ns=(like.st_atime_ns, like.st_mtime_ns))
+
+
+def test_a_fingerprint_is_that_of_the_files(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    before = fingerprint(folder)
+    assert [one[0] for one in before] == ["card.json", "model.onnx"]
+    (folder / "card.json").read_bytes()
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize("change", ["name", "size", "time", "inode"])
+def test_a_fingerprint_changes_with_everything_of_a_file(tmp_path: Path, change: str) -> None:
+    """One thing at a time; a file that is moved over another keeps size and time, and has another inode."""
+    folder = write_model(tmp_path)
+    card = folder / "card.json"
+    before, about, content = fingerprint(folder), card.stat(), card.read_bytes()
+    if change == "name":
+        card.rename(folder / "cards.json")
+    elif change == "size":
+        write_as_old(card, content + b" ", about)
+    elif change == "time":
+        os.utime(card, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000_000))
+    else:
+        write_as_old(tmp_path / "other", content[::-1], about)
+        (tmp_path / "other").replace(card)
+    after = fingerprint(folder)
+    assert after != before
+    different = {i for one, other in zip(before, after, strict=True) for i in range(4) if one[i] != other[i]}
+    assert different == {("name", "size", "time", "inode").index(change)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -15,6 +16,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
+from service.registry import load_models
+from service.reload import Reloader
+from service.runtime import Service
 from service.settings import Settings
 from tests.service.conftest import band, write_model
 
@@ -182,3 +186,79 @@ def test_whatever_goes_wrong_it_goes_on(
         eventually(lambda: client.get("/health/ready").json()["refused_models"] == "not now")
     write_model(models, "fourth")
     eventually(lambda: "fourth" in versions(client))
+
+
+# ------------------------------------------------------------------------------------ rest, step by step
+
+
+class OverError(Exception):
+    """There is nothing more to look at."""
+
+
+class Stepped(Reloader):
+    """Time passes only as the test says: before each look at the folder it does the next step.
+
+    A step may write to the folder; it returns whether the reloader was told to look.
+    """
+
+    def __init__(self, service: Service, steps: list[Callable[[], bool]]) -> None:
+        super().__init__(service)
+        self._steps = iter(steps)
+        self.versions: list[str] = []  # of the model when each look is over
+
+    async def _pause(self, seconds: float) -> bool:
+        self.versions.append(self._service.models.get("tiny").card.version)
+        for step in self._steps:
+            return step()
+        raise OverError
+
+
+def versions_after(models: Path, tmp_path: Path, *steps: Callable[[], bool]) -> list[str]:
+    """List the versions that answer after each step."""
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/records.db", models=models, default_model="tiny")
+    service = Service(settings)
+    service.start(load_models(settings))
+
+    async def run() -> list[str]:
+        reloader = Stepped(service, list(steps))
+        with pytest.raises(OverError):
+            await reloader.run()
+        return reloader.versions[1:]
+
+    try:
+        return asyncio.run(run())
+    finally:
+        service.stop()
+
+
+def test_a_folder_that_still_changes_is_left_alone(models: Path, tmp_path: Path) -> None:
+    """A new version is loaded at the first look that finds the folder as the look before it did."""
+
+    def write(version: str) -> bool:
+        change_card(models / "tiny", version=version)  # each is longer than the one before: another size
+        return False
+
+    found = versions_after(
+        models,
+        tmp_path,
+        lambda: False,
+        lambda: write("2.0.0-first"),
+        lambda: write("2.0.0-second"),
+        lambda: write("2.0.0-and-third"),
+        lambda: False,
+        lambda: False,
+        lambda: write("2.0.0-after-them-all"),
+        lambda: False,
+    )
+    assert found == [*["1.2.3"] * 4, *["2.0.0-and-third"] * 3, "2.0.0-after-them-all"]
+
+
+def test_who_tells_it_to_look_does_not_wait_for_rest(models: Path, tmp_path: Path) -> None:
+    def write(version: str) -> bool:
+        change_card(models / "tiny", version=version)
+        return True
+
+    found = versions_after(
+        models, tmp_path, lambda: write("2.0.0-first"), lambda: write("2.0.0-second"), lambda: False
+    )
+    assert found == ["2.0.0-first", "2.0.0-second", "2.0.0-second"]

@@ -86,6 +86,31 @@ def test_what_differs_is_named(simulator: Simulator) -> None:
     assert again.document([])["replay"]["equal"] is False
 
 
+@pytest.mark.parametrize(
+    ("named", "path"),
+    [
+        ("prediction", ("prediction",)),
+        ("steps_used", ("steps_used",)),
+        ("class_probabilities", ("class_probabilities", 0)),
+        ("spike_counts.input", ("spike_counts", "input")),
+        ("spike_counts.layers", ("spike_counts", "layers", "hidden")),
+        ("spike_counts.output", ("spike_counts", "output", 9)),
+    ],
+)
+def test_everything_recorded_is_compared(
+    simulator: Simulator, named: str, path: tuple[str | int, ...]
+) -> None:
+    """A replay names the one value that was recorded otherwise, and nothing else."""
+    record = stored(simulator, band(3), OPTIONS)
+    answer = json.loads(record.answer)
+    place = answer
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] += 1
+    again = replay(record._replace(answer=json.dumps(answer).encode()), Models({"tiny": simulator}, "tiny"))
+    assert [difference.partition(":")[0] for difference in again.differences] == [named]
+
+
 def test_a_model_that_has_changed(simulator: Simulator) -> None:
     record = stored(simulator, band(3), OPTIONS)._replace(model_version="0.9.0")
     with pytest.raises(Problem) as raised:

@@ -1,16 +1,20 @@
 """Simulation by hand on the tiny model, and company: an image's answer does not depend on the others."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pydantic_core import from_json
 
-from service.engine.base import Rule, Stimulus
+from service.engine.base import Outcome, Rule, Stimulus
+from service.engine.onnxruntime import OnnxruntimeEngine
 from service.options import Options
 from service.schemas import Classification
 from service.simulation import Simulator, seeds_of_batch
-from tests.service.conftest import band
+from tests.service.conftest import MAX_STEPS, band
+from tests.service.ticking import Ticking
 
 ZERO = [0.0]
 
@@ -156,8 +160,36 @@ def test_shipped_model_gives_the_same_alone_and_in_company(shipped: Simulator, c
         assert recorded == {"input": counts["input"], **counts["layers"], "output": sum(counts["output"])}
 
 
-def test_warm_up_runs(simulator: Simulator) -> None:
+def test_warm_up_simulates_a_drawing_alone_and_in_company_and_counts_nothing(models_folder: Path) -> None:
+    """All steps of it, on the engine itself, as requests do: none of it is an answer that somebody asked for."""
+    ran: list[tuple[Stimulus, Rule, list[Outcome]]] = []
+
+    class Watched(OnnxruntimeEngine):
+        def classify(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str] = ()) -> list[Outcome]:
+            ran.append((stimulus, rule, super().classify(stimulus, rule, recorded)))
+            return ran[-1][2]
+
+    simulator = Simulator(Watched(models_folder / "tiny"))
     simulator.warm_up()
+    assert [len(stimulus.images) for stimulus, _, _ in ran] == [1, 2]
+    for stimulus, rule, outcomes in ran:
+        assert rule == Rule(MAX_STEPS, 1.0)
+        assert [outcome.steps for outcome in outcomes] == [MAX_STEPS] * len(stimulus.images)
+        assert all(outcome.counts["input"] > 0 for outcome in outcomes)  # a picture with ink on it
+    totals = simulator.totals.take()
+    assert not any(totals.steps) and not totals.spikes.any() and not totals.operations.any()
+
+
+def test_images_of_a_batch_share_the_time_of_its_phases(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encoding and simulating eight images take a second each."""
+    monkeypatch.setattr("service.engine.stepping.time", Ticking())
+    options = Options(max_steps=2, confidence=1.0, seed=0)
+    answers = classify(simulator, [band(digit) for digit in range(8)], list(range(8)), options)
+    assert [answer["timings_ms"] for answer in answers] == [
+        {"decode": 0.0, "encode": 125.0, "simulate": 125.0}
+    ] * 8
 
 
 @pytest.mark.parametrize("raster", [(), ("output",)], ids=["worded by the engine", "with a raster"])

@@ -11,7 +11,7 @@ import pytest
 from service.card import Card, Normal, Spread
 from service.records import Record
 from service.simulation import Simulator
-from service.statistics import DRIFT, LEAST, Neurons, neurons_of, statistics
+from service.statistics import DRIFT, LEAST, SATURATED, Neurons, neurons_of, statistics
 from tests.service.conftest import MAX_STEPS, band
 
 
@@ -151,6 +151,35 @@ def test_pictures_and_answers_as_a_whole(
     assert statistics(records[1:], card)["drift"] is False  # too few to say
 
 
+@pytest.mark.parametrize("hidden", [0, 10])
+def test_a_rate_is_unlike_only_beyond_its_bound(simulator: Simulator, hidden: int) -> None:
+    """Two steps of ten neurons: a rate of 0 or 0.5 is 0.25 from normal, just `DRIFT` times an eighth."""
+    records = [record(i, hidden=hidden) for i in range(LEAST)]
+    at, beyond = (statistics(records, with_normal(simulator.card, 0.25, spread)) for spread in (0.125, 0.124))
+    assert abs(at["layers"][1]["z"]) == DRIFT
+    assert (at["drifting_layers"], beyond["drifting_layers"]) == ([], ["hidden"])
+
+
+@pytest.mark.parametrize("level", [32, 96])
+def test_brightness_is_unlike_only_beyond_its_bound(simulator: Simulator, level: int) -> None:
+    """A grey level of 32 or 96 is 32 from normal, just `DRIFT` times 16."""
+    records = [record(i, image=np.full((28, 28), level, np.uint8)) for i in range(LEAST)]
+    for spread, reasons in ((16.0, []), (15.9, ["brightness"])):
+        normal = Normal(brightness=Spread(mean=64, std=spread), confidence=Spread(mean=0.9, std=1))
+        card = simulator.card.model_copy(update={"normal": normal})
+        assert statistics(records, card)["drift_reasons"] == reasons
+
+
+def test_confidence_is_unlike_only_beyond_its_bound(simulator: Simulator) -> None:
+    """A confidence of 0.75 is an eighth from normal, just `UNSURE` times an eighth."""
+    records = [record(i, confidence=0.75) for i in range(LEAST)]
+    grey = float(band(3).mean())
+    for spread, reasons in ((0.125, []), (0.124, ["confidence"])):
+        normal = Normal(brightness=Spread(mean=grey, std=1), confidence=Spread(mean=0.875, std=spread))
+        card = simulator.card.model_copy(update={"normal": normal})
+        assert statistics(records, card)["drift_reasons"] == reasons
+
+
 def test_an_empty_window(simulator: Simulator) -> None:
     found = statistics([], simulator.card)
     assert (found["requests"], found["mean_steps"], found["energy_nj"]) == (0, None, None)
@@ -163,3 +192,15 @@ def test_silent_and_saturated_neurons(simulator: Simulator) -> None:
     assert found["hidden"] == Neurons(silent=9, saturated=1)
     assert found["input"].silent == 784 - 32
     assert neurons_of([], simulator.engine) == {}
+
+
+@pytest.mark.parametrize(("spikes", "saturated"), [(19, 0), (20, 1)])
+def test_a_neuron_is_saturated_only_beyond_its_bound(
+    simulator: Simulator, spikes: int, saturated: int
+) -> None:
+    """Of 20 steps, 19 are just `SATURATED`: the others show another digit, whose neuron spikes then."""
+    assert SATURATED * 20 == 19
+    steps = [(3, 4)] * 4 + [(3, spikes - 16), (8, 20 - spikes)]
+    shown = [record(i, image=band(digit), steps=count) for i, (digit, count) in enumerate(steps) if count]
+    found = neurons_of(shown, simulator.engine)["hidden"]
+    assert (found.silent, found.saturated) == (8 if spikes < 20 else 9, saturated)

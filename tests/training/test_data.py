@@ -197,6 +197,22 @@ def test_wide_images_vary_as_many_times_as_much() -> None:
         assert columns(other) - 13.5 == pytest.approx(2 * (columns(one) - 13.5), abs=0.05)
 
 
+def test_wide_images_bend_by_the_root_of_as_many_times() -> None:
+    """The same draws, all of them four times as wide: each pixel comes from twice as far.
+
+    A ramp of nine grey levels a pixel says from where; away from the sides, beyond which there is nothing.
+    """
+    ramp = (torch.arange(28) * 9).expand(20, 28, 28).to(torch.uint8)
+    bends = dataclasses.replace(STILL, elastic_pixels=1.0, wide=4.0)
+    narrow, wide = (
+        (vary(ramp, dataclasses.replace(bends, wide_share=share), generator()) - ramp.float()) / 9
+        for share in (0.0, 1.0)
+    )
+    narrow, wide = (moved[:, 10:18, 10:18] for moved in (narrow, wide))
+    assert narrow.abs().max() > 1.5  # pixels: enough to tell twice from four times
+    assert float((wide - 2 * narrow).abs().max()) <= 1.5 / 9  # rounded to grey levels, both
+
+
 def test_rotation_turns_by_the_angle_asked_for() -> None:
     """A turned bar's slope, from its second moments, is the tangent of the angle. Spread: 10 degrees."""
     varied = vary(

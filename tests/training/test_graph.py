@@ -10,9 +10,10 @@ import torch
 from service.engine.onnxruntime import OnnxruntimeEngine
 from tests.training.conftest import GLM, SMALL, make_glm, make_network
 from training.export import _draft_card, check_parity
-from training.graph import ExportError, build
+from training.graph import Builder, ExportError, build
 from training.model_folder import write
 from training.network import NetworkConfig, SpikingNetwork
+from training.neurons import lif_step
 
 CONFIGS = {
     "small": SMALL,
@@ -93,3 +94,38 @@ def test_output_neurons_that_could_leave_exact_integers_are_refused() -> None:
         network.gamma.add_(1.0)
     with pytest.raises(ExportError, match=r"expected all values of potential below 2\*\*24, got a bound of"):
         build(network, "glm")
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3])
+def test_the_bound_of_a_potential_is_what_a_neuron_reaches_that_never_fires(shift: int) -> None:
+    """A leak of one in 2**shift holds a potential at 2**shift times the current that drives it."""
+    graph = Builder()
+    graph.lif("hidden", "current", 1000.0, np.array([1]), shift, [1])
+    v, current, never = torch.zeros(2), torch.tensor([1000.0, -1000.0]), torch.tensor(torch.inf)
+    largest = 0.0
+    for _ in range(200):
+        v = lif_step(v, current, never, shift, True)[1]
+        largest = max(largest, float(v.abs().max()))
+    assert graph.bounds == {"hidden": largest} == {"hidden": 1000.0 * 2**shift}
+
+
+def test_neurons_that_could_leave_exact_integers_are_refused_at_the_first_integer_that_does() -> None:
+    """With a leak of a half, currents of 2**23 - 1 sum up to 2**24 - 2, and of 2**23 to 2**24."""
+    graph = Builder()
+    graph.lif("hidden", "current", 2.0**23 - 1, np.array([1]), 1, [1])
+    with pytest.raises(ExportError, match=r"expected all values of hidden below 2\*\*24, got a bound of"):
+        graph.lif("hidden", "current", 2.0**23, np.array([1]), 1, [1])
+
+
+def test_a_filtered_readout_that_could_leave_exact_integers_is_refused() -> None:
+    """49 tokens of 8 channels with weights of 127, and a gamma; a leak of a quarter sums up to four times as much."""
+    network = make_network()
+    with torch.no_grad():
+        network.readout.fill_(127.0)  # one integer is one logit
+        network.feedback.zero_()
+        network.gamma.fill_(2**22 - 49 * 8 * 127 - 1)
+    build(network, "small")
+    with torch.no_grad():
+        network.gamma.add_(1.0)
+    with pytest.raises(ExportError, match=r"expected all values of potential below 2\*\*24, got a bound of"):
+        build(network, "small")

@@ -10,6 +10,7 @@ from training.network import (
     Membrane,
     NetworkConfig,
     SpikingTransformer,
+    Synapses,
     fan_outs,
     layer_shapes,
     spiking_self_attention,
@@ -49,6 +50,20 @@ def test_weights_have_as_many_bits_as_asked_for(bits: int, largest: int) -> None
     membrane = Membrane(network.residual_writers(), network.config.largest_weight)
     assert max(float(w.detach().abs().max()) for w in membrane.weights) == largest
     assert torch.equal(membrane.v_threshold, membrane.v_threshold.round())
+
+
+def test_no_threshold_is_over_2_to_the_15() -> None:
+    """Weights of channel 0 are all zero, those of channel 1 a half of what the least unit could hold."""
+    synapses = Synapses((3, 2)).eval()
+    synapses.norm.eps = 0.0  # so that folding leaves weights and biases as they are
+    with torch.no_grad():
+        synapses.weight.copy_(torch.tensor([[0.0, 0.0], [-63 * 2.0**-15, 2.0**-15], [-1.0, 0.5]]))
+        synapses.norm.bias.copy_(torch.tensor([1.0, -0.5, 0.25]))
+    membrane = Membrane([synapses], 127)
+    assert membrane.unit.tolist() == [2.0**-15, 2.0**-15, float(torch.tensor(1.0) / 127)]
+    assert membrane.v_threshold.tolist() == [2**15, 2**15, 127]
+    assert membrane.weights[0].tolist() == [[0, 0], [-63, 1], [-127, 64]]
+    assert membrane.biases[0].tolist() == [2**15, -(2**14), 32]
 
 
 def test_a_prefix_does_not_depend_on_what_comes_after(small_network: SpikingTransformer) -> None:

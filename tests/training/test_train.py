@@ -62,6 +62,12 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def known(gradient: torch.Tensor | None) -> torch.Tensor:
+    """Return a gradient, which every parameter of the network has after a batch."""
+    assert gradient is not None
+    return gradient
+
+
 def run_of(potentials: torch.Tensor) -> Run:
     """A run that had these potentials [T, N, 10]."""
     zero = torch.zeros_like(potentials)
@@ -557,6 +563,29 @@ def test_integer_epochs_leave_the_statistics_of_normalisation_as_they_are(
     assert len(statistics) == 2 * 9  # of 3 stem, 4 attention and 2 MLP layers
     assert all(torch.equal(before[name], after[name]) for name in statistics)
     assert not torch.equal(before["stem1.weight"], after["stem1.weight"])
+
+
+@pytest.mark.parametrize("scale", [0.01, 1000.0])
+def test_gradients_are_clipped_to_a_norm_of_1(tiny_mnist: Mnist, tmp_path: Path, scale: float) -> None:
+    """Those of the last batch are still there after it: shorter ones as they were, longer ones of length 1."""
+    unclipped: list[torch.Tensor] = []
+
+    class Scaled(Trainer):
+        """Its loss, and so its gradients, are so many times as large."""
+
+        def learn_from(self, *arguments: Any) -> Any:
+            loss, *others = super().learn_from(*arguments)
+            found = torch.autograd.grad(loss * scale, list(self.network.parameters()), retain_graph=True)
+            unclipped.append(torch.cat([gradient.flatten() for gradient in found]))
+            return loss * scale, *others
+
+    settings = dataclasses.replace(QUICK, limit=16, network=TINY)
+    trainer = Scaled(settings, tmp_path, CPU, tiny_mnist.folder)
+    trainer.train_epoch(nothing)
+    left = torch.cat([known(p.grad).flatten() for p in trainer.network.parameters()])
+    norm = float(unclipped[0].norm())
+    assert len(unclipped) == 1 and (norm < 0.5) == (scale < 1) and (norm > 100) == (scale > 1)
+    assert torch.allclose(left, unclipped[0] / max(norm, 1.0), rtol=1e-4, atol=0)
 
 
 def test_training_learns(tiny_mnist: Mnist, tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from service.records import Record, time_of
+from service.records import Record, Recorder, time_of
 
 BEGIN = 1_700_000_000  # seconds since 1970
 
@@ -37,3 +38,9 @@ def record(number: int, second: float | None = None, **values: Any) -> Record:
 def numbers(records: list[Record]) -> list[int]:
     """Which ones they are."""
     return [int(one.id[16:], 16) for one in records]
+
+
+def add_and_wait(recorder: Recorder, records: Sequence[Record], timeout: float) -> bool:
+    """Add records, and wait until they are on disk. False if they are not after `timeout` seconds."""
+    promise = recorder.add_promised(records)
+    return promise is not None and promise.wait(timeout)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from service.records import Recorder, Store, database
-from tests.service.records.making import identifier, record
+from tests.service.records.making import add_and_wait, identifier, record
 
 LONGEST = 100
 """Seconds that a process may take."""
@@ -72,7 +72,7 @@ def kill(url: str, rounds: int) -> None:
             recorder = Recorder(Store(url, patience=20), linger=0.001)
             for number in range(first, first + 1_000_000, 2):
                 recorder.add([record(number)])  # company that nobody waits for
-                if recorder.add_and_wait([record(number + 1)], 20):
+                if add_and_wait(recorder, [record(number + 1)], 20):
                     os.write(answers, b"%8d" % (number + 1))
 
         child = fork(work)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, create_engine, event, text
 
 from service.records import Filter, Page, Recorder, RecorderState, Store, StoreError
 from tests.service.records.conftest import PATIENCE, administer, own_database, server, shown
-from tests.service.records.making import identifier, numbers, record
+from tests.service.records.making import add_and_wait, identifier, numbers, record
 
 LONG = 30.0
 
@@ -47,9 +47,9 @@ def survives(
     store: Store, recorder: Recorder, begin: Callable[[], None], end: Callable[[], None], reason: str
 ) -> None:
     """Records 1 before, 2 to 4 during and 5 after a fault, with a queue that has room for two."""
-    assert recorder.add_and_wait([record(1)], LONG) is True
+    assert add_and_wait(recorder, [record(1)], LONG) is True
     begin()
-    assert recorder.add_and_wait([record(2)], LONG) is False
+    assert add_and_wait(recorder, [record(2)], LONG) is False
     assert recorder.state.status == "degraded"
     assert reason in str(recorder.state.reason)
     assert "\n" not in str(recorder.state.reason)
@@ -58,7 +58,7 @@ def survives(
     assert (recorder.state.queued, recorder.state.dropped) == (2, 1)
     end()
     until(lambda: recorder.state.status == "ok" and not recorder.state.queued)
-    assert recorder.add_and_wait([record(5)], LONG) is True
+    assert add_and_wait(recorder, [record(5)], LONG) is True
     assert recorder.state == RecorderState("ok", None, 0, 4, 1)
 
 
@@ -117,10 +117,10 @@ def test_file_removed(tmp_path: Path, names: list[str]) -> None:
     """It is made anew: nothing is written to a file that nobody can open any more."""
     url = f"sqlite:///{tmp_path}/records.db"
     with recording(url) as (store, recorder):
-        assert recorder.add_and_wait([record(1), record(2)], LONG)
+        assert add_and_wait(recorder, [record(1), record(2)], LONG)
         for name in names:
             (tmp_path / name).unlink()
-        assert recorder.add_and_wait([record(3)], LONG) is True
+        assert add_and_wait(recorder, [record(3)], LONG) is True
         assert kept(store) == [3]
         other = sqlite3.connect(tmp_path / "records.db")
         assert other.execute("SELECT id FROM records").fetchall() == [(identifier(3),)]
@@ -135,17 +135,17 @@ def test_file_replaced(tmp_path: Path) -> None:
     """A backup that is put back is taken up."""
     url, file = f"sqlite:///{tmp_path}/records.db", tmp_path / "records.db"
     with recording(url) as (store, recorder):
-        assert recorder.add_and_wait([record(1)], LONG)
+        assert add_and_wait(recorder, [record(1)], LONG)
         source, target = sqlite3.connect(file), sqlite3.connect(tmp_path / "backup.db")
         source.backup(target)
         source.close()
         target.close()
-        assert recorder.add_and_wait([record(2)], LONG)
+        assert add_and_wait(recorder, [record(2)], LONG)
         for name in ("records.db-wal", "records.db-shm"):
             (tmp_path / name).unlink()
         (tmp_path / "backup.db").replace(file)
         assert kept(store) == [1]
-        assert recorder.add_and_wait([record(3)], LONG)
+        assert add_and_wait(recorder, [record(3)], LONG)
         assert kept(store) == [3, 1]
 
 
@@ -242,10 +242,10 @@ def test_read_only_disk(small_disk: Path) -> None:
 
     url = f"sqlite:///{small_disk}/records.db"
     with recording(url) as (_, recorder):
-        assert recorder.add_and_wait([record(1)], LONG)
+        assert add_and_wait(recorder, [record(1)], LONG)
     remount("ro")
     with recording(url) as (store, recorder):
-        assert recorder.add_and_wait([record(2)], LONG) is False
+        assert add_and_wait(recorder, [record(2)], LONG) is False
         assert recorder.state.status == "degraded"
         remount("rw")
         until(lambda: recorder.state.status == "ok" and not recorder.state.queued)
@@ -258,10 +258,10 @@ def test_read_only_disk(small_disk: Path) -> None:
 def test_read_only_file(tmp_path: Path) -> None:
     url, file = f"sqlite:///{tmp_path}/records.db", tmp_path / "records.db"
     with recording(url) as (_, recorder):
-        assert recorder.add_and_wait([record(1)], LONG)
+        assert add_and_wait(recorder, [record(1)], LONG)
     file.chmod(0o444)
     with recording(url) as (store, recorder):
-        assert recorder.add_and_wait([record(2)], LONG) is False
+        assert add_and_wait(recorder, [record(2)], LONG) is False
         assert "readonly" in str(recorder.state.reason)
         file.chmod(0o644)
         until(lambda: recorder.state.status == "ok" and not recorder.state.queued)
@@ -293,31 +293,31 @@ def test_server_away_and_back() -> None:
 def test_a_database_that_was_emptied() -> None:
     """Its tables are made anew, as a file is that was removed."""
     with own_database() as url, recording(shown(url)) as (store, recorder):
-        assert recorder.add_and_wait([record(1)], LONG)
+        assert add_and_wait(recorder, [record(1)], LONG)
         administer(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
-        assert recorder.add_and_wait([record(2)], LONG) is False
+        assert add_and_wait(recorder, [record(2)], LONG) is False
         until(lambda: recorder.state.status == "ok" and not recorder.state.queued)
         assert kept(store) == [2]
 
 
 def test_connections_that_broke_are_replaced() -> None:
     with own_database() as url, recording(shown(url)) as (store, recorder):
-        assert recorder.add_and_wait([record(1)], LONG)
+        assert add_and_wait(recorder, [record(1)], LONG)
         administer(
             server(),
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{url.database}'",
         )
-        assert recorder.add_and_wait([record(2)], LONG) is True
+        assert add_and_wait(recorder, [record(2)], LONG) is True
         assert kept(store) == [2, 1]
 
 
 def test_read_only_server() -> None:
     with own_database() as url, recording(shown(url)) as (store, recorder):
-        assert recorder.add_and_wait([record(1)], LONG)
+        assert add_and_wait(recorder, [record(1)], LONG)
         name = url.database
         restart = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
         administer(server(), f"ALTER DATABASE {name} SET default_transaction_read_only = on", restart)
-        assert recorder.add_and_wait([record(2)], LONG) is False
+        assert add_and_wait(recorder, [record(2)], LONG) is False
         assert recorder.state.reason == "cannot execute INSERT in a read-only transaction"
         administer(server(), f"ALTER DATABASE {name} RESET default_transaction_read_only", restart)
         until(lambda: recorder.state.status == "ok" and not recorder.state.queued)
@@ -326,7 +326,7 @@ def test_read_only_server() -> None:
 
 def test_nobody_listens() -> None:
     with recording("postgresql://user:secret@127.0.0.1:1/records") as (store, recorder):
-        assert recorder.add_and_wait([record(1)], LONG) is False
+        assert add_and_wait(recorder, [record(1)], LONG) is False
         reason = str(recorder.state.reason)
         assert "refused" in reason and "secret" not in reason and "\n" not in reason
         with pytest.raises(StoreError, match="refused"):
@@ -337,11 +337,11 @@ def test_nobody_listens() -> None:
 def test_a_table_that_is_gone(url: str) -> None:
     """Nothing that retrying mends: said, and the rest goes on."""
     with recording(url) as (store, recorder):
-        assert recorder.add_and_wait([record(1)], LONG)
+        assert add_and_wait(recorder, [record(1)], LONG)
         engine = create_engine(url)
         with engine.begin() as connection:
             connection.execute(text("ALTER TABLE records RENAME TO elsewhere"))
-        assert recorder.add_and_wait([record(2)], LONG) is False
+        assert add_and_wait(recorder, [record(2)], LONG) is False
         assert "records" in str(recorder.state.reason)
         with engine.begin() as connection:
             connection.execute(text("ALTER TABLE elsewhere RENAME TO records"))

@@ -15,7 +15,7 @@ import pytest
 
 from service.records import Filter, Page, Recorder, RecorderState, Store
 from tests.service.records.conftest import own_database, shown
-from tests.service.records.making import numbers, record
+from tests.service.records.making import add_and_wait, numbers, record
 
 PROGRAM = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
 LONG = 30.0
@@ -70,7 +70,7 @@ def test_records_are_written_and_read(pooled: str) -> None:
 
     with ThreadPoolExecutor(4) as readers:
         reading = readers.map(read, range(60))
-        assert all(recorder.add_and_wait([record(number)], LONG) for number in range(60))
+        assert all(add_and_wait(recorder, [record(number)], LONG) for number in range(60))
         assert max(reading) <= 10
     assert recorder.state == RecorderState("ok", None, 0, 60, 0)
     assert len(numbers(store.page(Filter(), Page(100))[0])) == 60

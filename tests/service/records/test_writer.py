@@ -15,7 +15,7 @@ from service.records import Filter, Page, Record, Recorder, RecordError, Recorde
 from service.records import writer as module
 from service.records.clock import Clock
 from service.records.crowd import Forgotten
-from tests.service.records.making import identifier, numbers, record
+from tests.service.records.making import add_and_wait, identifier, numbers, record
 
 LONG = 20.0  # seconds; nothing here takes so long unless it is broken
 
@@ -106,7 +106,7 @@ def test_records_are_written(store: Store) -> None:
     """The whole way, on both databases."""
     with recording(store) as recorder:
         assert recorder.add(some(1, 2)) is True
-        assert recorder.add_and_wait(some(3), LONG) is True
+        assert add_and_wait(recorder, some(3), LONG) is True
         assert numbers(store.page(Filter(), Page(9))[0]) == [3, 2, 1]
         assert recorder.add(some(4)) and recorder.flush(LONG)
         assert store.get(identifier(4)) == record(4)
@@ -144,7 +144,7 @@ def test_what_was_forgotten_is_not_written_though_it_waited() -> None:
         disk.going_on.set()
         assert recorder.flush(LONG)
         assert disk.groups == [[0], [1, 3], [], [8]]
-        assert recorder.add_and_wait(some(4, 2), LONG)  # the clock was set back, say
+        assert add_and_wait(recorder, some(4, 2), LONG)  # the clock was set back, say
     assert disk.groups == [[0], [1, 3], [], [8], [4, 2]]
     assert recorder.state == RecorderState("ok", None, 0, 11, 0)
     assert disk.left == 1
@@ -208,7 +208,7 @@ def test_a_group_waits_a_little_for_company() -> None:
         recorder.add(some(3))  # the group is full
         until(lambda: recorder.state.queued == 0)
         recorder.add(some(4))
-        assert recorder.add_and_wait(some(5), LONG)  # someone waits
+        assert add_and_wait(recorder, some(5), LONG)  # someone waits
         recorder.add(some(6))
         assert recorder.flush(LONG)
         recorder.add(some(7))
@@ -225,20 +225,20 @@ def test_a_full_queue_drops_what_comes() -> None:
         assert recorder.add(some(3, 4)) is False  # all or none
         assert recorder.add(some(5)) is True
         assert recorder.add(some(6)) is False
-        assert recorder.add_and_wait(some(7), LONG) is False  # at once
+        assert add_and_wait(recorder, some(7), LONG) is False  # at once
         assert recorder.state == RecorderState("degraded", "the queue of 4 records is full", 4, 0, 4)
         disk.going_on.set()
         assert recorder.flush(LONG)
         assert recorder.state == RecorderState("ok", None, 0, 4, 4)
         assert recorder.add([record(number) for number in range(8, 13)]) is False  # can never fit
         assert recorder.state == RecorderState("ok", None, 0, 4, 9)
-        assert recorder.add_and_wait(some(13), LONG)
+        assert add_and_wait(recorder, some(13), LONG)
     assert disk.written == [0, 1, 2, 5, 13]
 
 
 def test_nothing_to_add() -> None:
     with recording(Disk()) as recorder:
-        assert recorder.add([]) and recorder.add_and_wait([], LONG) and recorder.flush(LONG)
+        assert recorder.add([]) and add_and_wait(recorder, [], LONG) and recorder.flush(LONG)
         assert recorder.state == OK
 
 
@@ -246,7 +246,7 @@ def test_waiting_ends_after_a_while() -> None:
     disk = Disk()
     disk.hold()
     with recording(disk) as recorder:
-        assert recorder.add_and_wait(some(1), 0.01) is False
+        assert add_and_wait(recorder, some(1), 0.01) is False
         assert recorder.flush(0.01) is False
         disk.going_on.set()
         until(lambda: disk.written == [1])  # later all the same
@@ -258,7 +258,7 @@ def test_many_wait_at_once() -> None:
     answers: list[bool] = []
     with recording(disk) as recorder:
         threads = [
-            threading.Thread(target=lambda n=number: answers.append(recorder.add_and_wait(some(n), LONG)))
+            threading.Thread(target=lambda n=number: answers.append(add_and_wait(recorder, some(n), LONG)))
             for number in range(20)
         ]
         for thread in threads:
@@ -276,20 +276,20 @@ def test_a_database_that_fails_and_comes_back(caplog: pytest.LogCaptureFixture) 
     caplog.set_level(logging.INFO, "spikehead")
     disk = Disk()
     with recording(disk, most_waiting=3) as recorder:
-        assert recorder.add_and_wait(some(1), LONG)
+        assert add_and_wait(recorder, some(1), LONG)
         disk.failing = "the disk is full"
         began = time.monotonic()
-        assert recorder.add_and_wait(some(2), LONG) is False  # as soon as it has failed
+        assert add_and_wait(recorder, some(2), LONG) is False  # as soon as it has failed
         assert time.monotonic() - began < LONG / 2
         assert recorder.state == RecorderState("degraded", "the disk is full", 1, 1, 0)
         assert recorder.flush(LONG) is False
         assert recorder.add(some(3)) is True
-        assert recorder.add_and_wait(some(4), LONG) is False
+        assert add_and_wait(recorder, some(4), LONG) is False
         assert recorder.add(some(5)) is False
         assert recorder.state == RecorderState("degraded", "the disk is full", 3, 1, 1)
         disk.failing = None
         until(lambda: recorder.state == RecorderState("ok", None, 0, 4, 1))
-        assert recorder.add_and_wait(some(6), LONG)
+        assert add_and_wait(recorder, some(6), LONG)
     assert disk.written == [1, 2, 3, 4, 6]
     assert [one.getMessage() for one in caplog.records] == [
         "records are not written: the disk is full",
@@ -315,10 +315,10 @@ def test_pauses_grow_and_end_for_who_waits() -> None:
         tries = disk.opened
         assert 2 <= tries <= 6  # after 0, 20, 60, 140, 300, 620 ms
         began = time.monotonic()
-        assert recorder.add_and_wait(some(1), LONG) is False
+        assert add_and_wait(recorder, some(1), LONG) is False
         assert time.monotonic() - began < LONG / 2
         disk.failing = None
-        assert recorder.add_and_wait(some(2), LONG) is True
+        assert add_and_wait(recorder, some(2), LONG) is True
     assert disk.written == [1, 2]
 
 
@@ -331,12 +331,12 @@ def test_one_bad_record_does_not_stop_the_others(caplog: pytest.LogCaptureFixtur
         assert disk.busy.wait(LONG)
         recorder.add(some(1, 2, 3, 4))
         answers: list[bool] = []
-        bad = threading.Thread(target=lambda: answers.append(recorder.add_and_wait(some(7, 8, 9), LONG)))
+        bad = threading.Thread(target=lambda: answers.append(add_and_wait(recorder, some(7, 8, 9), LONG)))
         bad.start()
         until(lambda: recorder.state.queued == 8)
         disk.going_on.set()
         bad.join()
-        assert recorder.add_and_wait(some(10), LONG) is True
+        assert add_and_wait(recorder, some(10), LONG) is True
         assert recorder.state == RecorderState("ok", None, 0, 7, 2)
     assert answers == [False]
     assert disk.written == [0, 1, 2, 4, 7, 9, 10]
@@ -354,7 +354,7 @@ def test_a_bug_does_not_end_recording(
             raise ZeroDivisionError("a bug")
 
         monkeypatch.setattr(disk, "insert", broken)
-        assert recorder.add_and_wait(some(1), LONG) is False
+        assert add_and_wait(recorder, some(1), LONG) is False
         assert recorder.state.reason == "ZeroDivisionError: a bug"
         monkeypatch.setattr(disk, "insert", whole)
         until(lambda: recorder.state.written == 1)
@@ -366,13 +366,13 @@ def test_a_bug_does_not_end_recording(
 
 def test_too_many_and_too_old_are_pruned(store: Store) -> None:
     with recording(store, most_kept=3) as recorder:
-        assert recorder.add_and_wait(some(*range(10)), LONG)
+        assert add_and_wait(recorder, some(*range(10)), LONG)
     now = time.time()
     with recording(store, most_kept=3) as recorder:
         until(lambda: numbers(store.page(Filter(), Page(9))[0]) == [9, 8, 7])
     fresh = [record(n, now - record(0).time - 5 + n) for n in (1, 2)]
     with recording(store, most_kept=100, longest_kept=60.0) as recorder:
-        assert recorder.add_and_wait(fresh, LONG)
+        assert add_and_wait(recorder, fresh, LONG)
         until(lambda: numbers(store.page(Filter(), Page(9))[0]) == [2, 1])
 
 
@@ -382,7 +382,7 @@ def test_pruning_goes_on_between_groups(monkeypatch: pytest.MonkeyPatch) -> None
     disk.surplus = 35
     with recording(disk, most_kept=7) as recorder:
         until(lambda: disk.surplus == 0)
-        assert recorder.add_and_wait(some(1), LONG)
+        assert add_and_wait(recorder, some(1), LONG)
         assert disk.pruned == [(7, None, 10)] * 4
 
 
@@ -390,9 +390,9 @@ def test_pruned_when_it_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk()
     with recording(disk, most_kept=200, group=3) as recorder:
         until(lambda: len(disk.pruned) == 1)
-        assert recorder.add_and_wait(some(1, 2, 3), LONG)
+        assert add_and_wait(recorder, some(1, 2, 3), LONG)
         assert len(disk.pruned) == 1
-        assert recorder.add_and_wait(some(4), LONG)
+        assert add_and_wait(recorder, some(4), LONG)
         until(lambda: len(disk.pruned) == 2)
 
 
@@ -410,7 +410,7 @@ def test_pruned_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_limit_no_pruning() -> None:
     disk = Disk()
     with recording(disk) as recorder:
-        assert recorder.add_and_wait(some(1), LONG)
+        assert add_and_wait(recorder, some(1), LONG)
     assert disk.pruned == []
 
 
@@ -433,7 +433,7 @@ def test_closing_writes_what_waits() -> None:
     recorder.close(LONG)
     assert disk.written == [1, 2]
     assert recorder.add(some(3)) is False
-    assert recorder.add_and_wait(some(4), LONG) is False
+    assert add_and_wait(recorder, some(4), LONG) is False
     assert recorder.state == RecorderState("ok", None, 0, 2, 2)
     recorder.close(LONG)
 

@@ -501,7 +501,6 @@ nb::object contrast(In<std::uint8_t> images) {
   return result.array();
 }
 
-// Whether 28 x 28 pixels are in MNIST's form.
 // Rows of a PNG with their filters undone (`service.png`): bytes [height * (1 + width)] -> uint8 [height, width], one
 // byte a pixel. None where a row has a filter that there is not.
 nb::object unfiltered(const nb::bytes& rows, int height, int width) {
@@ -532,6 +531,7 @@ nb::object unfiltered(const nb::bytes& rows, int height, int width) {
   return picture.array();
 }
 
+// Tells whether 28 x 28 pixels are in MNIST's form.
 bool in_form(In<std::uint8_t> image, double centred, int smallest, int largest) {
   if (image.size() != kPixels) throw std::invalid_argument("expected 784 pixels");
   return has_form(image.data(), {centred, smallest, largest});
