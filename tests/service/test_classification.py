@@ -39,7 +39,7 @@ def answers_to(classifier: Classifier, count: int, query: str = "yes") -> list[d
     """Classify a batch of pictures of raw pixels."""
     body = b"".join(band(number % 10).tobytes() for number in range(count))
     batch = classifier.open_batch(RAW, [("record", query)], body)
-    answered = classifier.simulate(batch, classifier.decode(batch, 0), slice(0, count))
+    answered = classifier.simulate(batch, classifier.decode(batch, 0), range(count), "mine")
     found: list[dict[str, Any]] = json.loads(b"[" + answered.body + b"]")
     return found
 
