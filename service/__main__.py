@@ -221,11 +221,13 @@ def _settings() -> Settings:
         settings = load_settings()
     except ValidationError as error:
         for fault in error.errors():
+            words = fault["msg"].removeprefix("Value error, ")
+            words = words.replace("Input should be ", "expected ", 1)
             if fault["loc"]:
                 name = PREFIX + "_".join(str(part) for part in fault["loc"]).upper()
-                typer.echo(f"spikehead: {name}: {fault['msg']}, got {fault['input']!r}", err=True)
+                typer.echo(f"spikehead: {name}: {words}, got {fault['input']!r}", err=True)
             else:  # of several settings together
-                typer.echo(f"spikehead: {fault['msg']}", err=True)
+                typer.echo(f"spikehead: {words}", err=True)
         raise typer.Exit(EXIT_SETTINGS) from None
     logs.configure(settings.log_level, settings.log_format)
     given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}

@@ -56,6 +56,7 @@ _MORE = 1_000  # for options, and for what is wrong with a body in a way that is
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TEXT = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 _DATA_URL = re.compile(r"data:[\w.+/-]*(;[\w=.+-]*)*,", re.ASCII | re.IGNORECASE)
+_CUT_DATA_URL = re.compile(r"data:[\w.+/-]*", re.ASCII | re.IGNORECASE)
 _USUAL_ALPHABET = str.maketrans("-_", "+/", " \t\r\n\f\v")
 _FIELD = re.compile(rb"[\w.%+\[\]-]{1,80}=")
 # The first alternative passes over quoted strings, in which anything may stand.
@@ -251,6 +252,9 @@ def _base64(text: Any) -> Source:
     if not isinstance(text, str):
         raise Problem("malformed-body", "image: a picture in base64", images.described(text))
     text = text.lstrip()
+    if _CUT_DATA_URL.fullmatch(text):
+        received = f"{shown(text)}, which ends before its data (curl -F cuts at ';': use --form-string)"
+        raise Problem("malformed-body", "image: a picture in base64", received)
     prefix = _DATA_URL.match(text, 0, 200)
     try:
         if not text.isascii():

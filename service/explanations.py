@@ -174,7 +174,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The request asked for record=required, and its record could not be stored in time: the records "
         "database is unavailable or slow, or recording is switched off.",
         "Ask again later, or without record=required. GET /health/ready and the log say what is wrong with "
-        "the database.",
+        "the database. If it was slow or away, the record may still be stored once it is back: a picture's has "
+        "the id that this problem names as request_id, unless you sent one of your own.",
     ),
     "records-away": Explanation(
         "The records database is unavailable: it cannot be reached, is locked, full or damaged. Pictures "

@@ -122,7 +122,7 @@ def described(value: Any) -> str:
     """What a JSON value is, in a few words."""
     if isinstance(value, (list, dict)):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
-    return repr(value)[:80]
+    return "null" if value is None else repr(value)[:80]
 
 
 def _with_ink(pixels: Pixels) -> Pixels:

@@ -20,7 +20,7 @@ _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Addresses that stand for all of this machine, and one of them that can be asked."""
 
 
-_UNIX = "unix:"
+UNIX = "unix:"
 """Before the path of a unix socket."""
 
 
@@ -28,11 +28,11 @@ class NotReadyError(RuntimeError):
     """The service cannot be reached, or is not ready. The message says what was expected and what came."""
 
 
-class _UnixConnection(HTTPConnection):
+class UnixConnection(HTTPConnection):
     """HTTP over a unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=SECONDS)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -42,15 +42,15 @@ class _UnixConnection(HTTPConnection):
 
 
 def _connection(settings: Settings) -> HTTPConnection:
-    if settings.host.startswith(_UNIX):
-        return _UnixConnection(settings.host.removeprefix(_UNIX))
+    if settings.host.startswith(UNIX):
+        return UnixConnection(settings.host.removeprefix(UNIX), SECONDS)
     return HTTPConnection(_ANY.get(settings.host, settings.host), settings.port, timeout=SECONDS)
 
 
 def address_of(settings: Settings) -> str:
     """The address at which the service can be asked, as a URL; a unix socket's as it is set."""
     host = _ANY.get(settings.host, settings.host)
-    if host.startswith(_UNIX):
+    if host.startswith(UNIX):
         return host
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 

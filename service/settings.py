@@ -184,6 +184,13 @@ class Settings(BaseSettings):
         """Takes the default instead of what Kubernetes sets for a Service named `spikehead`."""
         return cls.model_fields["port"].default if is_service_link(value) else value
 
+    @field_validator("host")
+    @classmethod
+    def _socket_has_a_whole_path(cls, value: str) -> str:
+        if value.startswith("unix:") and (not value.startswith("unix:/") or value.endswith("/")):
+            raise ValueError("expected a unix socket's whole path, as in unix:/run/spikehead/http")
+        return value
+
     @field_validator("root_path")
     @classmethod
     def _root_is_a_path_of_its_own(cls, value: str) -> str:

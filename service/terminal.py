@@ -19,12 +19,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import BaseHandler, HTTPHandler, ProxyHandler, Request, build_opener
 
 import typer
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -39,6 +39,7 @@ from service.encoding import CLASSES, SIDE
 from service.errors import Problem
 from service.images import ImageError
 from service.options import Options, collect, parse, shown
+from service.probe import UNIX, UnixConnection
 from service.registry import model_folders, usable
 from service.settings import PREFIX, Settings
 from service.simulation import Simulator
@@ -206,17 +207,22 @@ def one_of_spikes(remote: Remote, identifier: str, *, as_json: bool = False) -> 
 
 def ask(remote: Remote, path: str) -> Any:
     """The JSON with which a service answers a GET. Raises ServiceError, and Problem for a wrong address."""
-    url = remote.url
-    _check_url(url)
-    # a proxy knows nothing of this machine's services
-    handlers = [ProxyHandler({})] if urlsplit(url).hostname in _LOCAL else []
+    url = base = remote.url
+    handlers: list[BaseHandler] = []
+    if url.startswith(UNIX):
+        base = "http://localhost"
+        handlers = [ProxyHandler({}), _UnixHandler(url.removeprefix(UNIX))]
+    else:
+        _check_url(url)
+        if urlsplit(url).hostname in _LOCAL:  # a proxy knows nothing of this machine's services
+            handlers = [ProxyHandler({})]
     headers = {"Accept": "application/json"}
     if remote.key:
         if not remote.key.isprintable():
             raise Problem("invalid-option", "key: an API key in one line", shown(remote.key))
         # a header is sent in Latin-1: these are the bytes of UTF-8 in it
         headers["X-API-Key"] = remote.key.encode().decode("latin-1")
-    request = Request(url.rstrip("/") + path, headers=headers)
+    request = Request(base.rstrip("/") + path, headers=headers)
     try:
         with build_opener(*handlers).open(request, timeout=ANSWER_SECONDS) as response:
             data = response.read()
@@ -232,9 +238,24 @@ def ask(remote: Remote, path: str) -> Any:
         raise ServiceError(f"expected JSON from the service at {url}, got something else") from None
 
 
+class _UnixHandler(HTTPHandler):
+    """Opens each request on one unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def http_open(self, req: Request) -> HTTPResponse:
+        def connection(host: str, **options: Any) -> UnixConnection:
+            return UnixConnection(self._path, ANSWER_SECONDS)
+
+        return self.do_open(connection, req)
+
+
 def _check_url(url: str) -> None:
     """Raises Problem."""
-    fault = Problem("invalid-option", "url: an address such as http://127.0.0.1:8000", shown(url))
+    expected = "url: an address such as http://127.0.0.1:8000 or unix:/PATH"
+    fault = Problem("invalid-option", expected, shown(url))
     try:
         parts = urlsplit(url)
         named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0

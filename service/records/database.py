@@ -114,6 +114,8 @@ class Database:
                 f"expected the driver {self.url.drivername} to be installed "
                 f"(pip install 'spikehead[postgres]'), got: {error}"
             ) from error
+        except DatabaseURLError:
+            raise
         except (ArgumentError, TypeError, ValueError) as error:  # of what a driver makes of it
             said = str(error).partition("\n")[0]
             raise DatabaseURLError(f"{_EXPECTED}, got one that cannot be used: {said}") from error

@@ -103,6 +103,23 @@ def test_addresses(host: str, address: str) -> None:
     assert address_of(Settings(host=host, port=8000)) == address
 
 
+def test_spikes_are_listed_by_way_of_a_unix_socket(tmp_path: Path) -> None:
+    path = f"{tmp_path}/socket"
+    with answering(UnixServer(path, Handler), answer_of(200, {"requests": [], "next": None})) as asked:
+        assert run("spikes", HOST=f"unix:{path}") == (0, "no requests yet\n", "")
+    assert asked == ["/spikes?limit=20"]
+    assert run("spikes", HOST=f"unix:{path}")[0] == 5
+
+
+@pytest.mark.parametrize("host", ["unix:", "unix:socket", "unix:/run/"])
+def test_a_unix_socket_needs_a_whole_path(host: str) -> None:
+    code, _, told = run("health", HOST=host)
+    assert (code, told) == (
+        2,
+        f"spikehead: SPIKEHEAD_HOST: expected a unix socket's whole path, as in unix:/run/spikehead/http, got {host!r}\n",
+    )
+
+
 def run(*arguments: str, **settings: str) -> tuple[int, str, str]:
     done = subprocess.run(
         [sys.executable, "-m", "service", *arguments],
