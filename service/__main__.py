@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,6 +63,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve over HTTP. Settings come from the environment, see the README."""
+    # while it starts: the first process of a container does not end by a signal that it does not handle
+    signal.signal(signal.SIGTERM, _end)
     from service.records import DatabaseURLError, Store
     from service.settings import PREFIX
 
@@ -84,6 +87,10 @@ def serve(
                 _serve_alone(settings, sockets)
     except ListenError as error:
         raise _exit(EXIT_LISTEN, error) from None
+
+
+def _end(sig: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _serve_alone(settings: Settings, sockets: list[socket]) -> None:

@@ -69,7 +69,9 @@ class Service:
         self._pool: Executor | None = None  # simulates what comes in
         self._looking: Executor | None = None  # replays, draws and counts what has been
         self._reading: Executor | None = None  # waits for the database
-        self._forgetting: Executor | None = None  # likewise: who deletes much must not keep readers waiting
+        self._forgetting: Executor | None = (
+            None  # deletes by time: who deletes much must not keep readers waiting
+        )
 
     def start(self, models: Models) -> None:
         """Ready from here on. A database that is away does not matter: records wait for it."""
@@ -110,6 +112,8 @@ class Service:
 
     def stop(self) -> None:
         """Waits for the jobs in progress, and writes what waits to be written."""
+        if self._store is not None:
+            self._store.stop_deleting()
         for pool in (self._pool, self._looking, self._reading, self._forgetting):
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
@@ -205,7 +209,7 @@ class Service:
     async def forget(self, identifier: str) -> bool:
         """Forgets a record for good; False if there is none. Raises Problem if the database is away."""
         await self._appears(identifier)
-        return await self._ask(lambda store: store.delete(identifier), True)
+        return await self._ask(lambda store: store.delete(identifier))
 
     async def _appears(self, identifier: str) -> None:
         """Returns once a record of that id is there, or none is to be expected any more."""

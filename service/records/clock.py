@@ -1,4 +1,4 @@
-"""The clock by which records are too old. After it has jumped ahead it is not believed for a while."""
+"""Clocks: one that nobody sets, and the one by which records are too old, which is doubted after a jump ahead."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ DOUBT_SECONDS = 3_600.0
 """Seconds for which a clock is doubted after a jump ahead. If it was wrong, it is set right meanwhile, or by hand."""
 
 
-def _elapsed() -> float:
-    """Seconds that go on while the machine sleeps, where the system has such a clock, and that nobody sets."""
+def elapsed() -> float:
+    """Seconds that nobody sets, the same in all processes; they go on while the machine sleeps if it can tell."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Clock:
     """Seconds since 1970, UTC. While a jump ahead is doubted, those that have passed by the clock that nobody sets."""
 
-    def __init__(
-        self, wall: Callable[[], float] = time.time, elapsed: Callable[[], float] = _elapsed
-    ) -> None:
+    def __init__(self, wall: Callable[[], float] = time.time, elapsed: Callable[[], float] = elapsed) -> None:
         self._wall, self._elapsed = wall, elapsed
         self._offset = wall() - elapsed()  # the time that is believed, ahead of the clock that nobody sets
         self._doubted_since: float | None = None

@@ -1,24 +1,28 @@
 """Several processes on one database: what they have to tell each other.
 
 Each keeps what it has answered in a queue of its own for a moment before it is written. So whoever forgets a record
-leaves a note of it (a tombstone), which every process reads before it writes: what has been forgotten in a queue is not
-written afterwards. And each process says now and then that it is there, so that one that is alone waits for nobody.
+leaves a note of it (a tombstone), which every process reads in the transaction in which it writes: what has been
+forgotten while it waited is not written. And each process says now and then that it is there, so that one that is alone
+waits for nobody.
+
+Clocks of machines differ and are set. What is compared here is told by one that all processes on a database share:
+PostgreSQL's server has it; those on a SQLite file are on one machine, whose time since it was started nobody sets.
 """
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, text
 
 from service.records import schema
+from service.records.clock import elapsed
 
 KEPT_SECONDS = 86_400.0
 """Seconds that a note of what was forgotten is kept: no record may wait for longer in a queue to be covered by it."""
 
 BEAT_SECONDS = 30.0
-"""Seconds between two times that a process says it is there."""
+"""Seconds between two times that a process says it is there; up to twice as many if it has nothing else to do."""
 
 ALIVE_SECONDS = 3 * BEAT_SECONDS
 """Seconds after which a process that has not said so is taken for gone."""
@@ -35,12 +39,34 @@ _BEAT = text(
 class Forgotten(NamedTuple):
     """Records that were forgotten: those with ids from `first` to `last`, both included."""
 
-    number: int
     first: str
     last: str
+    at: float  # by `elapsed`
 
-    def covers(self, identifier: str) -> bool:
-        return self.first <= identifier <= self.last
+
+class Notes:
+    """What was forgotten, as one who writes has to heed it."""
+
+    def __init__(self, notes: list[Forgotten]) -> None:
+        self._one = {note.first for note in notes if note.first == note.last}
+        self._many = [note for note in notes if note.first != note.last]
+
+    def covers(self, identifier: str, taken: float) -> bool:
+        """Tell whether a record that a queue took at a time (by `elapsed`) was forgotten.
+
+        Of a span of ids only those are that were there when it was forgotten: the clock may have been set back since,
+        and what is answered later is not meant.
+        """
+        return identifier in self._one or any(
+            note.first <= identifier <= note.last and taken <= note.at for note in self._many
+        )
+
+
+def now(connection: Connection) -> float:
+    """Seconds by the clock that all processes on this database share."""
+    if connection.dialect.name == "postgresql":
+        return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+    return elapsed()
 
 
 def exclude_writers(connection: Connection) -> None:
@@ -59,30 +85,36 @@ def beside_writers(connection: Connection) -> None:
 
 
 def note_forgotten(connection: Connection, first: str, last: str) -> None:
-    """Leave a note for queues, with writers excluded: so notes are committed in the order of their numbers."""
-    connection.execute(insert(schema.forgotten).values(first=first, last=last, time=time.time()))
+    """Leave a note for queues, with writers excluded."""
+    connection.execute(insert(schema.forgotten).values(first=first, last=last, clock=now(connection)))
 
 
-def forgotten_since(connection: Connection, number: int) -> list[Forgotten]:
-    """Notes that came after that number, in order."""
+def forgotten_since(connection: Connection, taken: float) -> Notes:
+    """Notes that were left since a time (by `elapsed`): nothing older covers a record that a queue took then."""
+    shared = now(connection)
+    # read later: so a note may seem later than it is by the way to the server, and never earlier
+    own = elapsed()
     columns = schema.forgotten.c
-    wanted = select(columns.number, columns.first, columns.last).where(columns.number > number)
-    return [Forgotten(*row) for row in connection.execute(wanted.order_by(columns.number))]
+    wanted = select(columns.first, columns.last, columns.clock)
+    found = connection.execute(wanted.where(columns.clock >= shared - (own - taken)))
+    return Notes([Forgotten(first, last, clock + own - shared) for first, last, clock in found])
 
 
 def is_forgotten(connection: Connection, identifier: str) -> bool:
     """Tell whether a note is left of that record."""
     columns = schema.forgotten.c
-    covering = select(columns.number).where(columns.first <= identifier, columns.last >= identifier)
+    covering = select(columns.number).where(columns.last >= identifier, columns.first <= identifier)
     return connection.execute(covering.limit(1)).first() is not None
 
 
 def beat(connection: Connection, name: str) -> None:
     """Say that the process of that name is there, and forget notes and processes that are long gone."""
-    now = time.time()
-    connection.execute(_BEAT, {"name": name, "seen": now})
-    connection.execute(delete(schema.writers).where(schema.writers.c.seen < now - ALIVE_SECONDS))
-    connection.execute(delete(schema.forgotten).where(schema.forgotten.c.time < now - KEPT_SECONDS))
+    shared = now(connection)
+    connection.execute(_BEAT, {"name": name, "seen": shared})
+    # later ones: the machine, or another one's server, was started anew since
+    seen, clock = schema.writers.c.seen, schema.forgotten.c.clock
+    connection.execute(delete(schema.writers).where((seen < shared - ALIVE_SECONDS) | (seen > shared + 1)))
+    connection.execute(delete(schema.forgotten).where((clock < shared - KEPT_SECONDS) | (clock > shared + 1)))
 
 
 def leave(connection: Connection, name: str) -> None:
@@ -92,6 +124,6 @@ def leave(connection: Connection, name: str) -> None:
 
 def others(connection: Connection, name: str) -> bool:
     """Tell whether another process than that of this name writes to the database."""
-    columns = schema.writers.c
-    living = select(columns.name).where(columns.name != name, columns.seen >= time.time() - ALIVE_SECONDS)
+    columns, shared = schema.writers.c, now(connection)
+    living = select(columns.name).where(columns.name != name, columns.seen >= shared - ALIVE_SECONDS)
     return connection.execute(living.limit(1)).first() is not None

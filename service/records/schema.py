@@ -58,10 +58,11 @@ forgotten = Table(
     Column("number", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
     Column("first", _BY_BYTES, nullable=False),
     Column("last", _BY_BYTES, nullable=False),
-    Column("time", Double, nullable=False),
-    sqlite_autoincrement=True,
+    Column("clock", Double, nullable=False),
+    Index("records_forgotten_clock", "clock"),
+    Index("records_forgotten_last", "last"),
 )
-"""Ids from first to last were forgotten: queues that still hold them must not write them. See `crowd`."""
+"""Ids from first to last were forgotten: queues that hold them since before must not write them. See `crowd`."""
 
 writers = Table(
     "records_writers",
@@ -69,7 +70,7 @@ writers = Table(
     Column("name", Text, primary_key=True),
     Column("seen", Double, nullable=False),
 )
-"""Processes that write records, and when each was last seen, in seconds since 1970. See `crowd`."""
+"""Processes that write records, and when each was last seen, by the clock that they share. See `crowd`."""
 
 _TURN = 2**64
 

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from service.records import crowd, schema
-from service.records.crowd import Forgotten
+from service.records.clock import elapsed
 from service.records.database import Database, DatabaseURLError, SchemaError
 from service.records.query import Filter, Page, cursor
 from service.records.record import Record, first_id, is_id, last_id, time_of
@@ -57,7 +57,7 @@ class Store:
         self._insert = _inserts(self._database)
         self._name = secrets.token_hex(8)  # of this process, among those that write
         self._beat_at = 0.0  # when it is to be said again that it is there, on the monotonic clock
-        self._known = 0  # number of the newest note of what was forgotten that queues here heed
+        self._ending = threading.Event()
         self._erase_due = True  # what an earlier process deleted may still stand in the journal
 
     def open(self) -> None:
@@ -65,14 +65,15 @@ class Store:
         with self._errors():
             self._ready()
 
-    def insert(self, records: Sequence[Record]) -> list[Forgotten]:
+    def insert(self, records: Sequence[Record], taken: Sequence[float] | None = None) -> None:
         """Adds records, all or none; when this returns they are on disk. Those that are there already stay.
 
-        Those that were forgotten before they were written are left out. Returns what was forgotten since the last
-        call: it holds for what waits in a queue, too. Raises StoreError, and RecordError if it is the records' fault.
+        taken: when a queue took each of them, by `clock.elapsed` (default: now). Those that were forgotten since are
+        left out. Raises StoreError, and RecordError if it is the records' fault.
         """
         if not records:
-            return []
+            return
+        taken = [elapsed()] * len(records) if taken is None else taken
         try:
             rows = schema.rows(records)
         except (TypeError, ValueError) as error:
@@ -81,17 +82,14 @@ class Store:
             written_to = self._ready()
             with self._database.writing.begin() as connection:
                 crowd.beside_writers(connection)
-                forgotten = crowd.forgotten_since(connection, self._known)
-                if forgotten:
-                    rows = [row for row in rows if not any(one.covers(row[0]) for one in forgotten)]
-                if rows:
-                    self._insert(connection, rows)
+                notes = crowd.forgotten_since(connection, min(taken))
+                kept = [row for row, at in zip(rows, taken, strict=True) if not notes.covers(row[0], at)]
+                if kept:
+                    self._insert(connection, kept)
                 beat_at = self._beat(connection)
             if self._database.identity() != written_to:
                 raise OSError("the file was removed or replaced while it was written to")
         self._beat_at = beat_at
-        self._known = max((one.number for one in forgotten), default=self._known)
-        return forgotten
 
     def announce(self) -> None:
         """Opens the database and says, if it is time, that this process is there. Raises StoreError."""
@@ -203,12 +201,17 @@ class Store:
 
         Those that wait in queues are forgotten as well. What is answered later is not, however late the moment.
         """
+        column = schema.records.c.id
         with self._errors():
             self._ready()
             with self._database.writing.begin() as connection:
                 crowd.exclude_writers(connection)
-                crowd.note_forgotten(connection, first_id(0), last_id(min(moment, time.time())))
-        deleted = self._delete_all(schema.records.c.id < first_id(moment))
+                last = last_id(min(moment, time.time()))
+                crowd.note_forgotten(connection, first_id(0), last)
+                # dated ahead by a clock that was set back: those that are there now, and none that will be
+                ahead = delete(schema.records).where(column > last, column < first_id(moment))
+                deleted = connection.execute(ahead).rowcount
+        deleted += self._delete_all(column <= last)
         self.erase()
         return deleted
 
@@ -242,8 +245,13 @@ class Store:
             self.erase()
         return deleted
 
+    def stop_deleting(self) -> None:
+        """Has a deletion of many records that is under way end with StoreError: it would outlast the grace."""
+        self._ending.set()
+
     def close(self) -> None:
         """Closes the connections. A store that is used again opens them again."""
+        self._ending.clear()
         self._database.close()
         self._opened = None
 
@@ -259,7 +267,8 @@ class Store:
             deleted += found
             if found < _CHUNK:
                 break
-            time.sleep(_BREATH)
+            if self._ending.wait(_BREATH):
+                raise StoreError(f"the service ends: {deleted} records are deleted, others are left")
         return deleted
 
     @contextmanager
@@ -293,8 +302,7 @@ class Store:
                 self._failed = time.monotonic(), str(error)
                 raise
             self._opened = self._database.identity()
-            # it may be another one: its notes have numbers of their own, and it does not know of this process
-            self._known, self._beat_at = 0, 0.0
+            self._beat_at = 0.0  # it may be another one, which does not know of this process
             return self._opened
 
     @contextmanager

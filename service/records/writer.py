@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from service.records.clock import Clock
-from service.records.crowd import BEAT_SECONDS, Forgotten
+from service.records.clock import Clock, elapsed
+from service.records.crowd import BEAT_SECONDS
 from service.records.record import Record
 from service.records.store import RecordError, Store, StoreError
 
@@ -45,6 +45,13 @@ class RecorderState:
     queued: int  # not written yet
     written: int
     dropped: int  # never written: the queue was full, or the database refused the record
+
+
+class _Waiting(NamedTuple):
+    """A record in the queue."""
+
+    record: Record
+    taken: float  # by `elapsed`
 
 
 class Promise:
@@ -107,11 +114,8 @@ class Recorder:
         self._first_pause, self._longest_pause = first_pause, longest_pause
 
         self._changed = threading.Condition()  # guards all below; never held while the store works
-        self._waiting: deque[Record] = deque()  # the group that is being written stays in it until it is
+        self._waiting: deque[_Waiting] = deque()  # the group that is being written stays in it until it is
         self._settled = 0  # records that have left the queue
-        self._forgotten: list[
-            tuple[Forgotten, int]
-        ] = []  # what not to write, of records up to a number, exclusive
         self._waiters: deque[Promise] = deque()
         self._hurry = False  # someone waits: do not linger, do not pause
         self._full = False
@@ -195,7 +199,8 @@ class Recorder:
             self._full = self._deadline is None
             return False
         woken = bool(self._waiting)
-        self._waiting.extend(records)
+        taken = elapsed()
+        self._waiting.extend(_Waiting(record, taken) for record in records)
         if not woken or len(self._waiting) >= self._group:
             self._changed.notify()
         return True
@@ -250,42 +255,23 @@ class Recorder:
         if self._prune_is_due():
             self._prune()
 
-    def _write(self, group: list[Record]) -> None:
+    def _write(self, group: list[_Waiting]) -> None:
         """Writes the records at the head of the queue, but for those that were forgotten meanwhile.
 
         If the database refuses a record, the others of its group are written without it.
         """
         try:
-            self._heed(self._store.insert(self._remembered(group)))
+            self._store.insert([one.record for one in group], [one.taken for one in group])
         except RecordError as error:
             if len(group) > 1:
                 half = len(group) // 2
                 self._write(group[:half])
                 self._write(group[half:])
                 return
-            log.error("record %s is dropped: %s", group[0].id, error)
+            log.error("record %s is dropped: %s", group[0].record.id, error)
             self._settle(1, stored=False)
         else:
             self._settle(len(group), stored=True)
-
-    def _remembered(self, group: list[Record]) -> list[Record]:
-        """Those of the records at the head of the queue that nobody has forgotten."""
-        with self._changed:
-            self._forgotten = [one for one in self._forgotten if one[1] > self._settled]
-            if not self._forgotten:
-                return group
-            return [
-                record
-                for number, record in enumerate(group, self._settled)
-                if not any(number < end and what.covers(record.id) for what, end in self._forgotten)
-            ]
-
-    def _heed(self, forgotten: list[Forgotten]) -> None:
-        """Notes what was forgotten for all that waits now. What comes later is none of it, whatever the clock says."""
-        if forgotten:
-            with self._changed:
-                end = self._settled + len(self._waiting)
-                self._forgotten += [(what, end) for what in forgotten]
 
     def _settle(self, count: int, stored: bool) -> None:
         """The first `count` records leave the queue."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shutil
 import signal
 import socket
 import tempfile
@@ -201,5 +202,6 @@ class Workers(Multiprocess):
             return
         for process in self.processes:
             process.process.kill()
+        shutil.rmtree(os.environ.get(SHARED, ""), ignore_errors=True)
         logs.flush(LAST_WORDS)
         os._exit(128 + sig)

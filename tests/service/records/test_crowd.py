@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import create_engine, event, text
 
 from service.records import Filter, Page, Record, Store, StoreError, crowd, schema
+from service.records.clock import elapsed
 from tests.service.records.conftest import PATIENCE
 from tests.service.records.making import BEGIN, numbers, record
 
@@ -35,30 +36,96 @@ def other(url: str) -> Iterator[Store]:
 
 
 def test_one_that_waits_elsewhere_is_not_written_once_it_is_forgotten(store: Store, other: Store) -> None:
+    taken = elapsed()
     waiting, beside = now(1), now(2)
     assert store.delete(waiting.id) is False
-    told = other.insert([waiting, beside])
-    assert [(one.first, one.last) for one in told] == [(waiting.id, waiting.id)]
+    other.insert([waiting, beside], [taken, taken])
     assert kept(store) == [2]
-    assert other.insert([now(3)]) == []  # told once: what comes later is another matter
 
 
 def test_one_that_was_written_twice_stays_forgotten(store: Store, other: Store) -> None:
     """The answer to a commit was lost, the record was forgotten, and its writer tries again."""
     written = now(1)
-    other.insert([written])
+    taken = elapsed()
+    other.insert([written], [taken])
     assert store.delete(written.id) is True
-    other.insert([written])
+    other.insert([written], [taken])
     assert kept(store) == []
 
 
 def test_all_that_waits_elsewhere_is_forgotten_by_time(store: Store, other: Store) -> None:
+    taken = elapsed()
     first, early, late = now(0), now(1), now(2)
     store.insert([first])
     middle = (early.time + late.time) / 2
     assert store.delete_until(middle) == 1
-    other.insert([early, late])
+    other.insert([early, late], [taken, taken])
     assert kept(store) == [2]
+
+
+def test_what_is_answered_after_all_was_forgotten_stays_though_the_clock_was_set_back(
+    store: Store, other: Store
+) -> None:
+    before = now(1)
+    taken = elapsed()
+    assert store.delete_until(time.time() + 1e9) == 0
+    time.sleep(0.1)  # more than a way to the server
+    other.insert([before, record(2)])  # now, by a clock that nobody sets
+    store.insert([record(3)])
+    assert kept(store) == [1, 2, 3]
+    store.delete_until(time.time())
+    other.insert([now(4)], [taken])
+    assert kept(store) == [4]  # its time is later
+    other.insert([before], [taken])
+    assert kept(store) == [4]
+
+
+def test_all_that_is_there_is_forgotten_also_if_its_clock_was_ahead(store: Store) -> None:
+    store.insert([now(1), record(2, time.time() - BEGIN + 5_000.0)])
+    assert store.delete_until(time.time() + 1e9) == 2
+    store.insert([record(3, time.time() - BEGIN + 4_000.0)])
+    assert kept(store) == [3]
+
+
+def test_what_is_answered_while_many_are_forgotten_stays(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.records.store._CHUNK", 5)
+    store.insert([now(number) for number in range(12)])
+    late = [100]
+    rest = store._ending.wait
+
+    def answered_meanwhile(seconds: float) -> bool:
+        other.insert([now(late[-1])])
+        late.append(late[-1] + 1)
+        return rest(seconds)
+
+    monkeypatch.setattr(store._ending, "wait", answered_meanwhile)
+    assert store.delete_until(time.time() + 1e9) == 12
+    assert kept(store) == late[:-1]
+
+
+def test_a_deletion_of_many_ends_when_the_service_does(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.records.store._CHUNK", 5)
+    store.insert([now(number) for number in range(12)])
+    store.stop_deleting()
+    with pytest.raises(StoreError, match="the service ends: 5 records are deleted, others are left"):
+        store.delete_until(time.time())
+    assert len(kept(store)) == 7
+    store.close()
+    assert store.delete_until(time.time()) == 7
+
+
+def test_many_notes_cost_a_writer_nothing(store: Store) -> None:
+    """Those from before a record was taken are not even read."""
+    store.open()
+    with store._database.writing.begin() as connection:
+        for number in range(50):
+            crowd.note_forgotten(connection, f"{number:024x}", f"{number:024x}")
+    time.sleep(0.05)
+    with store._database.writing.begin() as connection:
+        assert crowd.forgotten_since(connection, elapsed())._one == set()
+        assert len(crowd.forgotten_since(connection, elapsed() - 60.0)._one) == 50
 
 
 def test_a_moment_to_come_forgets_nothing_that_is_answered_later(store: Store, other: Store) -> None:
@@ -68,13 +135,14 @@ def test_a_moment_to_come_forgets_nothing_that_is_answered_later(store: Store, o
     assert kept(store) == [2]
 
 
-def test_ids_of_long_ago_leave_no_note(store: Store, other: Store) -> None:
+def test_ids_of_long_ago_leave_no_note(store: Store) -> None:
     """No queue holds them, and whoever asks for many must not fill the database."""
     old = record(1)
     store.insert([old])
     assert store.delete(old.id) is True
     assert store.delete("f" * 24) is False
-    assert other.insert([now(2)]) == []
+    with store._database.reading.begin() as connection:
+        assert connection.execute(schema.forgotten.select()).all() == []
 
 
 def test_notes_end_with_the_day(store: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,27 +155,11 @@ def test_notes_end_with_the_day(store: Store, url: str, monkeypatch: pytest.Monk
     engine.dispose()
 
 
-def test_a_database_in_the_place_of_another_numbers_its_notes_anew(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/records.db"
-    store = Store(url)
-    store.delete(now(1).id)
-    store.insert([now(2)])  # has heeded note 1
-    store.close()
-    for path in tmp_path.iterdir():
-        path.unlink()
-    waiting = now(3)
-    with_other = Store(url)
-    with_other.delete(waiting.id)  # note 1 of the new file
-    store.insert([waiting, now(4)])
-    assert kept(store) == [4]
-    store.close()
-    with_other.close()
-
-
 def test_who_forgets_waits_for_those_that_write(store: Store, other: Store) -> None:
     """A record in a transaction that is under way is neither overlooked nor written again."""
     writing, go_on = threading.Event(), threading.Event()
-    record_ = now(1)
+    waiting = now(1)
+    taken = elapsed()
     store.open()
 
     @event.listens_for(other._database.writing, "commit")
@@ -116,14 +168,14 @@ def test_who_forgets_waits_for_those_that_write(store: Store, other: Store) -> N
         assert go_on.wait(LONG)
 
     store._database._patience = LONG
-    thread = threading.Thread(target=other.insert, args=([record_],))
+    thread = threading.Thread(target=other.insert, args=([waiting], [taken]))
     thread.start()
     assert writing.wait(LONG)
     answers: list[bool] = []
 
     def forget() -> None:
         patient = Store(store._database.url.render_as_string(hide_password=False), patience=LONG)
-        answers.append(patient.delete(record_.id))
+        answers.append(patient.delete(waiting.id))
         patient.close()
 
     forgetting = threading.Thread(target=forget)

@@ -13,8 +13,7 @@ import pytest
 
 from service.records import Filter, Page, Record, Recorder, RecordError, RecorderState, Store, StoreError
 from service.records import writer as module
-from service.records.clock import Clock
-from service.records.crowd import Forgotten
+from service.records.clock import Clock, elapsed
 from tests.service.records.making import add_and_wait, identifier, numbers, record
 
 LONG = 20.0  # seconds; nothing here takes so long unless it is broken
@@ -29,7 +28,7 @@ class Disk(Store):
         self.pruned: list[tuple[int | None, float | None, int | None]] = []
         self.surplus = 0
         self.failing: str | None = None
-        self.forgotten: list[Forgotten] = []  # told with the next group
+        self.taken: list[float] = []
         self.left = 0
         self.refused: set[int] = set()
         self.busy, self.going_on = threading.Event(), threading.Event()
@@ -43,7 +42,7 @@ class Disk(Store):
     def leave(self) -> None:
         self.left += 1
 
-    def insert(self, records: Sequence[Record]) -> list[Forgotten]:
+    def insert(self, records: Sequence[Record], taken: Sequence[float] | None = None) -> None:
         self.busy.set()
         assert self.going_on.wait(LONG)
         if self.failing:
@@ -51,9 +50,8 @@ class Disk(Store):
         some = numbers(list(records))
         if self.refused & set(some):
             raise RecordError("no such record")
-        told, self.forgotten = self.forgotten, []
         self.groups.append(some)
-        return told
+        self.taken += taken or []
 
     def prune(self, most: int | None, older_than: float | None, at_most: int | None = None) -> int:
         self.pruned.append((most, older_than, at_most))
@@ -129,38 +127,22 @@ def test_who_adds_does_not_wait_for_the_database() -> None:
     assert disk.written == list(range(1001))
 
 
-def test_what_was_forgotten_is_not_written_though_it_waited() -> None:
-    """All that waits when the recorder is told of it is meant, and nothing that comes later."""
+def test_the_store_is_told_when_the_queue_took_each_record() -> None:
     disk = Disk()
     disk.hold()
-    with recording(disk, group=3) as recorder:
+    with recording(disk) as recorder:
+        begin = elapsed()
         recorder.add(some(0))
         assert disk.busy.wait(LONG)
-        recorder.add(some(1, 2, 3, 4, 5, 6, 7, 8))
-        disk.forgotten = [
-            Forgotten(1, identifier(2), identifier(2)),
-            Forgotten(2, identifier(4), identifier(7)),
-        ]
+        recorder.add(some(1, 2))
+        middle = elapsed()
+        recorder.add(some(3))
         disk.going_on.set()
         assert recorder.flush(LONG)
-        assert disk.groups == [[0], [1, 3], [], [8]]
-        assert add_and_wait(recorder, some(4, 2), LONG)  # the clock was set back, say
-    assert disk.groups == [[0], [1, 3], [], [8], [4, 2]]
-    assert recorder.state == RecorderState("ok", None, 0, 11, 0)
+    assert disk.groups == [[0], [1, 2, 3]]
+    _, first, second, third = disk.taken
+    assert begin <= disk.taken[0] <= first == second <= middle <= third
     assert disk.left == 1
-
-
-def test_who_needs_a_record_that_was_forgotten_while_it_waited_is_not_kept() -> None:
-    disk = Disk()
-    disk.hold()
-    with recording(disk, group=1) as recorder:
-        recorder.add(some(0))
-        assert disk.busy.wait(LONG)
-        promise = recorder.add_promised(some(1))
-        assert promise is not None
-        disk.forgotten = [Forgotten(1, identifier(0), identifier(1))]
-        disk.going_on.set()
-        assert promise.wait(LONG) is True  # it was there, and then forgotten
 
 
 def test_a_process_whose_database_is_away_leaves_without_a_word() -> None:
@@ -350,7 +332,7 @@ def test_a_bug_does_not_end_recording(
     with recording(disk) as recorder:
         whole = disk.insert
 
-        def broken(records: Sequence[Record]) -> None:
+        def broken(records: Sequence[Record], taken: Sequence[float]) -> None:
             raise ZeroDivisionError("a bug")
 
         monkeypatch.setattr(disk, "insert", broken)

@@ -20,7 +20,7 @@ import pytest
 from service.server.worker import EXIT_UNFINISHED
 from service.settings import Settings
 from tests.service.conftest import band
-from tests.service.serving import ROOT, ask, serving, until
+from tests.service.serving import ROOT, ask, environment, serving, until
 
 RAW = {"Content-Type": "application/octet-stream"}
 BODY = band(4).tobytes()
@@ -436,3 +436,24 @@ def test_a_worker_that_cannot_start_ends_all(tmp_path: Path) -> None:
     code, message = refused(MODELS=str(tmp_path), WORKERS="2")
     assert code == 4
     assert "expected a model named spiking-mha" in message and "a worker could not start" in message
+
+
+def test_a_signal_while_it_starts_is_handled(models_folder: Path, tmp_path: Path) -> None:
+    """The first process of a container ends by no signal that it does not handle."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import signal, sys, threading, time\n"
+        "def tell():\n"
+        "    while signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, None):\n"
+        "        time.sleep(0.001)\n"
+        "    print('handled', flush=True)\n"
+        "threading.Thread(target=tell, daemon=True).start()\n"
+    )
+    env = environment(MODELS=str(models_folder), DEFAULT_MODEL="tiny", PORT="0") | {"PYTHONPATH": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service"], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"handled\n"
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, b"serving on" in said) == (0, False)

@@ -18,9 +18,10 @@ def upgrade() -> None:
         ),
         sa.Column("first", by_bytes, nullable=False),
         sa.Column("last", by_bytes, nullable=False),
-        sa.Column("time", sa.Double, nullable=False),
-        sqlite_autoincrement=True,
+        sa.Column("clock", sa.Double, nullable=False),
     )
+    op.create_index("records_forgotten_clock", "records_forgotten", ["clock"])
+    op.create_index("records_forgotten_last", "records_forgotten", ["last"])
     op.create_table(
         "records_writers",
         sa.Column("name", sa.Text, primary_key=True),
