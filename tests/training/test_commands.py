@@ -31,6 +31,7 @@ from training.evaluate import stopping_accuracy
 from training.export import export
 from training.fit import FitSettings
 from training.network import NetworkConfig
+from training.teacher import Teacher
 from training.train import Trainer, TrainingSettings, load_network
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -589,6 +590,15 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
         f"expected a stored table at {tmp_path / 'comparison.json'}: make it with --retrain",
         "compare", "--models", tmp_path,
     )  # fmt: skip
+
+
+def test_the_comparison_stays_mnist_alone(tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher.pt"
+    torch.save({"settings": {"unipen": 0.3}, "network": Teacher().state_dict()}, teacher)
+    message = f"expected a teacher that learned from MNIST alone, as all contenders do, got {teacher}"
+    runs = tmp_path / "runs"
+    assert_refused(message, "compare", "--contender", "spiking-mha", "--teacher", teacher, "--runs", runs)
+    assert not runs.exists()
 
 
 def test_a_comparison_with_a_teacher_that_is_not_there(tmp_path: Path) -> None:
