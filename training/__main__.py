@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -120,6 +120,11 @@ def _unipen_share(asked: float, data: Path | None) -> float:
         f"found no UNIPEN data in {escape(str(data_folder(data) / 'unipen'))}: learning from MNIST alone"
     )
     return 0.0
+
+
+def _unipen_is_read() -> AbstractContextManager[object]:
+    """Say why nothing seems to happen."""
+    return console.status("reading UNIPEN's characters: the first time they are drawn, which takes minutes")
 
 
 def _bar() -> Progress:
@@ -313,7 +318,8 @@ def train(
         settings = replace(settings, network=network.config, activity_start=activity_target)
     else:
         network = None
-    trainer = Trainer(settings, run, where, data, compiled, network)
+    with _unipen_is_read() if settings.unipen else nullcontext():
+        trainer = Trainer(settings, run, where, data, compiled, network)
     if resume:
         trainer.resume()
     if trainer.processes.first:
@@ -571,8 +577,9 @@ def evaluate(
             with _counted("draws of handwriting", rewritten) as progress:
                 result["handwriting"] = handwriting(engine, images, labels, rewritten, progress)
         if mnist.has_unipen(data):
-            digits, shown = mnist.unipen_pictures("validation", data)
-            others = mnist.unipen_pictures("validation", data, NON_DIGITS)[0]
+            with _unipen_is_read():
+                digits, shown = mnist.unipen_pictures("validation", data)
+                others = mnist.unipen_pictures("validation", data, NON_DIGITS)[0]
             result["unipen"] = unseen_writers(engine, (digits[:limit], shown[:limit]), others[:limit], seeds)
         if sigma is not None or stuck:
             with _counted("draws of synapses", draws) as progress:
