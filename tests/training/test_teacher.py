@@ -89,6 +89,7 @@ def test_a_run_leaves_a_teacher_that_can_be_loaded(
         "settings": dataclasses.asdict(QUICK),
         "epoch": 2,
         "validation_accuracy": reports[-1][2],
+        "unipen_accuracy": None,
         "data_sha256": data.sha256(tiny_mnist.images[:48], tiny_mnist.labels[:48]),
     }
     held_out = tiny_mnist.images[-few_held_out:][:48], tiny_mnist.labels[-few_held_out:][:48]
