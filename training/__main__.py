@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -72,7 +72,9 @@ console = Console(stderr=True)
 
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="folder that holds MNIST/raw (default: $SPIKEHEAD_DATA, else ./data)"),
+    typer.Option(
+        "--data", help="folder that holds MNIST/raw and unipen (default: $SPIKEHEAD_DATA, else ./data)"
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 
@@ -97,6 +99,32 @@ VariationOption = Annotated[
 ElasticOption = Annotated[
     float, typer.Option(min=0.0, help="pixels by which parts of a digit move in training, before --variation")
 ]
+UnipenOption = Annotated[
+    float,
+    typer.Option(
+        "--unipen",
+        min=0.0,
+        max=0.9,
+        help="share of the images shown that UNIPEN's writers wrote; 0: MNIST alone",
+    ),
+]
+
+
+def _unipen_share(asked: float, data: Path | None) -> float:
+    """The share asked for, or 0 if UNIPEN's data are absent, which is said."""
+    from training.data import data_folder, has_unipen
+
+    if asked == 0.0 or has_unipen(data):
+        return asked
+    console.print(
+        f"found no UNIPEN data in {escape(str(data_folder(data) / 'unipen'))}: learning from MNIST alone"
+    )
+    return 0.0
+
+
+def _unipen_is_read() -> AbstractContextManager[object]:
+    """Say why nothing seems to happen."""
+    return console.status("reading UNIPEN's characters: the first time they are drawn, which takes minutes")
 
 
 def _bar() -> Progress:
@@ -207,6 +235,7 @@ def train(
             help="the last so many of the 60,000 training images are for validation  [default: 10000, or as --start]",
         ),
     ] = None,
+    unipen: UnipenOption = 0.0,
     device: DeviceOption = "auto",
     precision: PrecisionOption = PrecisionName.auto,
     compiled: Annotated[
@@ -257,6 +286,7 @@ def train(
         seed=seed,
         limit=limit,
         held_out=held_out_of(start, held_out) if start and not resume else held_out,
+        unipen=0.0 if resume else _unipen_share(unipen, data),
         network=network_config,
     )
     if not resume and (run / CHECKPOINT).exists():
@@ -288,7 +318,8 @@ def train(
         settings = replace(settings, network=network.config, activity_start=activity_target)
     else:
         network = None
-    trainer = Trainer(settings, run, where, data, compiled, network)
+    with _unipen_is_read() if settings.unipen else nullcontext():
+        trainer = Trainer(settings, run, where, data, compiled, network)
     if resume:
         trainer.resume()
     if trainer.processes.first:
@@ -307,11 +338,14 @@ def train(
             )
 
         def report(epoch: EpochReport) -> None:
-            accuracy = " ".join(f"{100 * a:.2f}" for a in epoch.validation_accuracy)
+            def percent(accuracy: list[float]) -> str:
+                return " ".join(f"{100 * a:.2f}" for a in accuracy)
+
+            unseen = f"UNIPEN's {percent(epoch.unipen_accuracy)} % " if epoch.unipen_accuracy else ""
             bar.console.print(
                 f"epoch {epoch.epoch}/{settings.epochs} {epoch.arithmetic} T={epoch.time_steps} "
                 f"loss {epoch.loss:.4f} activity {100 * epoch.activity:.2f} % "
-                f"validation accuracy by step {accuracy} % ({epoch.seconds:.0f} s)"
+                f"validation accuracy by step {percent(epoch.validation_accuracy)} % {unseen}({epoch.seconds:.0f} s)"
             )
             bar.reset(task, total=trainer.batches, figures="")
 
@@ -345,6 +379,7 @@ def teacher(
     ] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="train on so many images (for trials)")] = None,
+    unipen: UnipenOption = 0.0,
     device: DeviceOption = "auto",
     precision: PrecisionOption = PrecisionName.auto,
     data: DataOption = None,
@@ -372,6 +407,7 @@ def teacher(
         variation=Variation(elastic_pixels=elastic).times(variation),
         seed=seed,
         limit=limit,
+        unipen=_unipen_share(unipen, data),
         precision=choose_precision(precision, where),
     )
     with _bar() as bar:
@@ -513,9 +549,10 @@ def evaluate(
     from training import data as mnist
     from training.distortions import DISTORTIONS
     from training.evaluate import evaluate as measure
-    from training.evaluate import handwriting, robustness, synapse_noise
+    from training.evaluate import handwriting, robustness, synapse_noise, unseen_writers
     from training.lesion import write_lesioned
     from training.restore import held_out_of
+    from training.unipen import NON_DIGITS
 
     if held_out is not None and not validation:
         raise typer.BadParameter(
@@ -539,6 +576,11 @@ def evaluate(
         if rewritten:
             with _counted("draws of handwriting", rewritten) as progress:
                 result["handwriting"] = handwriting(engine, images, labels, rewritten, progress)
+        if mnist.has_unipen(data):
+            with _unipen_is_read():
+                digits, shown = mnist.unipen_pictures("validation", data)
+                others = mnist.unipen_pictures("validation", data, NON_DIGITS)[0]
+            result["unipen"] = unseen_writers(engine, (digits[:limit], shown[:limit]), others[:limit], seeds)
         if sigma is not None or stuck:
             with _counted("draws of synapses", draws) as progress:
                 result["synapse_noise"] = synapse_noise(
@@ -596,6 +638,15 @@ def _print_evaluation(result: dict[str, Any]) -> None:
         out.print(
             f"digits written otherwise, {found['draws']} draws: {100 * found['accuracy']['mean']:.2f} % "
             f"(std {100 * found['accuracy']['std']:.2f}) in {found['steps']['mean']:.2f} steps"
+        )
+    if "unipen" in result:
+        found = result["unipen"]
+        digits, others, sure = found["digits"], found["non_digits"], 100 * found["sure"]
+        out.print(
+            f"UNIPEN's validation writers: {100 * digits['accuracy']['mean']:.2f} % of {digits['images']:,} digits "
+            f"(std {100 * digits['accuracy']['std']:.2f}) in {digits['steps']['mean']:.2f} steps; {sure:g} % sure of "
+            f"{100 * digits['above']:.1f} % of them, and of {100 * others['above']:.1f} % of "
+            f"{others['images']:,} letters and symbols"
         )
     if "synapse_noise" in result:
         noise = result["synapse_noise"]

@@ -227,8 +227,17 @@ def train(
     data_root: Path | None,
     report: Report,
 ) -> None:
-    """Train one contender in `run`; a spiking one goes on with what is there."""
+    """Train one contender in `run`; a spiking one goes on with what is there.
+
+    Raises DataError for a teacher that learned from more than MNIST.
+    """
     precision = choose_precision("auto", device)
+    teacher, taught_by = load_teacher(budget.teacher, device) if budget.teacher else (None, {})
+    if taught_by.get("settings", {}).get("unipen"):
+        raise data.DataError(
+            f"expected a teacher that learned from MNIST alone, as all contenders do, got {budget.teacher}, "
+            "which learned from UNIPEN's writers too"
+        )
     if contender.network is not None:
         compiled = contender.network.kind != "glm" and budget.limit is None
         trainer = Trainer(budget.spiking(contender.network, precision), run, device, data_root, compiled)
@@ -251,7 +260,7 @@ def train(
         data_root,
         lambda done, total, figures: None,
         lambda epoch, loss, accuracy: report(f"{contender.name}: epoch {epoch}, {accuracy}"),
-        load_teacher(budget.teacher, device)[0] if budget.teacher else None,
+        teacher,
     )
 
 

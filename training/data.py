@@ -1,8 +1,11 @@
-"""MNIST, split into training, validation and test, and the geometric variation that training adds.
+"""MNIST, split into training, validation and test, UNIPEN beside it, and the geometric variation that training adds.
 
 training    the first 50,000 training images, or all but those held out
 validation  the last 10,000 training images, or as many as are held out: every choice is made on them
 test        the 10,000 test images: read by `evaluate` alone
+
+UNIPEN's writers (`training.unipen`) are split too: most are trained on if that is asked for, the others are for
+validation.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from torch.nn import functional as F
 from service.encoding import RATE_LEVELS, rates
 from service.engine import native
 from service.retina import contrast
-from training import retina
+from training import retina, unipen
 
 Split = Literal["train", "validation", "test"]
 VALIDATION_IMAGES = 10_000
@@ -32,7 +35,7 @@ DATA_VARIABLE = "SPIKEHEAD_DATA"
 
 
 class DataError(RuntimeError):
-    """MNIST is neither there nor can it be downloaded."""
+    """Data are not there, nor can they be downloaded."""
 
 
 def data_folder(explicit: Path | None = None) -> Path:
@@ -64,6 +67,52 @@ def load(
         raise ValueError(f"expected between 1 and {len(images) - 1:,} images held out, got {held_out:,}")
     part = slice(-held_out, None) if split == "validation" else slice(-held_out)
     return images[part], labels[part]
+
+
+def with_unipen(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], share: float, folder: Path | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """MNIST's images [N, 28, 28] and labels [N], and after them so many of UNIPEN's training writers' that they are
+    `share` of all.
+
+    Each digit is drawn as often as the others, or once more, with another pen each time. Raises DataError if the
+    data are absent, ValueError unless 0 <= share < 1.
+    """
+    if not 0.0 <= share < 1.0:
+        raise ValueError(f"expected a share of UNIPEN's digits from 0 to below 1, got {share}")
+    left = round(len(images) * share / (1.0 - share))
+    parts = [(images, labels)]
+    drawing = 0
+    while left > 0:
+        pictures, digits = unipen_pictures("train", folder, drawing=drawing)
+        if len(pictures) > left:
+            some = np.sort(np.random.default_rng(drawing).permutation(len(pictures))[:left])
+            pictures, digits = pictures[some], digits[some]
+        parts.append((pictures, digits))
+        left -= len(pictures)
+        drawing += 1
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def unipen_pictures(
+    split: unipen.Split, folder: Path | None = None, labels: str = unipen.DIGITS, drawing: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Characters of UNIPEN's writers, see `unipen.pictures`. Raises DataError if there are none."""
+    root = data_folder(folder)
+    try:
+        found = unipen.pictures(root / unipen.FOLDER, split, labels, drawing)
+    except unipen.UnipenError as error:
+        raise DataError(str(error)) from error
+    if not len(found[0]):
+        raise DataError(
+            f"expected UNIPEN's characters under {root / unipen.FOLDER / 'data'} (set {DATA_VARIABLE}), found none"
+        )
+    return found
+
+
+def has_unipen(folder: Path | None = None) -> bool:
+    """Whether UNIPEN lies in the data folder."""
+    return (data_folder(folder) / unipen.FOLDER / "data").is_dir()
 
 
 def held_out_images(asked: int | None) -> int:

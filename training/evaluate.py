@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from service.card import Card
 from service.decision import class_probabilities
 from service.encoding import Encoder
-from service.engine.base import ByStep, Engine, Rule, Stimulus
-from training.calibrate import expected_calibration_error, stop
+from service.engine.base import ByStep, Engine, Outcome, Rule, Stimulus
+from training.calibrate import Stopped, expected_calibration_error, stop
 from training.data import Variation, vary
 from training.distortions import DISTORTIONS, distorted
 from training.synapse_noise import write_perturbed
@@ -28,6 +28,8 @@ from training.synapse_noise import write_perturbed
 CHUNK = 100
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999)
 """That `evaluate` tells accuracy, steps and additions for: what a request may ask for instead of the model's own."""
+SURE = 0.9
+"""Confidence from which on an answer to a character that is no digit counts as one that would be believed."""
 SEED_STRIDE = 1_000_000  # image i of encoder seed s runs with seed s * SEED_STRIDE + i
 
 
@@ -141,23 +143,58 @@ def evaluate(
     }
 
 
+def stopped_answers(engine: Engine, images: NDArray[np.uint8], seed: int = 0) -> Stopped:
+    """Where each image stops under the model's rule, and what it says there, with one encoder seed."""
+    card = engine.card
+    if card.max_steps == 1:  # nothing to stop: images can share the step
+        return stop(probabilities_of(card, simulate(engine, images, seed, 1)), 1.0)
+    rule = Rule(card.max_steps, card.calibration.confidence)
+    outcomes: list[Outcome] = []
+    for start in range(0, len(images), CHUNK):
+        seeds = [seed * SEED_STRIDE + start + i for i in range(len(images[start : start + CHUNK]))]
+        outcomes += engine.classify(Stimulus(images[start : start + CHUNK], seeds), rule)
+    return Stopped(
+        np.array([one.steps for one in outcomes]), np.stack([one.probabilities for one in outcomes])
+    )
+
+
 def stopping_accuracy(
     engine: Engine, images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int = 0
 ) -> tuple[float, float]:
     """(share of right answers, mean steps) under the model's stopping rule, with one encoder seed."""
-    card = engine.card
-    rule = Rule(card.max_steps, card.calibration.confidence)
-    if card.max_steps == 1:  # nothing to stop: images can share the step
-        evidence = simulate(engine, images, seed, 1).potentials[0]
-        return float((evidence.argmax(-1) == labels).mean()), 1.0
-    right = steps = 0
-    for start in range(0, len(images), CHUNK):
-        seeds = [seed * SEED_STRIDE + start + i for i in range(len(images[start : start + CHUNK]))]
-        outcomes = engine.classify(Stimulus(images[start : start + CHUNK], seeds), rule)
-        for outcome, label in zip(outcomes, labels[start : start + CHUNK], strict=True):
-            right += int(outcome.probabilities.argmax() == label)
-            steps += outcome.steps
-    return right / len(images), steps / len(images)
+    stopped = stopped_answers(engine, images, seed)
+    return stopped.accuracy(labels), float(stopped.steps.mean())
+
+
+def unseen_writers(
+    engine: Engine,
+    digits: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    non_digits: NDArray[np.uint8],
+    seeds: int = 5,
+) -> dict[str, Any]:
+    """Figures on UNIPEN's validation writers: digits and their labels, and characters that are none. JSON-ready.
+
+    Of `non_digits` there is no right answer: how sure the model is of one should be low. `above` is the share of them
+    that it is at least 90 % sure of, which `digits` has too.
+    """
+
+    def row(images: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> dict[str, Any]:
+        trials = [stopped_answers(engine, images, seed) for seed in range(seeds)]
+        confidence = np.array([one.probabilities.max(-1) for one in trials])  # [seeds, N]
+        right = (
+            {"accuracy": _spread(np.array([one.accuracy(labels) for one in trials]))}
+            if labels is not None
+            else {}
+        )
+        return {
+            "images": len(images),
+            **right,
+            "confidence": float(confidence.mean()),
+            "above": float((confidence >= SURE).mean()),
+            "steps": _spread(np.array([one.steps.mean() for one in trials])),
+        }
+
+    return {"seeds": seeds, "sure": SURE, "digits": row(*digits), "non_digits": row(non_digits, None)}
 
 
 def robustness(

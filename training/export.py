@@ -25,7 +25,7 @@ from service.engine.base import ByStep, Engine, SteppingEngine
 from service.engine.onnxruntime import OnnxruntimeEngine
 from service.retina import contrast
 from service.settings import load_settings
-from training import ann_graph, data
+from training import ann_graph, data, unipen
 from training.ann_graph import AnyAnn
 from training.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
 from training.evaluate import simulate
@@ -110,6 +110,7 @@ def export(
         "settings": settings.as_dict(),
         "epochs_done": contents["epoch"],
         "data_sha256": contents["data_sha256"],
+        **({"data": f"MNIST; {unipen.CREDIT}"} if settings.unipen else {}),
         "commit": _commit(),
         "torch": torch.__version__,
     }

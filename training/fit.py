@@ -39,6 +39,7 @@ class FitSettings:
     temperature: float = 2.0  # by which teacher and student are softened when they are compared
     seed: int = 1
     limit: int | None = None
+    unipen: float = 0.0  # share of the images shown that is of UNIPEN's writers; 0 is MNIST alone
     variation: data.Variation = field(default_factory=data.Variation)
     final_epochs: int = 0  # so many, at the end, in which handwriting varies less
     final_variation: float = 0.5  # so many times as far as before
@@ -74,10 +75,11 @@ def fit(
     held_out = data.load("validation", data_root)
     if settings.limit:
         held_out = held_out[0][: settings.limit], held_out[1][: settings.limit]
-    images, labels = (
-        torch.from_numpy(pixels[: settings.limit].copy()).to(device),
-        torch.from_numpy(truth[: settings.limit].copy()).to(device),
+    pixels, truth = data.with_unipen(
+        pixels[: settings.limit], truth[: settings.limit], settings.unipen, data_root
     )
+    unseen = data.unipen_pictures("validation", data_root) if settings.unipen else None
+    images, labels = torch.from_numpy(pixels).to(device), torch.from_numpy(truth).to(device)
     network = network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     allow_tf32(settings.precision)
@@ -126,6 +128,7 @@ def fit(
             "network": averaged.module.state_dict(),
             "epoch": epoch + 1,
             "validation_accuracy": score,
+            "unipen_accuracy": accuracy(averaged, *unseen) if unseen else None,
             "data_sha256": data.sha256(images.cpu().numpy(), labels.cpu().numpy()),
         }
         partial = checkpoint.with_name(checkpoint.name + ".partial")

@@ -3,7 +3,8 @@
 Two stages in one run. The first epochs train in float, few time steps at a time. The last `integer_epochs`
 train with the exported integer arithmetic in the loop, batch normalisation frozen. What is validated and
 exported is a moving average of the weights. A checkpoint an epoch; the one that is best on the validation
-set, in integer arithmetic, is kept as `best.pt`.
+set, in integer arithmetic, is kept as `best.pt`: MNIST's, and if UNIPEN's writers are trained on, those held out as
+much.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class TrainingSettings:
     seed: int = 1
     limit: int | None = None  # train on so many images (for trials and tests)
     held_out: int | None = None  # so many of the training images are for validation; None: 10,000
+    unipen: float = 0.0  # share of the images shown that is of UNIPEN's writers; 0 is MNIST alone
     network: NetworkConfig = field(default_factory=NetworkConfig)
     variation: data.Variation = field(default_factory=data.Variation)
     final_variation: float = 0.5  # so many times as far handwriting varies in the integer epochs
@@ -115,6 +117,9 @@ class EpochReport:
     loss: float
     train_accuracy: float
     validation_accuracy: list[float]  # after 1..T steps
+    unipen_accuracy: (
+        list[float] | None
+    )  # the same of UNIPEN's validation writers; None if none were trained on
     activity: float
     seconds: float
 
@@ -214,12 +219,14 @@ class Trainer:
         images, labels = data.load("train", data_root, settings.held_out)
         if settings.limit:
             images, labels = images[: settings.limit], labels[: settings.limit]
+        images, labels = data.with_unipen(images, labels, settings.unipen, data_root)
         self.data_sha256 = data.sha256(images, labels)
         self.images = torch.from_numpy(images.copy()).to(device)
         self.labels = torch.from_numpy(labels.copy()).to(device)
         held_out = data.load("validation", data_root, settings.held_out)
         size = min(len(held_out[0]), settings.limit or len(held_out[0]))
         self.validation = held_out[0][:size], held_out[1][:size]
+        self.unipen = data.unipen_pictures("validation", data_root) if settings.unipen else None
         self.network = (network or make_network(settings.network)).to(device)
         self.teacher = load_teacher(Path(settings.teacher), device)[0] if settings.teacher else None
         self.hints = self._hints()
@@ -268,7 +275,7 @@ class Trainer:
             result = self.train_epoch(progress)
             if not self.processes.first:
                 continue
-            score = float(np.mean(result.validation_accuracy))
+            score = float(np.mean(result.validation_accuracy + (result.unipen_accuracy or [])))
             if result.arithmetic == "integer" and score >= self.best:
                 self.best = score
                 self.save(BEST)
@@ -336,18 +343,19 @@ class Trainer:
         self.processes.average_statistics(self.network)
         self.processes.average_statistics(self.averaged)
         self.epoch += 1
+
+        def accuracy(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> list[float]:
+            draws = VALIDATION_DRAWS if integer else 1
+            return accuracy_by_step(self.exported, images, labels, settings.final_time_steps, draws)
+
         return EpochReport(
             epoch=self.epoch,
             arithmetic="integer" if integer else "float",
             time_steps=steps,
             loss=self.processes.mean(float(totals["loss"])),
             train_accuracy=self.processes.mean(float(totals["accuracy"])),
-            validation_accuracy=accuracy_by_step(
-                self.exported,
-                *self._validation(integer),
-                settings.final_time_steps,
-                VALIDATION_DRAWS if integer else 1,
-            ),
+            validation_accuracy=accuracy(*self._validation(integer)),
+            unipen_accuracy=accuracy(*self.unipen) if self.unipen else None,
             activity=self.processes.mean(float(totals["activity"])),
             seconds=time.monotonic() - started,
         )

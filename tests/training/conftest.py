@@ -18,6 +18,7 @@ from service.card import Card
 from service.engine.onnxruntime import OnnxruntimeEngine
 from service.images import prepare
 from tests.service.drawings import drawing
+from training import unipen
 from training.export import export
 from training.network import GLMNetwork, NetworkConfig, SpikingNetwork, SpikingTransformer
 from training.train import TrainingSettings
@@ -169,3 +170,41 @@ def known(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
     """What a spiking network has, and a conventional one has not."""
     assert values is not None
     return values
+
+
+@dataclass(frozen=True)
+class Unipen:
+    """The made-up UNIPEN: its data folder, as `--data` takes it, and the digits of each split in their order."""
+
+    folder: Path
+    train: list[int]
+    validation: list[int]
+
+    def both(self, mnist: Mnist) -> Path:
+        """Put MNIST beside it: a data folder that has the two."""
+        (self.folder / "MNIST").symlink_to(mnist.folder / "MNIST")
+        return self.folder
+
+
+def write_unipen(folder: Path, name: str, labels: str) -> None:
+    """An index file such as `1a/abc/w1.dat` below `folder`, and its recording: a Z of 12 x 20 for each label."""
+    recording = Path("abc/data") / name.replace("/", "-")
+    index, include = folder / "unipen" / "data" / name, folder / "unipen" / "include" / recording
+    for path in (index, include):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    segments = [f'.SEGMENT CHARACTER {2 * number} OK "{label}"' for number, label in enumerate(labels)]
+    index.write_text("\n".join([".VERSION 1.0", f".INCLUDE {recording.as_posix()}", *segments]) + "\n")
+    stroke = ".PEN_DOWN\n0 20\n12 20\n0 0\n12 0\n.PEN_UP\n12 0\n"
+    include.write_text(stroke * len(labels))
+
+
+@pytest.fixture
+def made_up_unipen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unipen:
+    """Digits of two writers to train on and of one for validation, who wrote letters too; a cache of their own."""
+    monkeypatch.setattr(unipen, "CACHE", tmp_path / "drawn")
+    folder = tmp_path / "data"
+    write_unipen(folder, "1a/abc/w0.dat", "01234")
+    write_unipen(folder, "1a/abc/w1.dat", "567")
+    write_unipen(folder, "1a/abc/w4.dat", "89")
+    write_unipen(folder, "1b/abc/w4.dat", "BX")
+    return Unipen(folder, [0, 1, 2, 3, 4, 5, 6, 7], [8, 9])

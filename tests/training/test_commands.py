@@ -12,21 +12,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from service.card import load_card
+from service.engine.onnxruntime import OnnxruntimeEngine
 from tests.service.pictures import png
-from tests.training.conftest import SMALL, Exported, Mnist, make_network, write_checkpoint
+from tests.training.conftest import SMALL, Exported, Mnist, Unipen, make_network, write_checkpoint
 from tests.training.test_compare import contents_of, row
+from training import unipen
 from training.__main__ import app
 from training.compare import Budget, contender_of, markdown
 from training.compute import choose_device, choose_precision
 from training.data import Variation, _torchvision_mnist
 from training.distortions import DISTORTIONS
+from training.evaluate import stopping_accuracy
 from training.export import export
 from training.fit import FitSettings
 from training.network import NetworkConfig
+from training.teacher import Teacher
 from training.train import Trainer, TrainingSettings, load_network
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -342,6 +347,61 @@ def test_a_teacher_is_trained_and_learned_from(
     assert load_network(tmp_path / "run" / "best.pt")[1].teacher == str(checkpoint)
 
 
+def test_unipens_writers_are_learned_from_all_the_way(
+    tiny_mnist: Mnist,
+    made_up_unipen: Unipen,
+    tmp_path: Path,
+    few_held_out: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A teacher and a network; the card tells the data and their licence, the evaluation figures on unseen writers."""
+    monkeypatch.setattr("training.network.NetworkConfig", lambda **changed: SMALL)
+    data = ("--data", made_up_unipen.both(tiny_mnist))
+    short = ("--epochs", 1, "--limit", 16, "--unipen", 0.5, "--device", "cpu", *data)
+    succeed("teacher", "--run", tmp_path / "teacher", *short)
+    checkpoint = tmp_path / "teacher" / "teacher.pt"
+    assert torch.load(checkpoint, weights_only=True)["settings"]["unipen"] == 0.5
+    folder, model = tmp_path / "run", tmp_path / "model"
+    result = succeed("train", "--run", folder, "--teacher", checkpoint, "--integer-epochs", 1, *short)
+    assert "UNIPEN's" in result.stderr
+    assert TrainingSettings.from_dict(json.loads((folder / "settings.json").read_text())).unipen == 0.5
+    succeed("export", folder / "best.pt", "--model", model, "--max-steps", 2, *data)
+    card = load_card(model)
+    assert card.training["data"] == f"MNIST; {unipen.CREDIT}" and "CC BY 4.0" in unipen.CREDIT
+
+    evaluated = ("evaluate", model, "--limit", 3, "--seeds", 2, "--validation", *data)
+    found = json.loads(succeed(*evaluated, "--json").stdout)["unipen"]
+    engine = OnnxruntimeEngine(model)
+    digits, labels = unipen.pictures(made_up_unipen.folder / "unipen", "validation")
+    expected = [stopping_accuracy(engine, digits, labels, seed)[0] for seed in range(2)]
+    assert found["digits"]["accuracy"]["mean"] == np.mean(expected)
+    assert (found["seeds"], found["digits"]["images"], found["non_digits"]["images"]) == (2, 2, 1)
+    assert "UNIPEN'svalidationwriters:" in said(succeed(*evaluated).stdout)
+
+
+@pytest.mark.parametrize(
+    "command", [("train", "--integer-epochs", 1), ("teacher",)], ids=lambda given: given[0]
+)
+def test_where_unipen_is_absent_training_goes_on_and_says_so(
+    command: tuple[object, ...],
+    tiny_mnist: Mnist,
+    tmp_path: Path,
+    few_held_out: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.network.NetworkConfig", lambda **changed: SMALL)
+    short = ("--epochs", 1, "--limit", 16, "--device", "cpu", "--data", tiny_mnist.folder)
+    result = succeed(*command, "--run", tmp_path / "mixed", "--unipen", 0.5, *short)
+    expected = f"found no UNIPEN data in {tiny_mnist.folder / 'unipen'}: learning from MNIST alone"
+    assert said(expected) in said(result.stderr)
+    result = succeed(*command, "--run", tmp_path / "alone", "--unipen", 0, *short)
+    assert "UNIPEN" not in result.stderr
+    checkpoints = [next((tmp_path / name).glob("*t*.pt")) for name in ("mixed", "alone")]
+    mixed, alone = (torch.load(path, weights_only=True) for path in checkpoints)
+    assert mixed["settings"] == alone["settings"] and mixed["settings"]["unipen"] == 0.0
+    assert mixed["data_sha256"] == alone["data_sha256"]
+
+
 def test_evaluation_as_a_table(exported: Exported, tiny_mnist: Mnist, few_held_out: int) -> None:
     arguments = (exported.folder, "--limit", 5, "--seeds", 1, "--data", tiny_mnist.folder)
     text = said(succeed("evaluate", *arguments, "--validation").stdout)
@@ -530,6 +590,15 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
         f"expected a stored table at {tmp_path / 'comparison.json'}: make it with --retrain",
         "compare", "--models", tmp_path,
     )  # fmt: skip
+
+
+def test_the_comparison_stays_mnist_alone(tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher.pt"
+    torch.save({"settings": {"unipen": 0.3}, "network": Teacher().state_dict()}, teacher)
+    message = f"expected a teacher that learned from MNIST alone, as all contenders do, got {teacher}"
+    runs = tmp_path / "runs"
+    assert_refused(message, "compare", "--contender", "spiking-mha", "--teacher", teacher, "--runs", runs)
+    assert not runs.exists()
 
 
 def test_a_comparison_with_a_teacher_that_is_not_there(tmp_path: Path) -> None:
@@ -801,7 +870,8 @@ def test_a_precision_that_is_not_there(command: str, tmp_path: Path) -> None:
     "arguments",
     [
         ("train", "--epochs", "0"), ("train", "--bits", "9"), ("train", "--bits", "1"), ("train", "--limit", "0"),
-        ("train", "--seed", "-1"), ("teacher", "--epochs", "0"), ("export", "--max-steps", "65"),
+        ("train", "--seed", "-1"), ("train", "--unipen", "-0.1"),
+        ("teacher", "--unipen", "0.95"), ("teacher", "--epochs", "0"), ("export", "--max-steps", "65"),
         ("evaluate", "model", "--seeds", "0"), ("figures", "image", "--steps", "0"),
         ("evaluate", "model", "--synapse-noise", "-1"), ("evaluate", "model", "--stuck-at", "1.5"),
         ("evaluate", "model", "--draws", "0"), ("compare", "--epochs", "1"), ("compare", "--limit", "0"),

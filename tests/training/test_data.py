@@ -14,8 +14,8 @@ import torch
 
 from service.encoding import rates
 from service.retina import contrast
-from tests.training.conftest import Mnist, write_mnist
-from training import data
+from tests.training.conftest import Mnist, Unipen, write_mnist
+from training import data, unipen
 from training.data import DataError, Split, Variation, vary
 
 STILL = Variation(rotation_degrees=0.0, scale=0.0, shear=0.0, max_shift=0.0, elastic_pixels=0.0)
@@ -141,6 +141,49 @@ def test_hash_covers_images_then_labels_of_one_byte() -> None:
     assert data.sha256(images, labels) == expected
     assert data.sha256(images, np.array([3, 8])) != expected
     assert data.sha256(images[::-1].copy(), labels) != expected
+
+
+@pytest.mark.parametrize(("share", "drawn"), [(0.0, 0), (0.25, 2), (0.5, 6), (0.75, 18)])
+def test_unipens_digits_are_the_share_asked_for(share: float, drawn: int, made_up_unipen: Unipen) -> None:
+    """Behind six of MNIST's, which stay as they are. Of its eight each comes as often as the others, or once more."""
+    images = np.arange(6 * 784, dtype=np.uint32).astype(np.uint8).reshape(6, 28, 28)
+    labels = np.array([9, 9, 9, 9, 9, 9])
+    mixed, answers = data.with_unipen(images, labels, share, made_up_unipen.folder)
+    assert len(mixed) == len(answers) == 6 + drawn
+    assert np.array_equal(mixed[:6], images) and np.array_equal(answers[:6], labels)
+    counts = np.bincount(answers[6:], minlength=8)
+    assert len(counts) == 8 and counts.max() - counts.min() <= 1
+    assert len({picture.tobytes() for picture in mixed[6:]}) == drawn  # another pen each time
+    again = data.with_unipen(images, labels, share, made_up_unipen.folder)
+    assert np.array_equal(mixed, again[0]) and np.array_equal(answers, again[1])
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_that_is_none_is_refused(share: float, made_up_unipen: Unipen) -> None:
+    images, labels = np.zeros((2, 28, 28), np.uint8), np.zeros(2, np.int64)
+    with pytest.raises(
+        ValueError, match=f"expected a share of UNIPEN's digits from 0 to below 1, got {share}"
+    ):
+        data.with_unipen(images, labels, share, made_up_unipen.folder)
+
+
+def test_absent_unipen_is_told_if_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unipen, "CACHE", tmp_path / "drawn")
+    images, labels = np.zeros((2, 28, 28), np.uint8), np.zeros(2, np.int64)
+    assert not data.has_unipen(tmp_path)
+    assert data.with_unipen(images, labels, 0.0, tmp_path)[0].shape == (2, 28, 28)
+    where = tmp_path / "unipen" / "data"
+    with pytest.raises(
+        DataError, match=f"expected UNIPEN's characters under {where} .set SPIKEHEAD_DATA., found"
+    ):
+        data.with_unipen(images, labels, 0.5, tmp_path)
+
+
+def test_a_recording_that_is_missing_is_an_error_of_the_data(made_up_unipen: Unipen) -> None:
+    assert data.has_unipen(made_up_unipen.folder)
+    (made_up_unipen.folder / "unipen" / "include" / "abc" / "data" / "1a-abc-w1.dat").unlink()
+    with pytest.raises(DataError, match="to include a recording in"):
+        data.unipen_pictures("train", made_up_unipen.folder)
 
 
 def test_varied_images_keep_shape_and_type_and_differ_from_each_other() -> None:

@@ -30,8 +30,10 @@ from training.evaluate import (
     rewritten,
     robustness,
     simulate,
+    stopped_answers,
     stopping_accuracy,
     synapse_noise,
+    unseen_writers,
 )
 from training.export import export
 from training.synapse_noise import write_perturbed
@@ -337,6 +339,24 @@ def test_accuracy_under_the_stopping_rule_is_that_of_the_service(
     found = stopping_accuracy(exported.engine, images, labels, seed=3)
     assert found == (float(np.mean(predictions == labels)), float(np.mean(steps)))
     assert found[0] >= 0.5
+
+
+def test_figures_on_unseen_writers(exported: Exported, drawn: Drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accuracy of digits; of both how many answers are as sure as would be believed, here any that is above a half."""
+    monkeypatch.setattr("training.evaluate.SURE", 0.5)
+    images, labels, others = drawn[0][:6], drawn[1][:6], drawn[0][6:9]
+    found = unseen_writers(exported.engine, (images, labels), others, seeds=2)
+    assert json.loads(json.dumps(found)) == found
+    digits = [stopped_answers(exported.engine, images, seed) for seed in range(2)]
+    none = [stopped_answers(exported.engine, others, seed) for seed in range(2)]
+    assert found["seeds"] == 2 and found["sure"] == 0.5
+    assert found["digits"]["accuracy"]["mean"] == np.mean([one.accuracy(labels) for one in digits])
+    for row, trials in ((found["digits"], digits), (found["non_digits"], none)):
+        confidence = np.array([one.probabilities.max(-1) for one in trials])
+        assert row["images"] == confidence.shape[1]
+        assert row["above"] == np.mean(confidence >= 0.5) and row["confidence"] == confidence.mean()
+        assert row["steps"]["mean"] == np.mean([one.steps.mean() for one in trials])
+    assert "accuracy" not in found["non_digits"]
 
 
 def test_robustness_is_accuracy_on_distorted_pictures(

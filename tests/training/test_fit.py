@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.training.conftest import Mnist
-from training import data
+from tests.training.conftest import Mnist, Unipen
+from training import data, unipen
 from training.fit import FitSettings, accuracy, distance, fit, load_fitted
 
 CPU = torch.device("cpu")
@@ -101,10 +101,34 @@ def test_a_run_leaves_a_checkpoint_that_can_be_loaded(
         "settings": dataclasses.asdict(QUICK),
         "epoch": 2,
         "validation_accuracy": reports[-1][2],
+        "unipen_accuracy": None,
         "data_sha256": data.sha256(tiny_mnist.images[:48], tiny_mnist.labels[:48]),
     }
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     assert accuracy(loaded, tiny_mnist.images[-50:-2], tiny_mnist.labels[-50:-2]) == reports[-1][2]
+
+
+def test_a_run_learns_from_unipens_writers_too(
+    tiny_mnist: Mnist, made_up_unipen: Unipen, tmp_path: Path, few_held_out: int
+) -> None:
+    """A quarter of the images shown: 16 beside 48; judged by those that it has not seen as well."""
+    network = Linear()
+    settings = dataclasses.replace(QUICK, unipen=0.25)
+    run(
+        network,
+        settings,
+        tmp_path / "run",
+        dataclasses.replace(tiny_mnist, folder=made_up_unipen.both(tiny_mnist)),
+    )
+    assert network.shown == [16] * 8
+    loaded = Linear(seed=1)
+    contents = load_fitted(loaded, tmp_path / "run" / "fitted.pt")
+    pictures = unipen.pictures(made_up_unipen.folder / "unipen", "validation")
+    assert contents["unipen_accuracy"] == accuracy(loaded, *pictures)
+    images, labels = data.with_unipen(
+        tiny_mnist.images[:48], tiny_mnist.labels[:48], 0.25, made_up_unipen.folder
+    )
+    assert contents["data_sha256"] == data.sha256(images, labels)
 
 
 def test_what_is_kept_is_an_average(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) -> None:

@@ -13,6 +13,7 @@ from training import data
 from training.data import VALIDATION_IMAGES, held_out_by, held_out_images
 from training.fit import FitSettings, accuracy
 from training.teacher import Member, Teacher, load_teacher, train_teacher
+from training.unipen import CREDIT
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,7 @@ def test_a_run_leaves_a_teacher_that_can_be_loaded(
         "settings": dataclasses.asdict(QUICK),
         "epoch": 2,
         "validation_accuracy": reports[-1][2],
+        "unipen_accuracy": None,
         "data_sha256": data.sha256(tiny_mnist.images[:48], tiny_mnist.labels[:48]),
     }
     held_out = tiny_mnist.images[-few_held_out:][:48], tiny_mnist.labels[-few_held_out:][:48]
@@ -158,6 +160,16 @@ def test_a_run_of_ten_batches(tiny_mnist: Mnist, tmp_path: Path, few_held_out: i
 def test_loading_a_teacher_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"absent\.pt"):
         load_teacher(tmp_path / "absent.pt", CPU)
+
+
+def test_what_learned_from_unipen_is_kept_to_go_on_with() -> None:
+    """A teacher and a network; the network's card credits the data, and none has seen what is held out."""
+    kept = ROOT / "training" / "checkpoints"
+    settings = load_teacher(kept / "teacher-unipen.pt", CPU)[1]["settings"]
+    trained = load_card(kept / "spiking-mha-unipen").training
+    assert settings["unipen"] == trained["settings"]["unipen"] == 0.3
+    assert held_out_images(held_out_by(trained)) == 3000 <= VALIDATION_IMAGES
+    assert trained["data"] == f"MNIST; {CREDIT}" and trained["started_from"]["version"] == "1.6.0"
 
 
 @pytest.mark.parametrize("kept", ["teacher.pt", "teacher2.pt"])

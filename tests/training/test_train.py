@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.training.conftest import GLM, SMALL, Mnist, make_network
+from tests.training.conftest import GLM, SMALL, Mnist, Unipen, make_network
 from training import data
 from training.compute import Precision
 from training.focus import Focus
@@ -315,6 +315,24 @@ def test_a_run_leaves_settings_metrics_and_checkpoints(finished: tuple[Trainer, 
     assert TrainingSettings.from_dict(stored) == QUICK
     lines = [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
     assert lines == [dataclasses.asdict(report) for report in reports]
+
+
+def test_a_run_learns_from_unipens_writers_and_is_chosen_by_unseen_ones_too(
+    tiny_mnist: Mnist, made_up_unipen: Unipen, tmp_path: Path
+) -> None:
+    """32 beside 64 of MNIST's: a third. The checkpoint that is kept is best by both parts of the validation alike."""
+    settings = dataclasses.replace(QUICK, unipen=1 / 3)
+    trainer = Trainer(settings, tmp_path / "run", CPU, made_up_unipen.both(tiny_mnist))
+    assert len(trainer.images) == 96 and np.array_equal(trainer.images[:64], tiny_mnist.images[:64])
+    reports = train(trainer)
+    for report in reports:
+        assert report.unipen_accuracy is not None and len(report.unipen_accuracy) == 2
+    last = reports[-1]
+    assert last.unipen_accuracy == accuracy_by_step(
+        trainer.exported, *data.unipen_pictures("validation", made_up_unipen.folder), 2, VALIDATION_DRAWS
+    )
+    both = last.validation_accuracy + (last.unipen_accuracy or [])
+    assert trainer.best == pytest.approx(sum(both) / 4)
 
 
 def test_the_last_epochs_train_in_integers_with_the_final_steps(
