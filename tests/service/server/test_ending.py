@@ -448,7 +448,9 @@ def test_a_signal_while_it_starts_is_handled(models_folder: Path, tmp_path: Path
         "    print('handled', flush=True)\n"
         "threading.Thread(target=tell, daemon=True).start()\n"
     )
-    env = environment(MODELS=str(models_folder), DEFAULT_MODEL="tiny", PORT="0") | {"PYTHONPATH": str(tmp_path)}
+    env = environment(MODELS=str(models_folder), DEFAULT_MODEL="tiny", PORT="0") | {
+        "PYTHONPATH": str(tmp_path)
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "service"], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
