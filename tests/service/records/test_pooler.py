@@ -29,7 +29,7 @@ def pooled(tmp_path: Path) -> Iterator[str]:
     with own_database() as server:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
-        where = server.host or server.query.get("host") or "127.0.0.1"
+        where = server.host or str(server.query.get("host") or "127.0.0.1")
         options = f"host={where} port={server.port or 5432} user={server.username} dbname={server.database}"
         if server.password:
             options += f" password={server.password}"
@@ -43,7 +43,8 @@ def pooled(tmp_path: Path) -> Iterator[str]:
         if os.getuid() == 0:  # it refuses to run as root
             for folder in (tmp_path, *list(tmp_path.parents)[:3]):
                 folder.chmod(0o777)
-            command += ["-u", "nobody"]
+            # the folder of the server's socket may be closed to all but its owner
+            command += ["-u", Path(where).owner() if where.startswith("/") else "nobody"]
         process = subprocess.Popen([*command, str(tmp_path / "pgbouncer.ini")], stderr=subprocess.DEVNULL)
         try:
             deadline = time.monotonic() + LONG
