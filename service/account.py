@@ -29,7 +29,7 @@ class Account:
     def of(
         cls, model: str, answers: Sequence[Answer], decode_ms: Sequence[float], ids: Sequence[str]
     ) -> Account:
-        """Of answers to some images, with the ids of their records."""
+        """Sum up answers to some images, with the ids of their records."""
         first = answers[0]
         if len(answers) == 1:  # as nearly always: no sums
             return cls(
@@ -49,7 +49,7 @@ class Account:
 
     @classmethod
     def of_none(cls, model: str) -> Account:
-        """Of no answer."""
+        """Sum up no answer."""
         return cls(model, 0, 0, 0.0, 0.0, 0.0)
 
     def __add__(self, other: Account) -> Account:

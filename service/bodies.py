@@ -38,7 +38,7 @@ _FORMS = f"{JSON}, {MULTIPART} or {URLENCODED}"
 _SINGLE_TYPES = f"image/*, {RAW}, {_FORMS}"
 _BATCH_TYPES = f"{RAW}, {_FORMS}"
 _UNCHOSEN = ("", RAW, URLENCODED, "text/plain", "binary/octet-stream")
-"""What clients send of themselves: nothing, or what curl, wget, fetch and others take for bytes or text of any kind."""
+"""Types that clients send of themselves: none, or what curl, wget, fetch and others take for bytes or text of any kind."""
 
 _READ = (*_UNCHOSEN, JSON, MULTIPART)
 _PICTURE_FIELDS = ("image", "images", "image[]", "images[]")
@@ -173,7 +173,7 @@ def _by_first_bytes(media_type: str, data: bytes, fits_pixels: bool) -> str | No
 
 
 def _is_text(data: bytes) -> bool:
-    """Whether all bytes are printable characters or white space of ASCII."""
+    """Tell if all bytes are printable characters or white space of ASCII."""
     return not data.translate(None, _TEXT)
 
 
@@ -409,7 +409,7 @@ def _filename(header: bytes, disposition: Mapping[bytes, bytes]) -> str | None:
 
 
 def _is_picture(data: bytes) -> bool:
-    """Whether a form's field is no text but a picture's file or its pixels."""
+    """Tell if a form's field is no text but a picture's file or its pixels."""
     return images.looks_encoded(data) or (len(data) == PIXELS and not _is_text(data))
 
 

@@ -1,4 +1,4 @@
-"""What each kind of problem means and what to do about it, for `GET /problems/{kind}`: text for people."""
+"""Explanations of each kind of problem, and what to do about it, for `GET /problems/{kind}`: text for people."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def requests() -> list[bytes]:
 
 @dataclass(frozen=True)
 class Restarts:
-    """What came of them."""
+    """Outcomes of them."""
 
     counts: dict[int, int]  # of each status, or failure
     statuses: tuple[int, ...]  # of the exits

@@ -48,7 +48,7 @@ SERVER = "SPIKEHEAD_TEST_POSTGRES_URL"
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured; all but `asked` have to be 0."""
+    """Counts of what failed, which have to be 0, and how many records were asked for."""
 
     asked: int  # records that were fetched, and as many that were forgotten
     not_fetched: int
