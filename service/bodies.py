@@ -38,7 +38,7 @@ _FORMS = f"{JSON}, {MULTIPART} or {URLENCODED}"
 _SINGLE_TYPES = f"image/*, {RAW}, {_FORMS}"
 _BATCH_TYPES = f"{RAW}, {_FORMS}"
 _UNCHOSEN = ("", RAW, URLENCODED, "text/plain", "binary/octet-stream")
-"""Types that clients send of themselves: none, or what curl, wget, fetch and others take for bytes or text of any kind."""
+"""Types that clients send of themselves: none, or what curl, wget and others take for bytes or text of any kind."""
 
 _READ = (*_UNCHOSEN, JSON, MULTIPART)
 _PICTURE_FIELDS = ("image", "images", "image[]", "images[]")

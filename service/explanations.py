@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Explanation(NamedTuple):
-    """Of one kind of problem."""
+    """Cause and remedy of one kind of problem."""
 
     cause: str
     remedy: str
@@ -198,4 +198,4 @@ EXPLANATIONS: dict[str, Explanation] = {
         "SPIKEHEAD_TIMEOUT.",
     ),
 }
-"""Of every kind in `service.errors.KINDS`."""
+"""Explanations of every kind in `service.errors.KINDS`."""

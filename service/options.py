@@ -26,7 +26,7 @@ RECORD_OPTIONS: tuple[RecordOption, ...] = ("yes", "no", "required")
 
 OnError = Literal["fail", "report"]
 ON_ERROR: tuple[OnError, ...] = ("fail", "report")
-"""What a picture of a batch that cannot be used leads to: a problem for all, or one in its place."""
+"""The answer to a picture of a batch that cannot be used: a problem for all, or one in its place."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def model_name(given: Given, default: str) -> str:
 
 
 def on_error(given: Given) -> OnError:
-    """What is to happen with a picture that cannot be used. Raises Problem."""
+    """Read the option that says how a picture that cannot be used is answered. Raises Problem."""
     values = given.get("on_error", ["fail"])
     for value in values:
         if value not in ON_ERROR:

@@ -66,7 +66,7 @@ def name_by_record(scope: Scope, record: str) -> None:
 
 
 def id_for(headers: Iterable[tuple[bytes, bytes]], record: str | None = None) -> str:
-    """What `request_id` says of a request with these headers and that record."""
+    """Give the id that `request_id` has for a request with these headers and that record."""
     given = next((value for name, value in headers if name == b"x-request-id"), b"")
     if _ACCEPTABLE_ID.fullmatch(given):
         return given.decode()

@@ -270,12 +270,12 @@ _ORIGIN = re.compile(r"\*|https?://(\*\.)?([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9
 
 
 def is_service_link(value: object) -> bool:
-    """Whether a value is one that Kubernetes gives the variable `<SERVICE>_PORT`, such as tcp://10.0.0.1:8000."""
+    """Tell if a value is one that Kubernetes gives the variable `<SERVICE>_PORT`, such as tcp://10.0.0.1:8000."""
     return isinstance(value, str) and _LINK.fullmatch(value) is not None
 
 
 def is_set_by_kubernetes(name: str, value: str) -> bool:
-    """Whether a variable is one of those that Kubernetes sets in a pod for each Service whose name begins with
+    """Tell if a variable is one of those that Kubernetes sets in a pod for each Service whose name begins with
     `spikehead`. Source: Kubernetes' documentation, Service, "Environment variables"."""
     return _LINKS.fullmatch(name) is not None or (name.endswith("_PORT") and is_service_link(value))
 

@@ -30,7 +30,7 @@ http {{
 """
 STRIPS = ("/digits/", "/")
 LEAVES = ("/digits", "")
-"""What nginx has to be told to strip the path from what it passes on, or to leave it: location, end of the target."""
+"""Words that tell nginx to strip the path from what it passes on, or to leave it: location, end of the target."""
 
 
 def nginx() -> str | None:

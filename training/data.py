@@ -111,7 +111,7 @@ def unipen_pictures(
 
 
 def has_unipen(folder: Path | None = None) -> bool:
-    """Whether UNIPEN lies in the data folder."""
+    """Tell if UNIPEN lies in the data folder."""
     return (data_folder(folder) / unipen.FOLDER / "data").is_dir()
 
 

@@ -144,7 +144,7 @@ def evaluate(
 
 
 def stopped_answers(engine: Engine, images: NDArray[np.uint8], seed: int = 0) -> Stopped:
-    """Where each image stops under the model's rule, and what it says there, with one encoder seed."""
+    """Steps at which each image stops under the model's rule, and what it says there, with one encoder seed."""
     card = engine.card
     if card.max_steps == 1:  # nothing to stop: images can share the step
         return stop(probabilities_of(card, simulate(engine, images, seed, 1)), 1.0)

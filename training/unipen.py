@@ -60,7 +60,7 @@ class UnipenError(ValueError):
 
 @dataclass(frozen=True)
 class Component:
-    """What the pen did between two of its commands."""
+    """Points of the pen between two of its commands."""
 
     down: bool
     points: Points  # [K, 2]: x to the right, y down

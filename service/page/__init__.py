@@ -84,7 +84,7 @@ def _with_base(document: bytes, root_path: str, otherwise: str = "") -> bytes:
 
 
 def problem_page(about: Mapping[str, Any], root_path: str) -> Response:
-    """What a kind of problem means, for people."""
+    """Explain a kind of problem to people."""
     words = {name: html.escape(str(value)) for name, value in about.items()}
     words["example"] = html.escape(json.dumps(about["example"], indent=2))
     document = Template((FOLDER / PROBLEM).read_text("utf-8")).substitute(words)

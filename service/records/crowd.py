@@ -45,7 +45,7 @@ class Forgotten(NamedTuple):
 
 
 class Notes:
-    """What was forgotten, as one who writes has to heed it."""
+    """Notes of what was forgotten, as one who writes has to heed them."""
 
     def __init__(self, notes: list[Forgotten]) -> None:
         self._one = {note.first for note in notes if note.first == note.last}

@@ -95,7 +95,7 @@ async def metrics(request: Request) -> Response:
 
 
 def _about(kind: str) -> dict[str, Any]:
-    """What there is to say about a kind of problem."""
+    """Document a kind of problem."""
     named = {"type": type_of(kind), "title": KINDS[kind].title, "status": KINDS[kind].status}
     return {**named, **EXPLANATIONS[kind]._asdict(), "example": example(kind)}
 

@@ -43,7 +43,7 @@ class ClosingInStages:
             self._transport.write(data)
 
     def is_closing(self) -> bool:
-        """Whether nothing is written or read any more."""
+        """Tell if nothing is written or read any more."""
         return self._timer is not None or self._transport.is_closing()
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ UNIX = "unix:"
 """Before the path of a unix socket, as gunicorn and nginx write it."""
 
 UNIX_MODE = 0o666
-"""Of a unix socket's file: as for a port of this machine, its folder says who may connect."""
+"""Mode of a unix socket's file: as for a port of this machine, its folder says who may connect."""
 
 BACKLOG = 2048
 """Connections that may wait until they are taken."""

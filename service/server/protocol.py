@@ -72,7 +72,7 @@ class _Patience:
 
 
 def _close_unless_asked_for_more(cycle: Any) -> None:
-    """Where a client asks before it sends a body, and is answered instead, it may send the body or not: nothing that
+    """Close after the answer to a client that asked before sending a body: it may send the body or not, and nothing that
     follows could be understood. Source: RFC 9110, 10.1.1."""
     send = cycle.send
 
@@ -246,7 +246,7 @@ class ProblemProtocol(HttpToolsProtocol):
                 self._discard(len(body))
 
     def _discard(self, size: int) -> None:
-        """What comes of a body whose request has its answer, up to a bound."""
+        """Count what comes of a body whose request has its answer; beyond a bound, end the connection."""
         self._discarded += size
         if self._discarded > MOST_DISCARDED and not self.transport.is_closing():
             self.transport.abort()

@@ -62,7 +62,7 @@ class WorkerProcess(Process):
         server.run(sockets)
 
     def is_alive(self, timeout: float = 5) -> bool:
-        """Whether it runs, and no ping has been unanswered for too long: for the time to start, until it serves.
+        """Tell if it runs, and no ping has been unanswered for too long: for the time to start, until it serves.
 
         Unlike uvicorn's it never waits: an answer is read the next time.
         """

@@ -150,7 +150,7 @@ def test_what_is_refused(kind: str, content_type: str, data: bytes) -> None:
 
 
 def test_an_urlencoded_form_has_a_bound() -> None:
-    """What is encoded byte by byte takes many times its memory."""
+    """A body that is encoded byte by byte takes many times its memory."""
     refused("malformed-body", URLENCODED, b"image=" + b"%41" * 500_001, batch=True)
 
 

@@ -102,7 +102,7 @@ def test_what_is_no_delineation_is_refused(text: str) -> None:
     ],
 )
 def test_strokes_are_those_that_a_delineation_names(delineation: str, expected: list[list[int]]) -> None:
-    """Of the second component, a pen-up, none; none at all if there is no such component."""
+    """Points of the second component, a pen-up: none; none at all if there is no such component."""
     strokes = unipen.strokes_of(numbered(True, False, True, True), delineation)
     assert [stroke[:, 0].tolist() for stroke in strokes] == expected
 

@@ -1,4 +1,4 @@
-"""Where the service listens: the same with one worker and with several, on ports and on unix sockets."""
+"""Addresses to listen on: the same with one worker and with several, on ports and on unix sockets."""
 
 from __future__ import annotations
 
