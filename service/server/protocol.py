@@ -72,8 +72,10 @@ class _Patience:
 
 
 def _close_unless_asked_for_more(cycle: Any) -> None:
-    """Close after the answer to a client that asked before sending a body: it may send the body or not, and nothing that
-    follows could be understood. Source: RFC 9110, 10.1.1."""
+    """Close after the answer to a client that asked before sending a body.
+
+    It may send the body or not, and nothing that follows could be understood. Source: RFC 9110, 10.1.1.
+    """
     send = cycle.send
 
     async def send_and_close(message: Any) -> None:
