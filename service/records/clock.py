@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 log = logging.getLogger("spikehead")
 
@@ -15,9 +16,10 @@ DOUBT_SECONDS = 3_600.0
 """Seconds for which a clock is doubted after a jump ahead. If it was wrong, it is set right meanwhile, or by hand."""
 
 
-def elapsed() -> float:
-    """Seconds that nobody sets, the same in all processes; they go on while the machine sleeps if it can tell."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+# asked once for every record: the clock is chosen here, not each time
+_BOOT: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+elapsed: Callable[[], float] = time.monotonic if _BOOT is None else partial(time.clock_gettime, _BOOT)
+"""Seconds that nobody sets, the same in all processes; they go on while the machine sleeps if it can tell."""
 
 
 class Clock:

@@ -30,6 +30,7 @@ ALIVE_SECONDS = 3 * BEAT_SECONDS
 _LOCK = 0x464F52474554
 """A number for PostgreSQL's advisory locks: "FORGET". """
 
+_SINCE = text("SELECT first, last, clock FROM records_forgotten WHERE clock >= :clock")
 _BEAT = text(
     "INSERT INTO records_writers (name, seen) VALUES (:name, :seen) "
     "ON CONFLICT (name) DO UPDATE SET seen = excluded.seen"
@@ -50,6 +51,9 @@ class Notes:
     def __init__(self, notes: list[Forgotten]) -> None:
         self._one = {note.first for note in notes if note.first == note.last}
         self._many = [note for note in notes if note.first != note.last]
+
+    def __bool__(self) -> bool:
+        return bool(self._one or self._many)
 
     def covers(self, identifier: str, taken: float) -> bool:
         """Tell whether a record that a queue took at a time (by `elapsed`) was forgotten.
@@ -94,9 +98,7 @@ def forgotten_since(connection: Connection, taken: float) -> Notes:
     shared = now(connection)
     # read later: so a note may seem later than it is by the way to the server, and never earlier
     own = elapsed()
-    columns = schema.forgotten.c
-    wanted = select(columns.first, columns.last, columns.clock)
-    found = connection.execute(wanted.where(columns.clock >= shared - (own - taken)))
+    found = connection.execute(_SINCE, {"clock": shared - (own - taken)})
     return Notes([Forgotten(first, last, clock + own - shared) for first, last, clock in found])
 
 

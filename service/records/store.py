@@ -83,9 +83,10 @@ class Store:
             with self._database.writing.begin() as connection:
                 crowd.beside_writers(connection)
                 notes = crowd.forgotten_since(connection, min(taken))
-                kept = [row for row, at in zip(rows, taken, strict=True) if not notes.covers(row[0], at)]
-                if kept:
-                    self._insert(connection, kept)
+                if notes:
+                    rows = [row for row, at in zip(rows, taken, strict=True) if not notes.covers(row[0], at)]
+                if rows:
+                    self._insert(connection, rows)
                 beat_at = self._beat(connection)
             if self._database.identity() != written_to:
                 raise OSError("the file was removed or replaced while it was written to")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from service.records.clock import Clock, elapsed
 from service.records.crowd import BEAT_SECONDS
@@ -47,11 +47,8 @@ class RecorderState:
     dropped: int  # never written: the queue was full, or the database refused the record
 
 
-class _Waiting(NamedTuple):
-    """A record in the queue."""
-
-    record: Record
-    taken: float  # by `elapsed`
+_Waiting = tuple[Record, float]
+"""A record in the queue, and when it was taken, by `elapsed`."""
 
 
 class Promise:
@@ -200,7 +197,7 @@ class Recorder:
             return False
         woken = bool(self._waiting)
         taken = elapsed()
-        self._waiting.extend(_Waiting(record, taken) for record in records)
+        self._waiting.extend([(record, taken) for record in records])
         if not woken or len(self._waiting) >= self._group:
             self._changed.notify()
         return True
@@ -261,14 +258,14 @@ class Recorder:
         If the database refuses a record, the others of its group are written without it.
         """
         try:
-            self._store.insert([one.record for one in group], [one.taken for one in group])
+            self._store.insert([record for record, _ in group], [taken for _, taken in group])
         except RecordError as error:
             if len(group) > 1:
                 half = len(group) // 2
                 self._write(group[:half])
                 self._write(group[half:])
                 return
-            log.error("record %s is dropped: %s", group[0].record.id, error)
+            log.error("record %s is dropped: %s", group[0][0].id, error)
             self._settle(1, stored=False)
         else:
             self._settle(len(group), stored=True)

@@ -13,6 +13,14 @@ MOST_DISCARDED = 67_108_864
 """Bytes of a body that are read although its request has its answer. Many clients read only once they have written."""
 
 
+def _drop(data: bytes) -> None:
+    """Write nothing: the connection has its last answer."""
+
+
+def _true() -> bool:
+    return True
+
+
 class ClosingInStages:
     """A transport whose `close` ends its own side, and the other one once the client has ended it.
 
@@ -33,23 +41,19 @@ class ClosingInStages:
         self._timer: asyncio.TimerHandle | None = None
         self._over = 0.0  # when the longest time is over, by the loop's clock
         self._discarded = 0
+        # asked several times a request: the transport's own, until `close`
+        self.write: Callable[[bytes], object] = transport.write
+        self.is_closing: Callable[[], bool] = transport.is_closing
+        self.get_write_buffer_size = transport.get_write_buffer_size
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Writes, before `close`; drops it afterwards."""
-        if self._timer is None:
-            self._transport.write(data)
-
-    def is_closing(self) -> bool:
-        """Tell if nothing is written or read any more."""
-        return self._timer is not None or self._transport.is_closing()
 
     def close(self) -> None:
         """Begins the end, after what is written already."""
         if self.is_closing():
             return
+        self.write, self.is_closing = _drop, _true
         self._over = self._loop.time() + self._longest
         self._wait()
         self._closed()
