@@ -237,9 +237,18 @@ def complete(document: dict[str, Any], locked: bool = False, root_path: str = ""
                 del operation["responses"]["422"]
             if not path.startswith(OPEN):
                 _add(operation["responses"], ANY_REQUEST)
+            for parameter in operation.get("parameters", ()):
+                _allow_empty(parameter)
     if locked:
         _secure(document)
     return document
+
+
+def _allow_empty(parameter: dict[str, Any]) -> None:
+    """Say that an option of the query may be empty, as a page's form sends it: then it was not given."""
+    choices = parameter["schema"].get("anyOf")
+    if parameter["in"] == "query" and choices and not parameter.get("required"):
+        choices.append({"type": "string", "maxLength": 0})
 
 
 def _add(responses: dict[str, Any], problems: list[str]) -> None:
