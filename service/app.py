@@ -222,7 +222,8 @@ def _query_names(request: Request) -> list[str]:
 def _described(request: Request, name: str) -> str:
     """What a query parameter takes, in words."""
     parameter = _query_parameters(request).get(name, {})
-    choices = parameter.get("schema", {}).get("enum")
+    schemas = parameter.get("schema", {}).get("anyOf", [parameter.get("schema", {})])
+    choices = next((schema["enum"] for schema in schemas if "enum" in schema), None)
     return f"one of {', '.join(choices)}" if choices else str(parameter.get("description", "a value"))
 
 

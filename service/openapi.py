@@ -9,6 +9,12 @@ from service.errors import KINDS, MEDIA_TYPE, example
 
 JSON = "application/json"
 
+EMPTY = {"type": "string", "maxLength": 0}
+"""An option of a query that is there without a value."""
+
+_NOTES = ("title", "description", "default", "examples", "deprecated")
+"""Parts of a schema that say nothing of values."""
+
 OPEN = "/health/"
 """Routes that begin so answer anyone, at any time."""
 
@@ -246,9 +252,13 @@ def complete(document: dict[str, Any], locked: bool = False, root_path: str = ""
 
 def _allow_empty(parameter: dict[str, Any]) -> None:
     """Say that an option of the query may be empty, as a page's form sends it: then it was not given."""
-    choices = parameter["schema"].get("anyOf")
-    if parameter["in"] == "query" and choices and not parameter.get("required"):
-        choices.append({"type": "string", "maxLength": 0})
+    schema = parameter["schema"]
+    if parameter["in"] != "query" or parameter.get("required"):
+        return
+    if "anyOf" not in schema:
+        values = {name: schema.pop(name) for name in list(schema) if name not in _NOTES}
+        schema["anyOf"] = [values]
+    schema["anyOf"].append(EMPTY)
 
 
 def _add(responses: dict[str, Any], problems: list[str]) -> None:
