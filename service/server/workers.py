@@ -31,6 +31,9 @@ RETRY_SECONDS = 2.0
 
 LONGEST_RETRY_SECONDS = 60.0
 
+LOOK_SECONDS = 0.1
+"""How long a worker that has died may go unnoticed, about."""
+
 SLOW_END_SECONDS = 1.0
 """That a worker may take to end after its grace."""
 
@@ -99,6 +102,13 @@ def _forget_gauges(process: int) -> None:
     mark_process_dead(process)  # type: ignore[no-untyped-call]
 
 
+class _Looks(threading.Event):
+    """The event of the end, waited for in short turns: uvicorn looks at its workers between two of them."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(LOOK_SECONDS if timeout is None else min(timeout, LOOK_SECONDS))
+
+
 class Workers(Multiprocess):
     """`run` returns at the end; then `failed` says whether none could start."""
 
@@ -111,6 +121,7 @@ class Workers(Multiprocess):
         self._empty: dict[int, float] = {}  # place whose worker could not start -> when to try again
         self._waits: dict[int, float] = {}  # place -> how long it waited for that
         super().__init__(config_of(settings), sockets)
+        self.should_exit = _Looks()
         for sig in ENDING:
             signal.signal(sig, self._end)
 
