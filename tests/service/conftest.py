@@ -174,7 +174,7 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is logged, as it comes."""
+    """Lines of the log, as they come."""
     entries: list[Any] = []
 
     def put(render: Callable[..., str], *about: Any) -> None:

@@ -23,6 +23,20 @@ def environment(**settings: str) -> dict[str, str]:
     return {**clean, **{f"SPIKEHEAD_{name}": value for name, value in settings.items()}}
 
 
+def run(*arguments: str, **settings: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command, by these settings alone."""
+    done = subprocess.run(
+        [sys.executable, "-m", "service", *arguments],
+        cwd=ROOT,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 @contextmanager
 def serving(models: Path, **settings: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     with socket.socket() as probe:

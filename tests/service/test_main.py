@@ -14,18 +14,14 @@ import pytest
 
 from service.__main__ import EXIT_MODEL, EXIT_SETTINGS
 from tests.service.conftest import band, write_model
-from tests.service.serving import ROOT, environment, serving
+from tests.service.serving import run, serving
 
 
 def refused(*arguments: str, **settings: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "service", *arguments]
-    env = environment(**settings)
-    result = subprocess.run(
-        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert "Traceback" not in result.stderr
-    assert result.stdout == ""
-    return result.returncode, result.stderr
+    code, printed, said = run(*arguments, **settings)
+    assert "Traceback" not in said
+    assert printed == ""
+    return code, said
 
 
 def test_hash_that_does_not_match(tmp_path: Path) -> None:
@@ -52,18 +48,9 @@ def test_wrong_setting() -> None:
 
 
 def warnings(**settings: str) -> list[str]:
-    """What a command says of its settings."""
-    command = [sys.executable, "-m", "service", "classify", "nothing.png"]
-    said = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return [line for line in said.stderr.splitlines() if "SPIKEHEAD_" in line]
+    """Lines that a command says of its settings."""
+    _, _, said = run("classify", "nothing.png", **settings)
+    return [line for line in said.splitlines() if "SPIKEHEAD_" in line]
 
 
 def test_a_service_of_kubernetes_named_spikehead_is_said_in_one_line(models_folder: Path) -> None:

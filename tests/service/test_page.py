@@ -68,7 +68,7 @@ def proxied(settings: Settings) -> Iterator[TestClient]:
 @pytest.mark.parametrize("path", ["/", "/docs", "/problems/blank-image"])
 @pytest.mark.parametrize("left", ["", "/digits"])
 def test_under_a_root_path_addresses_begin_there(proxied: TestClient, path: str, left: str) -> None:
-    """Whether the proxy strips the path or leaves it, and whatever the browser's address ends in."""
+    """It works if the proxy strips the path and if it leaves it, whatever the browser's address ends in."""
     response = proxied.get(left + path, headers={"Accept": "text/html"})
     assert response.status_code == 200
     assert re.findall(r'<base href="([^"]*)">', response.text) == ["/digits/"]

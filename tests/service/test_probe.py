@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ import pytest
 
 from service.probe import NotReadyError, address_of, status
 from service.settings import Settings
-from tests.service.serving import ROOT, environment, serving
+from tests.service.serving import run, serving
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -119,19 +117,6 @@ def test_a_unix_socket_needs_a_whole_path(host: str) -> None:
         2,
         f"spikehead: SPIKEHEAD_HOST: {expected}, got {host!r}\n",
     )
-
-
-def run(*arguments: str, **settings: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "service", *arguments],
-        cwd=ROOT,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
 
 
 def test_commands_follow_the_port_and_the_root_path(models_folder: Path, tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_silent_and_saturated_neurons(simulator: Simulator) -> None:
 def test_a_neuron_is_saturated_only_beyond_its_bound(
     simulator: Simulator, spikes: int, saturated: int
 ) -> None:
-    """Of 20 steps, 19 are just `SATURATED`: the others show another digit, whose neuron spikes then."""
+    """In 20 steps, 19 are just `SATURATED`: the others show another digit, whose neuron spikes then."""
     assert SATURATED * 20 == 19
     steps = [(3, 4)] * 4 + [(3, spikes - 16), (8, 20 - spikes)]
     shown = [record(i, image=band(digit), steps=count) for i, (digit, count) in enumerate(steps) if count]

@@ -17,7 +17,7 @@ class Time:
         self.clock = Clock(lambda: self.wall, lambda: self.elapsed)
 
     def goes_on(self, seconds: float, ahead: float = 0.0) -> float:
-        """What the clock says after so many seconds, in which it was set ahead by so many more."""
+        """Tell the clock after so many seconds, in which it was set ahead by so many more."""
         self.wall += seconds + ahead
         self.elapsed += seconds
         return self.clock.now()

@@ -80,7 +80,7 @@ def head(length: int, *more: str) -> bytes:
 
 
 def everything(client: socket.socket) -> bytes:
-    """What comes until the server closes."""
+    """Read until the server closes."""
     answer = b""
     while part := client.recv(65536):
         answer += part

@@ -57,7 +57,7 @@ def test_it_says_that_it_is_not_ready_and_still_answers(models_folder: Path) -> 
 
 
 def listens(port: int) -> bool:
-    """Whether there is a listening socket: one that is asked would have a connection more."""
+    """Tell if there is a listening socket: one that is asked would have a connection more."""
     with Path("/proc/net/tcp").open() as table:
         return any(line.split()[1:4:2] == [f"0100007F:{port:04X}", "0A"] for line in table)
 

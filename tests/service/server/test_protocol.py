@@ -39,7 +39,7 @@ def connect(port: int) -> socket.socket:
 
 
 def everything(client: socket.socket) -> bytes:
-    """What comes until the server closes."""
+    """Read until the server closes."""
     answer = b""
     while part := client.recv(65536):
         answer += part

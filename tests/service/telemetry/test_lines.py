@@ -23,7 +23,7 @@ LINE = "x" * 99 + "\n"
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """What is read and what is written to, with room for PIPE_BYTES."""
+    """Make both ends of a pipe, with room for PIPE_BYTES."""
     if not hasattr(fcntl, "F_SETPIPE_SZ"):
         pytest.skip("needs a pipe whose size can be set, which Linux has")
     reader, writer = os.pipe()
