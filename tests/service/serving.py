@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,9 @@ def serving(models: Path, **settings: str) -> Iterator[tuple[int, subprocess.Pop
     # nobody is behind a balancer here: it may end at once, unless a test says otherwise
     settings = {"DRAIN": "0.2", "PORT": str(port), **settings}
     env = environment(MODELS=str(models), DEFAULT_MODEL="tiny", **settings)
-    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=env, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service"], cwd=ROOT, env=env, stderr=subprocess.PIPE, start_new_session=True
+    )
     try:
         for _ in range(300):
             try:
@@ -56,8 +59,17 @@ def serving(models: Path, **settings: str) -> Iterator[tuple[int, subprocess.Pop
                 time.sleep(0.1)
         yield port, process
     finally:
-        process.kill()
-        process.communicate()
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a service that was started with a session of its own, and all of its workers.
+
+    A worker that stands still survives the process above it and keeps the pipe open, so that reading would never end.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
 
 
 def ask(

@@ -23,7 +23,7 @@ from service.server.listening import (
     waiting_at,
 )
 from service.settings import Settings
-from tests.service.serving import ROOT, ask, environment, serving, until
+from tests.service.serving import ROOT, ask, end, environment, serving, until
 
 
 def has_ipv6() -> bool:
@@ -146,12 +146,13 @@ def on_unix_socket(models: Path, path: Path, workers: str) -> Iterator[subproces
         TRUSTED_PROXIES="*",
         LOG_FORMAT="json",
     )
-    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=env, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service"], cwd=ROOT, env=env, stderr=subprocess.PIPE, start_new_session=True
+    )
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        end(process)
 
 
 def over(path: Path, request: bytes) -> bytes:
