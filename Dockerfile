@@ -6,7 +6,6 @@ RUN apt-get update && apt-get install --yes --no-install-recommends g++
 WORKDIR /src
 COPY pyproject.toml CMakeLists.txt README.md LICENSE ./
 COPY service service
-COPY training training
 COPY models models
 RUN python -m venv /opt/venv
 RUN /opt/venv/bin/pip install --no-cache-dir '.[postgres]'

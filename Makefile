@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 FAST_MALLOC := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
 
 define SAY_ENGINE
-from service.engine import native
+from spikehead.engine import native
 print("native engine: built" if native.available() else "native engine: not built (no C++ compiler, or the build failed); "
       "onnxruntime runs. To try again: install g++, then `make clean serve`; for the reason: `.venv/bin/pip install -v -e .`")
 endef
@@ -41,7 +41,7 @@ test: $(VENV)/.check
 # All of tests/service but what is marked slow and what takes longest: it starts services, kills processes, or sends
 # hundreds of pictures. `make test` runs that too.
 QUICK_WITHOUT := server records/test_crowd.py records/test_kill.py telemetry/test_logs.py telemetry/test_traces.py \
-	test_contract.py test_drawings.py test_main.py test_terminal.py
+	web/test_contract.py pictures/test_drawings.py cli/test_app.py cli/test_terminal.py
 
 quick: $(VENV)/.check
 	$(BIN)/ruff format --check .
@@ -94,7 +94,7 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-NATIVE := CMakeLists.txt $(wildcard service/engine/native/src/*)
+NATIVE := CMakeLists.txt $(wildcard service/spikehead/engine/native/src/*)
 # An installation from here remembers where each module lies: it is made again where files came or went.
 FOLDERS := $(shell find service training -type d ! -name __pycache__)
 COMPILE := $(BIN)/python -m compileall -q service training

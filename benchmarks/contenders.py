@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.ann import AnnTwin, LeNet5, MnistCnn
-from training.ann_graph import AnyAnn, build
-from training.network import CLASSES, NetworkConfig, with_neighbours
+from training.export.ann_graph import AnyAnn, build
+from training.network.ann import AnnTwin, LeNet5, MnistCnn
+from training.network.spiking import CLASSES, NetworkConfig, with_neighbours
 
 Run = Callable[[], Any]
 Fire = Callable[[Tensor], Tensor]

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from spikehead.engine import native
+from spikehead.engine.base import Rule, Stimulus
+from spikehead.engine.onnxruntime import OnnxruntimeEngine
+from spikehead.model.encoding import encode
+from spikehead.model.retina import contrast
 
 from benchmarks import contenders
 from benchmarks.machine import processor, today
 from benchmarks.pictures import validation_images
-from service.encoding import encode
-from service.engine import native
-from service.engine.base import Rule, Stimulus
-from service.engine.onnxruntime import OnnxruntimeEngine
-from service.retina import contrast
-from training.train import TrainingSettings
+from training.fit.train import TrainingSettings
 
 RESULTS = Path("benchmarks/results.json")
 WARM_UP = 2  # turns

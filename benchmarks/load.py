@@ -31,13 +31,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from spikehead.engine.base import Rule, Stimulus
+from spikehead.engine.loading import load_engine
+from spikehead.settings import load_settings
 
 from benchmarks.machine import processor, today
 from benchmarks.pictures import validation_images
 from benchmarks.serving import litserve, spikehead, uvicorn
-from service.engine import load_engine
-from service.engine.base import Rule, Stimulus
-from service.settings import load_settings
 
 CLIENTS = 16
 BATCH = 1000

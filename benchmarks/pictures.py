@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from spikehead.model.card import load_card
 
-from service.card import load_card
-from training import data
+from training.data import mnist as data
 
 SHIPPED = Path("models/spiking-mha")
 

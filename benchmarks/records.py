@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 from pydantic_core import to_json
+from spikehead.model.card import load_card
+from spikehead.records import Filter, Ids, Record, Recorder, RecordPage, Store, first_id, schema, time_of
+from spikehead.records.database import Database
+from spikehead.records.query import Position, cursor
 from sqlalchemy import insert
 
 from benchmarks.machine import processor, today
 from benchmarks.pictures import SHIPPED
-from service.card import load_card
-from service.records import Filter, Ids, Page, Record, Recorder, Store, first_id, schema, time_of
-from service.records.database import Database
-from service.records.query import Position, cursor
 
 DAYS = 30
 TIMES = 21
@@ -128,10 +128,10 @@ def fill(url: str, count: int, now: float) -> None:
     database.close()
 
 
-def questions(now: float) -> dict[str, tuple[Filter, Page]]:
+def questions(now: float) -> dict[str, tuple[Filter, RecordPage]]:
     """What is asked, each with a page of PAGE records."""
     day = 86_400
-    newest, unsure = Page(PAGE), Page(PAGE, order="confidence")
+    newest, unsure = RecordPage(PAGE), RecordPage(PAGE, order="confidence")
     asked: dict[str, Filter] = {
         "all": Filter(),
         "model=spiking-mha": Filter(model="spiking-mha"),
@@ -153,12 +153,12 @@ def questions(now: float) -> dict[str, tuple[Filter, Page]]:
     }
     found = {f"newest: {name}": (wanted, newest) for name, wanted in asked.items()}
     middle = cursor(Position(first_id(now - 15 * day), 0.5))
-    found["newest: all, from the middle"] = (Filter(), Page(PAGE, before=middle))
+    found["newest: all, from the middle"] = (Filter(), RecordPage(PAGE, before=middle))
     found["newest: confidence_below=0.2, from the middle"] = (
         Filter(confidence_below=0.2),
-        Page(PAGE, before=middle),
+        RecordPage(PAGE, before=middle),
     )
-    found["newest: all, a page of 1,000"] = (Filter(), Page(1000))
+    found["newest: all, a page of 1,000"] = (Filter(), RecordPage(1000))
     for name in (
         "all",
         "model=rare",
@@ -231,7 +231,7 @@ def measure(url: str, file: Path | None, count: int, now: float) -> dict[str, An
     for name, (wanted, page) in questions(now).items():
         found, _ = store.page(wanted, page)
         asked[name] = {"found": len(found), **timed(partial(store.page, wanted, page))}
-    newest = store.page(Filter(), Page(1))[0][0]
+    newest = store.page(Filter(), RecordPage(1))[0][0]
     asked["one by its id"] = {"found": 1, **timed(partial(store.get, newest.id))}
     result = {
         "machine": processor(),

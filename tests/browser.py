@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
+from spikehead.settings import Settings
+from spikehead.web.app import create_app
 
-from service.app import create_app
-from service.settings import Settings
 from tests.service.drawings import Style, paths
 
 WAIT = 45_000

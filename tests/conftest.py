@@ -4,8 +4,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from spikehead.telemetry import logs
 
-from service.telemetry import logs
 from tests.service.conftest import models_folder, shipped
 
 __all__ = ["models_folder", "shipped"]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
+from spikehead.settings import PREFIX, Settings
+from spikehead.web.app import create_app
+from spikehead.web.documents.schemas import BatchOptions
 from typer.testing import CliRunner
 
-from service.app import create_app
-from service.schemas import BatchOptions
-from service.settings import PREFIX, Settings
 from tests.service.conftest import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +67,7 @@ def test_make_targets() -> None:
 
 
 def test_training_commands() -> None:
-    from training.__main__ import app
+    from training.commands.app import app
 
     commands = set(re.findall(r"python -m training ([a-z]+)", README))
     assert {"train", "export", "evaluate", "figures", "recalibrate", "retina"} <= commands
@@ -128,7 +128,7 @@ def _shortened(value: Any, quoted: Any) -> Any:
 
 def test_the_table_of_models_is_what_is_stored() -> None:
     """`python -m training compare` wrote both."""
-    from training.compare import BEGIN, END, markdown
+    from training.comparison.compare import BEGIN, END, markdown
 
     contents = json.loads((SHIPPED.parent / "comparison.json").read_text())
     text = (SHIPPED.parent / "README.md").read_text()

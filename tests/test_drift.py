@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from spikehead.settings import Settings
+from spikehead.web.app import create_app
 
-from service.app import create_app
-from service.settings import Settings
-from training import data
+from training.data import mnist as data
 
 RAW = {"Content-Type": "application/octet-stream"}
 COUNT = 100

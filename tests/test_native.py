@@ -17,30 +17,31 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spikehead.engine import native
+from spikehead.engine.base import Outcome, Rule, Stimulus
+from spikehead.engine.loading import load_engine
+from spikehead.engine.native.graph import arrays_of
+from spikehead.engine.native.onnx_file import GraphError
+from spikehead.engine.onnxruntime import OnnxruntimeEngine
+from spikehead.engine.stepping import simulate
+from spikehead.inference.classifier import Classifier
+from spikehead.inference.models import Models
+from spikehead.inference.options import Options
+from spikehead.inference.simulator import Simulator
+from spikehead.model import encoding, retina
+from spikehead.model.card import Card, ModelError
+from spikehead.model.decision import class_probabilities, exponential
+from spikehead.model.synaptic_operations import SynapticOperations
+from spikehead.pictures.normalise import prepare
+from spikehead.settings import Settings
 
-from service import encoding, retina
-from service.card import Card, ModelError
-from service.classification import Classifier
-from service.decision import class_probabilities, exponential
-from service.engine import load_engine, native
-from service.engine.base import Outcome, Rule, Stimulus
-from service.engine.native.graph import arrays_of
-from service.engine.native.onnx_file import GraphError
-from service.engine.onnxruntime import OnnxruntimeEngine
-from service.engine.stepping import simulate
-from service.images import prepare
-from service.operations import SynapticOperations
-from service.options import Options
-from service.registry import Models
-from service.settings import Settings
-from service.simulation import Simulator
 from tests.service.drawings import drawing
 from tests.service.retina_pictures import edge_cases
 from tests.service.ticking import Ticking
-from training.export import _draft_card
-from training.graph import ExportError, build
-from training.model_folder import write
-from training.network import Block, GLMNetwork, NetworkConfig, SpikingNetwork, SpikingTransformer
+from training.export.artifact import _draft_card
+from training.export.graph import ExportError, build
+from training.measure.model_folder import write
+from training.network.spiking import Block, GLMNetwork, NetworkConfig, SpikingNetwork, SpikingTransformer
 
 STEPS = 4
 
@@ -443,7 +444,7 @@ def test_the_retina_decides_alike_where_it_is_close() -> None:
 
 
 def test_the_retina_s_numbers_are_the_same() -> None:
-    """Those of `service.retina` by their names in `retina.cpp`: hardly any picture tells some of them apart."""
+    """Those of `spikehead.model.retina` by their names in `retina.cpp`: hardly any picture tells some of them apart."""
     source = (Path(native.__file__).parent / "src" / "retina.cpp").read_text()
     found = {
         re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): tuple(map(int, re.findall(r"\d+", value)))
@@ -566,7 +567,7 @@ def test_images_of_a_batch_share_the_time_of_their_encoding(
 ) -> None:
     """With rasters it is encoded here, in a second for all eight; the rest is timed in C++, image by image."""
     engine = native.NativeEngine(small)
-    monkeypatch.setattr("service.engine.native.time", Ticking())
+    monkeypatch.setattr("spikehead.engine.native.time", Ticking())
     outcomes = engine.classify(Stimulus(pictures(8), range(8)), Rule(STEPS, 1.0), ["input"])
     assert [outcome.encode_ms for outcome in outcomes] == [125.0] * 8
 
@@ -794,7 +795,7 @@ def test_unknown_instruction_set(small: Path) -> None:
 @needs_native
 @pytest.mark.slow
 def test_all_test_images_are_the_same_on_every_engine(shipped: Simulator) -> None:
-    from training import data
+    from training.data import mnist as data
 
     root = data.data_folder()
     if not (root / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file():

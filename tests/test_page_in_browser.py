@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Response, Route, expect
+from spikehead.model.card import load_card
 
-from service.card import load_card
 from tests.browser import WAIT, browsing, chromium, draw, serving
 from tests.service.conftest import SHIPPED
 

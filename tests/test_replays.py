@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-
-from service.app import create_app
-from service.settings import Settings
-from service.simulation import Simulator
+from spikehead.inference.simulator import Simulator
+from spikehead.settings import Settings
+from spikehead.web.app import create_app
 
 COUNT, BLOCK = 1000, 50
 RAW = {"Content-Type": "application/octet-stream"}
@@ -18,7 +17,7 @@ RAW = {"Content-Type": "application/octet-stream"}
 
 @pytest.mark.slow
 def test_a_thousand_replays_equal_their_rasters(shipped: Simulator, tmp_path: Path) -> None:
-    from training import data
+    from training.data import mnist as data
 
     if not (data.data_folder() / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file():
         pytest.skip("needs MNIST: set SPIKEHEAD_DATA to the folder that holds MNIST/raw")

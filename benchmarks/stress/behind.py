@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from spikehead.settings import Settings
 
 from benchmarks.serving import Serving, free_port, launched
 from benchmarks.stress.client import closed_loop, described, helpers, merged, sleep_until, soon
@@ -25,7 +26,6 @@ from benchmarks.stress.peak import CLIENTS
 from benchmarks.stress.plan import Plan
 from benchmarks.stress.requests import drawings_of_both_kinds, raw
 from benchmarks.stress.verdicts import Claim, Row, not_measured
-from service.settings import Settings
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 LOAD = 9.0  # seconds, each time: from before the signal until after the restart

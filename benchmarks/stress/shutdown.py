@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from spikehead.settings import Settings
 
 from benchmarks import serving
 from benchmarks.stress.client import (
@@ -42,7 +43,6 @@ from benchmarks.stress.peak import CLIENTS
 from benchmarks.stress.plan import Plan
 from benchmarks.stress.requests import drawings_of_both_kinds
 from benchmarks.stress.verdicts import Claim, Row
-from service.settings import Settings
 
 DRAIN = Settings().drain  # seconds: the benchmark's services have less elsewhere
 GRACE = Settings().shutdown_grace

@@ -10,8 +10,8 @@ from pathlib import Path
 import typer
 from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, expect
+from spikehead.settings import default_models
 
-from service.settings import default_models
 from tests.browser import WAIT, browsing, chromium, draw, serving
 
 HERE = Path(__file__).resolve().parent

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from service.app import create_app
-from service.settings import PREFIX, Settings
+from spikehead.settings import PREFIX, Settings
+from spikehead.web.app import create_app
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

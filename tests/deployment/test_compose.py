@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
+from spikehead.settings import PREFIX, Settings
 
-from service.settings import PREFIX, Settings
 from tests.deployment.files import (
     DEPLOY,
     KNOWN,

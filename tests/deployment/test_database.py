@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from spikehead.records import Store
+from spikehead.settings import PREFIX
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from service.records import Store
-from service.settings import PREFIX
 from tests.deployment.files import DEPLOY, PASSWORD, service_environment
 
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))

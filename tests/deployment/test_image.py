@@ -15,11 +15,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from spikehead.cli import probe
+from spikehead.cli.app import app
+from spikehead.settings import PREFIX, Settings
+from spikehead.web.app import create_app
 
-from service import probe
-from service.__main__ import app
-from service.app import create_app
-from service.settings import PREFIX, Settings
 from tests.deployment.files import (
     KNOWN,
     ROOT,
@@ -51,7 +51,7 @@ def test_environment_is_known_and_fits() -> None:
 
 
 def test_health_check_is_the_command_that_follows_the_settings() -> None:
-    """No port of its own: `tests/service/test_probe.py` says what it asks."""
+    """No port of its own: `tests/service/cli/test_probe.py` says what it asks."""
     assert health_check() == ["spikehead", "health"]
     assert health_check()[1] in {
         command.callback.__name__ for command in app.registered_commands if command.callback

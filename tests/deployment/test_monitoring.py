@@ -14,9 +14,9 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from spikehead.settings import Settings
+from spikehead.web.app import create_app
 
-from service.app import create_app
-from service.settings import Settings
 from tests.deployment.files import DEPLOY, ROOT, arguments, compose, routes, seconds
 
 RULES = DEPLOY / "prometheus" / "alerts.yml"

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from spikehead.settings import Settings
 
 from benchmarks.stress.behind import Proxy, configured, installed, restart
-from service.settings import Settings
 from tests.deployment.files import DEPLOY
 
 HAPROXY = (DEPLOY / "haproxy" / "haproxy.cfg").read_text()

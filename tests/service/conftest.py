@@ -13,13 +13,12 @@ import onnx
 import pytest
 from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
-
-from service.app import create_app
-from service.card import load_card
-from service.engine.onnxruntime import OnnxruntimeEngine
-from service.settings import Settings
-from service.simulation import Simulator
-from service.telemetry.logs import LINES
+from spikehead.engine.onnxruntime import OnnxruntimeEngine
+from spikehead.inference.simulator import Simulator
+from spikehead.model.card import load_card
+from spikehead.settings import Settings
+from spikehead.telemetry.logs import LINES
+from spikehead.web.app import create_app
 
 MAX_STEPS = 4
 THRESHOLD = 10

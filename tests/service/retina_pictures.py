@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.service.pictures import seven
+from tests.service.picture_files import seven
 
 
 def sheet(*boxes: tuple[slice, slice], level: int = 255) -> NDArray[np.uint8]:

@@ -10,9 +10,9 @@ FORBIDDEN = ["torch", "torchvision", "training", "matplotlib", "onnx", "scipy", 
 SCRIPT = """
 import sys
 from fastapi.testclient import TestClient
-from service.app import create_app
-from service.settings import Settings
-import service.__main__
+from spikehead.web.app import create_app
+from spikehead.settings import Settings
+import spikehead.cli.app
 url = "sqlite:///" + sys.argv[2]
 with TestClient(create_app(Settings(models=sys.argv[1], default_model="tiny", database_url=url))) as client:
     rows = [[255 if 4 < y < 23 and 12 < x < 16 else 0 for x in range(28)] for y in range(28)]
@@ -31,8 +31,8 @@ def test_service_runs_without_the_offline_package(models_folder: Path, tmp_path:
 
 def test_importing_does_nothing(tmp_path: Path) -> None:
     modules = sorted(
-        ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for path in (ROOT / "service").rglob("*.py")
+        ".".join(path.relative_to(ROOT / "service").with_suffix("").parts)
+        for path in (ROOT / "service" / "spikehead").rglob("*.py")
         if "migrations" not in path.parts  # Alembic's scripts are run, not imported
     )
     script = "import importlib, sys, threading\n" + "".join(

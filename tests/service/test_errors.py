@@ -2,9 +2,9 @@
 
 import re
 
-from service.errors import KINDS, Problem, example
-from service.explanations import EXPLANATIONS
-from service.settings import Settings
+from spikehead.errors import KINDS, Problem, example
+from spikehead.settings import Settings
+from spikehead.web.documents.explanations import EXPLANATIONS
 
 
 def test_document_of_a_problem() -> None:

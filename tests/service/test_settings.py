@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-
-from service.app import create_app
-from service.settings import (
+from spikehead.settings import (
     OWN_PATHS,
     PREFIX,
     Settings,
@@ -16,6 +14,7 @@ from service.settings import (
     load_settings,
     origin_pattern,
 )
+from spikehead.web.app import create_app
 
 
 def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from spikehead.engine.onnxruntime import OnnxruntimeEngine
+from spikehead.model.card import Card
+from spikehead.pictures.normalise import prepare
 
-from service.card import Card
-from service.engine.onnxruntime import OnnxruntimeEngine
-from service.images import prepare
 from tests.service.drawings import drawing
-from training import unipen
-from training.export import export
-from training.network import GLMNetwork, NetworkConfig, SpikingNetwork, SpikingTransformer
-from training.train import TrainingSettings
+from training.data import unipen
+from training.export.artifact import export
+from training.fit.train import TrainingSettings
+from training.network.spiking import GLMNetwork, NetworkConfig, SpikingNetwork, SpikingTransformer
 
 SMALL = NetworkConfig(stem=(4, 4), channels=8, blocks=1, heads=2)
 GLM = NetworkConfig(kind="glm")
@@ -138,7 +138,7 @@ def tiny_mnist(
 @pytest.fixture
 def few_held_out(monkeypatch: pytest.MonkeyPatch) -> int:
     """Hold out 50 images, not 10,000: what is measured on the validation set then takes no time."""
-    monkeypatch.setattr("training.data.VALIDATION_IMAGES", 50)
+    monkeypatch.setattr("training.data.mnist.VALIDATION_IMAGES", 50)
     return 50
 
 

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from spikehead.records import Store
 from sqlalchemy import URL, create_engine, make_url, text
-
-from service.records import Store
 
 VARIABLE = "SPIKEHEAD_TEST_POSTGRES_URL"
 PATIENCE = 0.3

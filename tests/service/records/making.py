@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from service.records import Record, Recorder, time_of
+from spikehead.records import Record, Recorder, time_of
 
 BEGIN = 1_700_000_000  # seconds since 1970
 

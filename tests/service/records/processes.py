@@ -12,9 +12,9 @@ import time
 import traceback
 from collections.abc import Callable
 
+from spikehead.records import Recorder, Store, database
 from sqlalchemy import Connection
 
-from service.records import Recorder, Store, database
 from tests.service.records.making import add_and_wait, identifier, record
 
 LONGEST = 100

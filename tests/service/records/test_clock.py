@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-
-from service.records.clock import DOUBT_SECONDS, JUMP_SECONDS, Clock
+from spikehead.records.clock import DOUBT_SECONDS, JUMP_SECONDS, Clock
 
 
 class Time:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from spikehead.records import Filter, Record, RecordPage, Store, StoreError, crowd, schema
+from spikehead.records.clock import elapsed
 from sqlalchemy import create_engine, event, text
 
-from service.records import Filter, Page, Record, Store, StoreError, crowd, schema
-from service.records.clock import elapsed
 from tests.service.records.conftest import PATIENCE
 from tests.service.records.making import BEGIN, numbers, record
 
@@ -24,7 +24,7 @@ def now(number: int) -> Record:
 
 
 def kept(store: Store) -> list[int]:
-    return sorted(numbers(store.page(Filter(), Page(100))[0]))
+    return sorted(numbers(store.page(Filter(), RecordPage(100))[0]))
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_all_that_is_there_is_forgotten_also_if_its_clock_was_ahead(store: Store
 def test_what_is_answered_while_many_are_forgotten_stays(
     store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.records.store._CHUNK", 5)
+    monkeypatch.setattr("spikehead.records.store._CHUNK", 5)
     store.insert([now(number) for number in range(12)])
     late = [100]
     rest = store._ending.wait
@@ -106,7 +106,7 @@ def test_what_is_answered_while_many_are_forgotten_stays(
 
 
 def test_a_deletion_of_many_ends_when_the_service_does(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.records.store._CHUNK", 5)
+    monkeypatch.setattr("spikehead.records.store._CHUNK", 5)
     store.insert([now(number) for number in range(12)])
     store.stop_deleting()
     with pytest.raises(StoreError, match="the service ends: 5 records are deleted, others are left"):

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from spikehead.records import Filter, Recorder, RecorderState, RecordPage, Store, StoreError
 from sqlalchemy import Connection, create_engine, event, text
 
-from service.records import Filter, Page, Recorder, RecorderState, Store, StoreError
 from tests.service.records.conftest import PATIENCE, administer, own_database, server, shown
 from tests.service.records.making import add_and_wait, identifier, numbers, record
 
@@ -40,7 +40,7 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 def kept(store: Store) -> list[int]:
-    return numbers(store.page(Filter(), Page(100))[0])
+    return numbers(store.page(Filter(), RecordPage(100))[0])
 
 
 def survives(
@@ -101,7 +101,7 @@ def test_folder_away_and_back(tmp_path: Path) -> None:
 
         def check_and_return() -> None:
             with pytest.raises(StoreError):
-                store.page(Filter(), Page(1))
+                store.page(Filter(), RecordPage(1))
             with pytest.raises(StoreError):
                 store.get(identifier(1))
             with pytest.raises(StoreError):
@@ -330,7 +330,7 @@ def test_nobody_listens() -> None:
         reason = str(recorder.state.reason)
         assert "refused" in reason and "secret" not in reason and "\n" not in reason
         with pytest.raises(StoreError, match="refused"):
-            store.page(Filter(), Page(1))
+            store.page(Filter(), RecordPage(1))
         recorder.close(0.1)
 
 

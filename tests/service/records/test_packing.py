@@ -9,15 +9,8 @@ import zlib
 import numpy as np
 import pytest
 import zstandard
-
-from service.records import dictionary
-from service.records.packing import (
-    UNPACKING_ERRORS,
-    answer_of,
-    packed_answers,
-    packed_pixels,
-    pixels_of,
-)
+from spikehead.records import dictionary
+from spikehead.records.packing import UNPACKING_ERRORS, answer_of, packed_answers, packed_pixels, pixels_of
 
 ANSWER = b'{"id":"18eb2aee6caf7b06868322f6",' + dictionary.ANSWER[34:].replace(b"1", b"5")
 

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from spikehead.records import Filter, Recorder, RecorderState, RecordPage, Store
 
-from service.records import Filter, Page, Recorder, RecorderState, Store
 from tests.service.records.conftest import own_database, shown
 from tests.service.records.making import add_and_wait, numbers, record
 
@@ -67,14 +67,14 @@ def test_records_are_written_and_read(pooled: str) -> None:
     recorder = Recorder(store, linger=0.0)
 
     def read(_: int) -> int:
-        return len(store.page(Filter(), Page(10))[0])
+        return len(store.page(Filter(), RecordPage(10))[0])
 
     with ThreadPoolExecutor(4) as readers:
         reading = readers.map(read, range(60))
         assert all(add_and_wait(recorder, [record(number)], LONG) for number in range(60))
         assert max(reading) <= 10
     assert recorder.state == RecorderState("ok", None, 0, 60, 0)
-    assert len(numbers(store.page(Filter(), Page(100))[0])) == 60
+    assert len(numbers(store.page(Filter(), RecordPage(100))[0])) == 60
     assert store.delete(record(7).id) is True
     assert store.delete_until(record(30).time) == 29
     recorder.close(LONG)

@@ -1,10 +1,9 @@
 """Cursors."""
 
 import pytest
-
-from service.records import CursorError, Order, Page
-from service.records.query import CURSOR, Position, cursor, position
-from service.schemas import RecentQuery
+from spikehead.records import CursorError, Order, RecordPage
+from spikehead.records.query import CURSOR, Position, cursor, position
+from spikehead.web.documents.schemas import RecentQuery
 
 ID = "0123456789abcdef01234567"
 
@@ -14,12 +13,12 @@ ID = "0123456789abcdef01234567"
 def test_a_cursor_marks_its_position(order: Order, confidence: float) -> None:
     """To the last bit, in any order."""
     text = cursor(Position(ID, confidence))
-    assert position(Page(10, text, order)) == (ID, confidence)
+    assert position(RecordPage(10, text, order)) == (ID, confidence)
 
 
 def test_what_a_cursor_looks_like() -> None:
     assert cursor(Position(ID, 0.25)) == "3fd0000000000000" + ID
-    assert position(Page(10)) is None
+    assert position(RecordPage(10)) is None
 
 
 @pytest.mark.parametrize(
@@ -39,7 +38,7 @@ def test_what_a_cursor_looks_like() -> None:
 )
 def test_bad_cursors(text: str) -> None:
     with pytest.raises(CursorError, match="expected a cursor, 40 hexadecimal digits from 0 to 3 on, got"):
-        position(Page(10, text))
+        position(RecordPage(10, text))
 
 
 def test_the_document_knows_what_a_cursor_is() -> None:

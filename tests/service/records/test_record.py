@@ -3,9 +3,8 @@
 import threading
 
 import pytest
-
-from service.records import Ids, first_id, time_of
-from service.records.record import AHEAD_NS, last_id
+from spikehead.records import Ids, first_id, time_of
+from spikehead.records.record import AHEAD_NS, last_id
 
 
 def test_ids_grow_across_threads() -> None:
@@ -55,7 +54,7 @@ def test_moments_beyond_all_ids() -> None:
 
 def test_times_are_those_of_the_clock_after_it_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [2_000_000_000_000_000_000]
-    monkeypatch.setattr("service.records.record.time.time_ns", lambda: clock[0])
+    monkeypatch.setattr("spikehead.records.record.time.time_ns", lambda: clock[0])
     source = Ids()
     hour = 3_600_000_000_000
     for step in (0, hour, -hour, -hour, 2 * hour, -AHEAD_NS - 1):
@@ -66,7 +65,7 @@ def test_times_are_those_of_the_clock_after_it_was_set(monkeypatch: pytest.Monke
 
 def test_ids_grow_though_the_clock_is_corrected_a_little(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [2_000_000_000_000_000_000]
-    monkeypatch.setattr("service.records.record.time.time_ns", lambda: clock[0])
+    monkeypatch.setattr("spikehead.records.record.time.time_ns", lambda: clock[0])
     source = Ids()
     made = [source.new()]
     clock[0] -= AHEAD_NS // 2

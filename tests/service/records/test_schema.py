@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from spikehead.records import Filter, RecordPage, Store, StoreError, schema
+from spikehead.records.database import VERSION_TABLE
 from sqlalchemy import create_engine, inspect, text
 
-from service.records import Filter, Page, Store, StoreError, schema
-from service.records.database import VERSION_TABLE
 from tests.service.records.making import numbers, record
 
 NEWEST = "2"
@@ -38,7 +38,7 @@ def test_an_empty_database_gets_the_schema(url: str, tmp_path: Path, monkeypatch
 
 
 def test_migrations_are_part_of_the_package() -> None:
-    folder = resources.files("service.records") / "migrations"
+    folder = resources.files("spikehead.records") / "migrations"
     assert (folder / "env.py").is_file()
     assert (folder / "versions" / "version_1.py").is_file()
 
@@ -73,7 +73,7 @@ def test_a_database_of_a_later_release_is_refused(url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '99'"))
     store.close()
-    for work in (store.open, lambda: store.insert([record(1)]), lambda: store.page(Filter(), Page(1))):
+    for work in (store.open, lambda: store.insert([record(1)]), lambda: store.page(Filter(), RecordPage(1))):
         with pytest.raises(
             StoreError, match="expected a schema up to version 2, found 99, of a later release"
         ):
@@ -81,7 +81,7 @@ def test_a_database_of_a_later_release_is_refused(url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '{NEWEST}'"))
     store.insert([record(1)])
-    assert numbers(store.page(Filter(), Page(1))[0]) == [1]
+    assert numbers(store.page(Filter(), RecordPage(1))[0]) == [1]
     engine.dispose()
     store.close()
 
@@ -92,7 +92,7 @@ def test_records_survive_a_reopening(url: str) -> None:
         store.insert([record(number)])
         store.close()
     store = Store(url)
-    assert numbers(store.page(Filter(), Page(9))[0]) == [2, 1]
+    assert numbers(store.page(Filter(), RecordPage(9))[0]) == [2, 1]
     store.close()
 
 
@@ -102,6 +102,6 @@ def test_processes_that_start_at_once(url: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     store = Store(url)
-    assert numbers(store.page(Filter(), Page(9))[0]) == [5, 4, 3, 2, 1, 0]
+    assert numbers(store.page(Filter(), RecordPage(9))[0]) == [5, 4, 3, 2, 1, 0]
     assert version(url) == [NEWEST]
     store.close()

@@ -12,29 +12,29 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Select, update
-
-from service.images import prepare
-from service.options import Options
-from service.records import (
+from spikehead.inference.options import Options
+from spikehead.inference.simulator import Simulator
+from spikehead.pictures.normalise import prepare
+from spikehead.records import (
     CursorError,
     DatabaseURLError,
     Filter,
     Ids,
     Order,
-    Page,
     Record,
     RecordError,
+    RecordPage,
     Store,
     StoreError,
     schema,
     time_of,
 )
-from service.records import search as searching
-from service.records import store as module
-from service.records.query import Position, cursor
-from service.records.search import Search
-from service.simulation import Simulator
+from spikehead.records import search as searching
+from spikehead.records import store as module
+from spikehead.records.query import Position, cursor
+from spikehead.records.search import Search
+from sqlalchemy import Select, update
+
 from tests.service.records.making import BEGIN, identifier, numbers, record
 
 ALL = Filter()
@@ -46,7 +46,7 @@ def everything(store: Store, wanted: Filter = ALL, order: Order = "newest", limi
     found: list[int] = []
     before = None
     for _ in range(100):
-        records, before = store.page(wanted, Page(limit, before, order))
+        records, before = store.page(wanted, RecordPage(limit, before, order))
         assert len(records) == limit or before is None
         found += numbers(records)
         if before is None:
@@ -71,7 +71,7 @@ def test_a_record_comes_back_as_it_was(store: Store) -> None:
     )
     store.insert([whole])
     assert store.get(whole.id) == whole
-    assert store.page(ALL, Page(5)) == ([whole], None)
+    assert store.page(ALL, RecordPage(5)) == ([whole], None)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
@@ -101,26 +101,26 @@ def after(number: int) -> str:
 def test_newest_first_in_pages(store: Store) -> None:
     store.insert([record(2), record(1)])
     store.insert([record(number) for number in range(3, 6)])
-    first, following = store.page(ALL, Page(2))
+    first, following = store.page(ALL, RecordPage(2))
     assert (numbers(first), following) == ([5, 4], after(4))
-    second, following = store.page(ALL, Page(2, following))
+    second, following = store.page(ALL, RecordPage(2, following))
     assert (numbers(second), following) == ([3, 2], after(2))
-    assert store.page(ALL, Page(2, following)) == ([record(1)], None)
-    assert store.page(ALL, Page(5))[1] is None
-    assert store.page(ALL, Page(2, after(1))) == ([], None)
+    assert store.page(ALL, RecordPage(2, following)) == ([record(1)], None)
+    assert store.page(ALL, RecordPage(5))[1] is None
+    assert store.page(ALL, RecordPage(2, after(1))) == ([], None)
 
 
 def test_pages_stay_where_they_are(store: Store) -> None:
-    """Records that come, or go, between two pages are neither shown twice nor hide others."""
+    """Records that come, or go, between two pages are neither quoted twice nor hide others."""
     store.insert([record(number) for number in range(1, 7)])
-    _, newest = store.page(ALL, Page(2))
-    _, unsure = store.page(ALL, Page(2, order="confidence"))
+    _, newest = store.page(ALL, RecordPage(2))
+    _, unsure = store.page(ALL, RecordPage(2, order="confidence"))
     assert newest == after(5) and unsure is not None
     store.insert([record(7)])
     store.delete(identifier(5))
     store.delete(identifier(2))
-    assert numbers(store.page(ALL, Page(2, newest))[0]) == [4, 3]
-    assert numbers(store.page(ALL, Page(2, unsure, "confidence"))[0]) == [3, 4]
+    assert numbers(store.page(ALL, RecordPage(2, newest))[0]) == [4, 3]
+    assert numbers(store.page(ALL, RecordPage(2, unsure, "confidence"))[0]) == [3, 4]
 
 
 def test_least_sure_first(store: Store) -> None:
@@ -164,8 +164,8 @@ def test_since_and_until_a_record_s_own_time(store: Store) -> None:
     ids = Ids().some(3)
     store.insert([record(0)._replace(id=one, time=time_of(one)) for one in ids])
     moment = store.get(ids[1]).time
-    assert len(store.page(Filter(since=moment), Page(9))[0]) == 3  # of the same microsecond
-    assert store.page(Filter(until=moment), Page(9))[0] == []
+    assert len(store.page(Filter(since=moment), RecordPage(9))[0]) == 3  # of the same microsecond
+    assert store.page(Filter(until=moment), RecordPage(9))[0] == []
 
 
 @pytest.mark.parametrize("walk", [7, searching.WALK])
@@ -236,15 +236,18 @@ def test_a_damaged_record(store: Store) -> None:
         connection.execute(damage.values(answer=b"no zlib"))
     with pytest.raises(StoreError, match=f"{identifier(1)} is damaged .*incorrect header check"):
         store.get(identifier(1))
-    assert store.page(ALL, Page(2))[0] == [record(2)]  # the others can be read
-    assert [one.id for one in store.page(ALL, Page(2), whole=False)[0]] == [identifier(2), identifier(1)]
+    assert store.page(ALL, RecordPage(2))[0] == [record(2)]  # the others can be read
+    assert [one.id for one in store.page(ALL, RecordPage(2), whole=False)[0]] == [
+        identifier(2),
+        identifier(1),
+    ]
     assert store.delete(identifier(1)) is True
 
 
 @pytest.mark.parametrize("order", ["newest", "confidence"])
 def test_bad_cursor(store: Store, order: Order) -> None:
     with pytest.raises(CursorError, match="expected a cursor"):
-        store.page(ALL, Page(1, "'; DROP TABLE records", order))
+        store.page(ALL, RecordPage(1, "'; DROP TABLE records", order))
 
 
 def test_a_record_is_stored_once(store: Store) -> None:
@@ -440,7 +443,7 @@ def test_indexes_serve_the_filters(
         compiled = statement.compile(store._database.reading, compile_kwargs={"literal_binds": True})
         return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {compiled}")]
 
-    search = Search(wanted, Page(100, None, order))
+    search = Search(wanted, RecordPage(100, None, order))
     steps = plan(search.walk())
     assert any(walk in step for step in steps)
     assert not search.outside or "CO-ROUTINE anon_1" in steps
@@ -454,8 +457,8 @@ def test_indexes_serve_the_filters(
 def test_the_rarest_condition_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(f"sqlite:///{tmp_path}/records.db")
     store.insert([record(n, model="rare" if n == 7 else "usual", steps_used=n) for n in range(10)])
-    usual = Search(Filter(model="usual", steps_at_least=9), Page(5))
-    rare = Search(Filter(model="rare", steps_at_least=1), Page(5))
+    usual = Search(Filter(model="usual", steps_at_least=9), RecordPage(5))
+    rare = Search(Filter(model="rare", steps_at_least=1), RecordPage(5))
     with store._reading() as connection:
         assert usual.rarest(connection) is usual.indexed[1]
         assert rare.rarest(connection) is rare.indexed[0]

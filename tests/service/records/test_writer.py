@@ -10,10 +10,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from spikehead.records import (
+    Filter,
+    Record,
+    Recorder,
+    RecordError,
+    RecorderState,
+    RecordPage,
+    Store,
+    StoreError,
+)
+from spikehead.records import writer as module
+from spikehead.records.clock import Clock, elapsed
 
-from service.records import Filter, Page, Record, Recorder, RecordError, RecorderState, Store, StoreError
-from service.records import writer as module
-from service.records.clock import Clock, elapsed
 from tests.service.records.making import add_and_wait, identifier, numbers, record
 
 LONG = 20.0  # seconds; nothing here takes so long unless it is broken
@@ -105,7 +114,7 @@ def test_records_are_written(store: Store) -> None:
     with recording(store) as recorder:
         assert recorder.add(some(1, 2)) is True
         assert add_and_wait(recorder, some(3), LONG) is True
-        assert numbers(store.page(Filter(), Page(9))[0]) == [3, 2, 1]
+        assert numbers(store.page(Filter(), RecordPage(9))[0]) == [3, 2, 1]
         assert recorder.add(some(4)) and recorder.flush(LONG)
         assert store.get(identifier(4)) == record(4)
         assert recorder.state == RecorderState("ok", None, 0, 4, 0)
@@ -351,11 +360,11 @@ def test_too_many_and_too_old_are_pruned(store: Store) -> None:
         assert add_and_wait(recorder, some(*range(10)), LONG)
     now = time.time()
     with recording(store, most_kept=3) as recorder:
-        until(lambda: numbers(store.page(Filter(), Page(9))[0]) == [9, 8, 7])
+        until(lambda: numbers(store.page(Filter(), RecordPage(9))[0]) == [9, 8, 7])
     fresh = [record(n, now - record(0).time - 5 + n) for n in (1, 2)]
     with recording(store, most_kept=100, longest_kept=60.0) as recorder:
         assert add_and_wait(recorder, fresh, LONG)
-        until(lambda: numbers(store.page(Filter(), Page(9))[0]) == [2, 1])
+        until(lambda: numbers(store.page(Filter(), RecordPage(9))[0]) == [2, 1])
 
 
 def test_pruning_goes_on_between_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from spikehead.server.closing import MOST_DISCARDED
 
-from service.server.closing import MOST_DISCARDED
 from tests.service.conftest import band
 from tests.service.serving import serving
 

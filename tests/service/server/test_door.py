@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from spikehead.inference.models import load_models
+from spikehead.server.worker import Worker
+from spikehead.settings import Settings
+from spikehead.web.app import create_app
+from spikehead.web.guard.admission import Admission
 
-from service.app import create_app
-from service.guard.admission import Admission
-from service.registry import load_models
-from service.server.worker import Worker
-from service.settings import Settings
 from tests.service.conftest import band
 
 HEAVY = b"\x00" * 300_000

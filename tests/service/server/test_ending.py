@@ -16,9 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from spikehead.server.worker import EXIT_UNFINISHED
+from spikehead.settings import Settings
 
-from service.server.worker import EXIT_UNFINISHED
-from service.settings import Settings
 from tests.service.conftest import band
 from tests.service.serving import ROOT, ask, environment, serving, until
 
@@ -297,8 +297,8 @@ def test_it_says_that_the_grace_was_over() -> None:
     """The line is written before an end that waits for nothing."""
     code = """
 from types import SimpleNamespace
-from service.server.worker import Worker
-from service.telemetry import logs
+from spikehead.server.worker import Worker
+from spikehead.telemetry import logs
 logs.configure("info", "json")
 Worker._give_up(SimpleNamespace(_settings=SimpleNamespace(shutdown_grace=8.0)))
 """
@@ -431,7 +431,7 @@ def test_a_hangup_reloads_in_every_worker(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cannot_start_ends_all(tmp_path: Path) -> None:
-    from tests.service.test_main import refused
+    from tests.service.cli.test_app import refused
 
     code, message = refused(MODELS=str(tmp_path), WORKERS="2")
     assert code == 4

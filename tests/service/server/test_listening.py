@@ -14,15 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from spikehead.server.listening import ListenError, address_of, listening, plain_address, waiting_at
+from spikehead.settings import Settings
 
-from service.server.listening import (
-    ListenError,
-    address_of,
-    listening,
-    plain_address,
-    waiting_at,
-)
-from service.settings import Settings
 from tests.service.serving import ROOT, ask, end, environment, serving, until
 
 

@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """
 import resource, sys
-from service.server.memory import keep_freed_memory
+from spikehead.server.memory import keep_freed_memory
 
 kept = keep_freed_memory() if sys.argv[1] == "keep" else None
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 import uvicorn
+from spikehead.server.protocol import ProblemProtocol
+from spikehead.settings import Settings
 from starlette.types import Receive, Scope, Send
 
-from service.server.protocol import ProblemProtocol
-from service.settings import Settings
 from tests.service.conftest import band
 from tests.service.serving import ask, serving
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from spikehead.engine import native
+from spikehead.server.shortcut import Shortcut, is_free
+from spikehead.settings import Settings
 
-from service.engine import native
-from service.server.shortcut import Shortcut, is_free
-from service.settings import Settings
 from tests.service.conftest import band
 from tests.service.server.test_door import Running, served
 
@@ -215,7 +215,7 @@ def test_a_failure_is_told_by_the_application(wire: Wire, monkeypatch: pytest.Mo
     def fail(*arguments: Any) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("service.classification.Classifier.classify", fail)
+    monkeypatch.setattr("spikehead.inference.classifier.Classifier.classify", fail)
     wire.send(request())
     status, _, document = wire.answer()
     assert status == 500

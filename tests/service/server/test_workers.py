@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from spikehead.server import workers
+from spikehead.server.workers import WorkerProcess, Workers
+from spikehead.settings import Settings
 
-from service.server import workers
-from service.server.workers import WorkerProcess, Workers
-from service.settings import Settings
 from tests.service.server.test_ending import workers_of
 from tests.service.serving import serving, until
 

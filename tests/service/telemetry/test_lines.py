@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from spikehead.telemetry.lines import MOST_BYTES, Lines
 
-from service.telemetry.lines import MOST_BYTES, Lines
 from tests.service.serving import ROOT
 
 PIPE_BYTES = 4096
@@ -161,7 +161,7 @@ def test_a_child_has_lines_of_its_own() -> None:
     """Those that wait in the parent are not its own, nor does the parent's thread live on in it."""
     code = """
 import os, threading
-from service.telemetry.lines import Lines
+from spikehead.telemetry.lines import Lines
 lines, hold = Lines(2), threading.Event()
 lines.put(lambda: str(hold.wait(10))[:0])
 lines.put(str, "parent\\n")
@@ -190,7 +190,7 @@ ENDS = {
 def test_ends_lose_nothing(end: str) -> None:
     code = f"""
 import logging, os, signal, time
-from service.telemetry import logs
+from spikehead.telemetry import logs
 logs.configure("info", "console")
 for number in range(500):
     logging.getLogger("spikehead").info("line %d", number)
@@ -203,7 +203,7 @@ for number in range(500):
 
 def test_the_end_does_not_wait_for_a_stuck_reader(pipe: tuple[int, int]) -> None:
     code = """
-from service.telemetry import logs
+from spikehead.telemetry import logs
 logs.configure("info", "console")
 for number in range(500):
     logs.LINES.put(str, "x" * 100)
@@ -219,7 +219,7 @@ def test_a_closed_standard_error_is_no_other_file(tmp_path: str) -> None:
 import logging, os
 file = os.open({str(tmp_path)!r} + "/records", os.O_RDWR | os.O_CREAT)
 assert file == 2
-from service.telemetry import logs
+from spikehead.telemetry import logs
 logs.configure("info", "console")
 logging.getLogger("spikehead").info("line")
 assert logs.flush(5) and os.fstat(2).st_size == 0

@@ -77,7 +77,7 @@ def test_levels(models_folder: Path) -> None:
 
 FAILS = """
 import logging
-from service.telemetry import logs
+from spikehead.telemetry import logs
 logs.configure("info", "json")
 try:
     raise RuntimeError("why")

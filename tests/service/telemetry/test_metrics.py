@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from spikehead.settings import Settings
+from spikehead.telemetry.logs import LINES
+from spikehead.web.app import create_app
 
-from service.app import create_app
-from service.settings import Settings
-from service.telemetry.logs import LINES
 from tests.service.conftest import band
 
 RAW = {"Content-Type": "application/octet-stream"}

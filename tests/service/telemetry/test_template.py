@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import structlog
-
-from service.telemetry import logs
-from service.telemetry.template import Template, shown
+from spikehead.telemetry import logs
+from spikehead.telemetry.template import Template, printable
 
 FIELDS = {"id": "s", "path": "s", "status": "d", "ms": ".3f"}
 AT = 1_795_888_546.000_25
@@ -38,7 +37,7 @@ def test_json(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "quoted"), [("\x1b[2J", "'\\x1b[2J'"), ("\u202e", "'\\u202e'"), ("é", "é")])
 def test_what_a_terminal_would_obey_is_quoted(text: str, quoted: str) -> None:
-    assert shown(text) == quoted
+    assert printable(text) == quoted
 
 
 def test_the_time_is_that_of_the_event() -> None:

@@ -11,12 +11,12 @@ from fastapi.testclient import TestClient
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from spikehead.settings import Settings
+from spikehead.telemetry import traces
+from spikehead.web.app import _within, create_app
 
-from service.app import _within, create_app
-from service.settings import Settings
-from service.telemetry import traces
+from tests.service.cli.test_app import refused
 from tests.service.conftest import band
-from tests.service.test_main import refused
 
 RAW = {"Content-Type": "application/octet-stream"}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

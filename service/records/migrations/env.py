@@ -1,9 +1,0 @@
-"""Alembic runs this file for each upgrade, see `service.records.database`."""
-
-from alembic import context
-
-from service.records.database import VERSION_TABLE
-
-context.configure(connection=context.config.attributes["connection"], version_table=VERSION_TABLE)
-with context.begin_transaction():
-    context.run_migrations()

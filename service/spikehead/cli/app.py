@@ -1,0 +1,276 @@
+"""Commands: `python -m service` serves; `spikehead serve` does the same once installed.
+
+What a command needs is imported in it: `classify` waits for no web framework, `--help` for nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from spikehead.settings import Settings
+
+app = typer.Typer(
+    name="spikehead",
+    help="Handwritten digits read by a spiking neural network. Without a command: serve.",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+EXIT_FILE = EXIT_NOT_READY = 1
+EXIT_SETTINGS = 2
+EXIT_LISTEN = 3
+EXIT_MODEL = 4
+EXIT_SERVICE = 5
+
+NO_SETTINGS = {"SPIKEHEAD_API_KEY", "SPIKEHEAD_DATA", "SPIKEHEAD_TEST_POSTGRES_URL"}
+"""Environment variables of ours that the service does not read: of `spikehead spikes`, training and tests."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from spikehead.version import VERSION
+
+        typer.echo(f"spikehead {VERSION}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def default(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print it and exit")
+    ] = False,
+) -> None:
+    """Handwritten digits read by a spiking neural network. Without a command: serve."""
+    if context.invoked_subcommand is None:
+        serve()
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="address to listen on (SPIKEHEAD_HOST)")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="port to listen on (SPIKEHEAD_PORT)")
+    ] = None,
+) -> None:
+    """Serve over HTTP. Settings come from the environment, see the README."""
+    # while it starts: the first process of a container does not end by a signal that it does not handle
+    signal.signal(signal.SIGTERM, _end)
+    from spikehead.records import DatabaseURLError, Store
+    from spikehead.settings import PREFIX
+
+    settings = _settings()
+    chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = settings.model_copy(update=chosen)
+    if hasattr(signal, "SIGHUP"):  # until there are models to look for anew: it would be the end
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        Store(settings.database_url).close()  # touches no database: whether it is there does not matter
+    except DatabaseURLError as error:
+        raise _exit(EXIT_SETTINGS, f"{PREFIX}DATABASE_URL: {error}") from None
+    from spikehead.server.listening import ListenError, listening
+
+    try:
+        with listening(settings) as sockets:
+            if settings.workers > 1:
+                _serve_with_workers(settings, sockets)
+            else:
+                _serve_alone(settings, sockets)
+    except ListenError as error:
+        raise _exit(EXIT_LISTEN, error) from None
+
+
+def _end(sig: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _serve_alone(settings: Settings, sockets: list[socket]) -> None:
+    from spikehead.model.card import ModelError
+    from spikehead.server.worker import Worker, app_of
+    from spikehead.telemetry.traces import TracesError
+
+    try:
+        app = app_of(settings)
+    except ModelError as error:
+        raise _exit(EXIT_MODEL, error) from None
+    except TracesError as error:
+        raise _exit(EXIT_SETTINGS, error) from None
+    Worker(settings, app).run(sockets)
+
+
+def _serve_with_workers(settings: Settings, sockets: list[socket]) -> None:
+    from spikehead.server.workers import Workers
+
+    workers = Workers(settings, sockets)
+    workers.run()
+    if workers.failed:
+        raise _exit(EXIT_MODEL, "a worker could not start")
+
+
+ModelOption = Annotated[str | None, typer.Option(metavar="NAME", help="model (SPIKEHEAD_DEFAULT_MODEL)")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, one document a line")]
+
+
+@app.command(
+    epilog="Exit codes: 0 all classified; 1 a file could not be read or classified; 2 wrong usage or settings; "
+    "4 the model is missing or cannot be used; 130 interrupted."
+)
+def classify(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE", help="PNG, JPEG, WebP, BMP, GIF or 784 bytes of pixels; - is standard input"
+        ),
+    ],
+    model: ModelOption = None,
+    max_steps: Annotated[str | None, typer.Option(metavar="N", help="most time steps (the model's)")] = None,
+    confidence: Annotated[
+        str | None, typer.Option(metavar="P", help="probability to stop at (the model's)")
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="seed of each file's run (one drawn for each)")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="bernoulli or regular (bernoulli)")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify pictures of digits here, without a service. Nothing is recorded.
+
+    Options and answers are those of POST /classify, settings the service's.
+
+    A file that cannot be used does not stop the others: see standard error.
+    """
+    from spikehead.cli import terminal
+
+    options = {
+        "model": model,
+        "max_steps": max_steps,
+        "confidence": confidence,
+        "seed": seed,
+        "encoder": encoder,
+    }
+    settings = _settings()
+    with _faults_as_exits():
+        complete = terminal.classify(files, options, settings, as_json)
+    if not complete:
+        raise typer.Exit(EXIT_FILE)
+
+
+@app.command(
+    epilog="Exit codes: 0 listed; 2 wrong usage; 5 the service cannot be reached or answers with a problem; "
+    "130 interrupted."
+)
+def spikes(
+    identifier: Annotated[
+        str | None, typer.Argument(metavar="ID", help="one request: its picture and its answer")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="address of the service (that of SPIKEHEAD_HOST and SPIKEHEAD_PORT)")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar="SPIKEHEAD_API_KEY", help="where the service asks for one")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=1000, help="most requests (20)")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="only those to this model")] = None,
+    low_confidence: Annotated[
+        bool, typer.Option("--low-confidence", help="least confident first (newest first)")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List recent requests of a running service, or show one of them."""
+    from spikehead.cli import terminal
+    from spikehead.cli.probe import address_of
+
+    remote = terminal.Remote(address_of(_settings()) if url is None else url, key)
+    with _faults_as_exits():
+        if identifier is None:
+            terminal.spikes(
+                remote, limit=limit or 20, model=model, low_confidence=low_confidence, as_json=as_json
+            )
+        elif limit is None and model is None and not low_confidence:
+            terminal.one_of_spikes(remote, identifier, as_json=as_json)
+        else:
+            raise typer.BadParameter("--limit, --model and --low-confidence are for the list, not for one ID")
+
+
+@app.command(epilog="Exit codes: 0 it is ready; 1 it is not, or cannot be reached; 2 wrong settings.")
+def health() -> None:
+    """Ask the service on this machine, as the settings say where it listens, if it is ready."""
+    from spikehead.cli import probe
+
+    settings = _settings()
+    try:
+        typer.echo(probe.status(settings))
+    except probe.NotReadyError as error:
+        raise _exit(EXIT_NOT_READY, error) from None
+
+
+def _settings() -> Settings:
+    """Settings from the environment, logging by them. Exits where one is wrong."""
+    import os
+
+    from pydantic import ValidationError
+
+    from spikehead.settings import PREFIX, is_service_link, is_set_by_kubernetes, load_settings
+    from spikehead.telemetry import logs
+
+    try:
+        settings = load_settings()
+    except ValidationError as error:
+        for fault in error.errors():
+            words = fault["msg"].removeprefix("Value error, ")
+            words = words.replace("Input should be ", "expected ", 1)
+            if fault["loc"]:
+                name = PREFIX + "_".join(str(part) for part in fault["loc"]).upper()
+                typer.echo(f"spikehead: {name}: {words}, got {fault['input']!r}", err=True)
+            else:  # of several settings together
+                typer.echo(f"spikehead: {words}", err=True)
+        raise typer.Exit(EXIT_SETTINGS) from None
+    logs.configure(settings.log_level, settings.log_format)
+    given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    if is_service_link(link := given.get(f"{PREFIX}PORT")):
+        words = "which Kubernetes sets for a Service named spikehead: it counts as not given"
+        typer.echo(f"spikehead: {PREFIX}PORT: expected a port, got {link}, {words}", err=True)
+    known = {PREFIX + name.upper() for name in type(settings).model_fields} | NO_SETTINGS
+    for name, value in sorted(given.items()):
+        if name not in known and not is_set_by_kubernetes(name, value):
+            typer.echo(f"spikehead: {name} is no setting of the service, it changes nothing", err=True)
+    return settings
+
+
+@contextmanager
+def _faults_as_exits() -> Iterator[None]:
+    """Errors that say what was expected and what came end the command, each kind with its exit code."""
+    from spikehead.cli.terminal import ServiceError
+    from spikehead.errors import Problem
+    from spikehead.model.card import ModelError
+
+    try:
+        yield
+    except Problem as error:
+        raise _exit(EXIT_SETTINGS, error) from None
+    except ModelError as error:
+        raise _exit(EXIT_MODEL, error) from None
+    except ServiceError as error:
+        raise _exit(EXIT_SERVICE, error) from None
+
+
+def _exit(code: int, error: Exception | str) -> typer.Exit:
+    """Says what is wrong; to be raised."""
+    typer.echo(f"spikehead: {error}", err=True)
+    return typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

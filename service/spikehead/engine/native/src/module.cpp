@@ -1,0 +1,591 @@
+// The Python module: arrays in, arrays out. Nothing here computes; the GIL is released while the engine does.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "answer.hpp"
+#include "build.hpp"
+#include "encoder.hpp"
+#include "mnist_form.hpp"
+#include "retina.hpp"
+#include "run.hpp"
+
+namespace nb = nanobind;
+
+namespace spikehead {
+
+extern const Kernels baseline;
+#ifdef SPIKEHEAD_X86
+extern const Kernels avx2;
+extern const Kernels avx512;
+#endif
+
+namespace {
+
+// Kernels that this machine can run, fastest first.
+std::vector<const Kernels*> available() {
+  std::vector<const Kernels*> found;
+#ifdef SPIKEHEAD_X86
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("bmi2")) {
+    found.push_back(&avx512);
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt")) {
+    found.push_back(&avx2);
+  }
+#endif
+  found.push_back(&baseline);
+  return found;
+}
+
+const Kernels& kernels_named(const std::string& name) {
+  std::string names;
+  for (const Kernels* kernels : available()) {
+    if (name == "auto" || name == kernels->name) return *kernels;
+    names += std::string(names.empty() ? "" : ", ") + kernels->name;
+  }
+  throw std::invalid_argument("expected auto or an instruction set of this machine (" + names + "), got " + name);
+}
+
+template <class T>
+using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
+
+using Seeds = std::vector<std::uint64_t>;
+
+template <class T>
+std::vector<T> list(const nb::handle& value) {
+  const auto array = nb::cast<In<T>>(value);
+  return {array.data(), array.data() + array.size()};
+}
+
+SynapseArrays synapses(const nb::dict& from) {
+  SynapseArrays result;
+  result.kernel = nb::cast<int>(from["kernel"]);
+  result.stride = nb::cast<int>(from["stride"]);
+  result.inputs = nb::cast<int>(from["inputs"]);
+  result.outputs = nb::cast<int>(from["outputs"]);
+  result.weight = list<std::int8_t>(from["weight"]);
+  result.bias = list<std::int32_t>(from["bias"]);
+  return result;
+}
+
+NetworkArrays arrays_of(const nb::dict& from) {
+  NetworkArrays result;
+  auto whole = [&](const char* name) { return nb::cast<int>(from[name]); };
+  auto part = [&](const char* name) { return synapses(nb::cast<nb::dict>(from[name])); };
+  result.heads = whole("heads");
+  result.rate_slope = whole("rate_slope");
+  result.reset_interval = whole("reset_interval");
+  result.shift_input = whole("shift_input");
+  result.unit_input = whole("unit_input");
+  result.shift_feedback = whole("shift_feedback");
+  result.unit_feedback = whole("unit_feedback");
+  result.names = nb::cast<std::vector<std::string>>(from["names"]);
+  if (!result.names.empty()) {
+    result.shift_membrane = whole("shift_membrane");
+    result.shift_readout = whole("shift_readout");
+    result.stem1 = part("stem1");
+    result.stem2 = part("stem2");
+    result.stem3 = part("stem3");
+    result.position = list<std::int32_t>(from["position"]);
+    result.neighbours = nb::cast<bool>(from["neighbours"]);
+    result.stem1_threshold = list<std::int32_t>(from["stem1_threshold"]);
+    result.stem2_threshold = list<std::int32_t>(from["stem2_threshold"]);
+    result.residual_threshold = list<std::int32_t>(from["residual_threshold"]);
+  }
+  for (const nb::handle item : result.names.empty() ? nb::list() : nb::cast<nb::list>(from["blocks"])) {
+    const auto block = nb::cast<nb::dict>(item);
+    BlockArrays arrays;
+    arrays.attends = nb::cast<bool>(block["attends"]);
+    if (arrays.attends) {
+      arrays.query = synapses(nb::cast<nb::dict>(block["query"]));
+      arrays.key = synapses(nb::cast<nb::dict>(block["key"]));
+      arrays.value = synapses(nb::cast<nb::dict>(block["value"]));
+      arrays.projection = synapses(nb::cast<nb::dict>(block["projection"]));
+      arrays.query_threshold = list<std::int32_t>(block["query_threshold"]);
+      arrays.key_threshold = list<std::int32_t>(block["key_threshold"]);
+      arrays.value_threshold = list<std::int32_t>(block["value_threshold"]);
+      arrays.attention_threshold = list<std::int32_t>(block["attention_threshold"]);
+    }
+    arrays.expand = synapses(nb::cast<nb::dict>(block["expand"]));
+    arrays.contract = synapses(nb::cast<nb::dict>(block["contract"]));
+    arrays.hidden_threshold = list<std::int32_t>(block["hidden_threshold"]);
+    result.blocks.push_back(std::move(arrays));
+  }
+  result.readout = list<std::int8_t>(from["readout"]);
+  result.feedback = list<std::int32_t>(from["feedback"]);
+  result.gamma = list<std::int32_t>(from["gamma"]);
+  result.sigmoid = list<float>(from["sigmoid"]);
+  result.shift_sigmoid = whole("shift_sigmoid");
+  for (const nb::handle item : nb::cast<nb::list>(from["fan_out"])) result.fan_out.push_back(list<std::int32_t>(item));
+  result.input_fan_out = list<std::int32_t>(from["input_fan_out"]);
+  return result;
+}
+
+// A numpy array of its own memory. Zeros.
+template <class T>
+struct Out {
+  explicit Out(std::vector<std::size_t> shape) : shape(std::move(shape)) {
+    std::size_t size = 1;
+    for (const std::size_t n : this->shape) size *= n;
+    data = new T[size]();
+    owner = nb::capsule(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  }
+  nb::object array() const {
+    return nb::cast(nb::ndarray<nb::numpy, T>(data, shape.size(), shape.data(), owner));
+  }
+  std::vector<std::size_t> shape;
+  T* data = nullptr;
+  nb::capsule owner;
+};
+
+// What a batch of simulations gives, a row an image, in two arrays: a few large ones are made faster than many.
+//   whole   int64 [N, 2 + 10 + 2 layers]   steps, sure, output counts; of each layer spikes, then synaptic operations
+//   real    double [N, 2 + 10]           seconds of encoding, seconds of it all, class probabilities
+struct Outcomes {
+  Outcomes(std::size_t images, std::size_t layers) : whole({images, 2 + kClasses + 2 * layers}), real({images, 2 + kClasses}) {}
+  void set(std::size_t i, const Outcome& outcome, double encoding, double total) {
+    std::int64_t* row = whole.data + i * whole.shape[1];
+    *row++ = outcome.steps;
+    *row++ = outcome.sure;
+    row = std::copy(outcome.output_counts.begin(), outcome.output_counts.end(), row);
+    row = std::copy(outcome.counts.begin(), outcome.counts.end(), row);
+    std::copy(outcome.operations.begin(), outcome.operations.end(), row);
+    double* values = real.data + i * real.shape[1];
+    *values++ = encoding;
+    *values++ = total;
+    std::copy(outcome.probabilities.begin(), outcome.probabilities.end(), values);
+  }
+  nb::tuple tuple() const { return nb::make_tuple(whole.array(), real.array()); }
+  Out<std::int64_t> whole;
+  Out<double> real;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point began) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+void check(bool holds, const char* what) {
+  if (!holds) throw std::invalid_argument(std::string("expected ") + what);
+}
+
+// Number of images. Throws std::invalid_argument where there is not enough input for the steps.
+std::size_t check_input(const In<std::uint8_t>& spikes, const In<float>& uniforms, int max_steps) {
+  check(spikes.ndim() == 3 && uniforms.ndim() == 3 && spikes.shape(2) == kPixels && uniforms.shape(2) == kClasses,
+        "spikes [T, N, 784] and uniforms [T, N, 10]");
+  const std::size_t steps = spikes.shape(0), images = spikes.shape(1);
+  check(max_steps >= 1 && static_cast<std::size_t>(max_steps) <= steps && uniforms.shape(0) == steps &&
+            uniforms.shape(1) == images,
+        "input for each time step and image");
+  return images;
+}
+
+// What `simulate` asks for the input of each step of image i.
+auto given(const In<std::uint8_t>& spikes, const In<float>& uniforms, std::size_t i) {
+  return [&spikes, &uniforms, i](int t, std::uint8_t* to, float* random) {
+    const std::size_t at = static_cast<std::size_t>(t) * spikes.shape(1) + i;
+    std::copy_n(spikes.data() + at * kPixels, kPixels, to);
+    std::copy_n(uniforms.data() + at * kClasses, kClasses, random);
+  };
+}
+
+class Engine {
+ public:
+  Engine(const nb::dict& arrays, const std::string& simd)
+      : network_(build(arrays_of(arrays))), kernels_(kernels_named(simd)) {}
+
+  const char* simd() const { return kernels_.name; }
+  int reset_interval() const { return network_.reset_interval; }
+
+  nb::dict bounds() const {
+    nb::dict result;
+    for (const Neurons& layer : network_.layers) {
+      result[layer.name.c_str()] = nb::make_tuple(layer.bound.low, layer.bound.high, layer.wide ? 32 : 16);
+    }
+    return result;
+  }
+
+  // Encodes and simulates: images uint8 [N, ...], a seed for each.
+  nb::tuple classify(In<std::uint8_t> images, const Seeds& seeds, int max_steps, double confidence,
+                     In<double> scale, bool regular) {
+    check(images.size() == seeds.size() * kPixels, "784 pixels an image");
+    const Rule rule = rule_of(max_steps, confidence, scale);
+    Outcomes outcomes(seeds.size(), network_.layers.size() + 2);
+    {
+      nb::gil_scoped_release released;
+      run_all(images, seeds, rule, regular, kUnseen, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
+        outcomes.set(i, outcome, encoding, total);
+      });
+    }
+    return outcomes.tuple();
+  }
+
+  // The same, with each image's answer as JSON: a list of the fields of `spikehead.engine.base.Answer`, and int64
+  // [2, layers], the spikes of all images and the operations that they caused.
+  nb::tuple answers(In<std::uint8_t> images, const Seeds& seeds, int max_steps, double confidence, In<double> scale,
+                   bool regular, const std::vector<std::string>& ids, In<double> decode_ms, const nb::tuple& words) {
+    check(images.size() == seeds.size() * kPixels, "784 pixels an image");
+    check(ids.size() == seeds.size() && decode_ms.size() == seeds.size(), "an id and a time for each image");
+    const Rule rule = rule_of(max_steps, confidence, scale);
+    const Wording wording{nb::cast<std::string>(words[0]), nb::cast<std::vector<std::string>>(words[1]),
+                          nb::cast<std::string>(words[2]), nb::cast<std::string>(words[3]),
+                          nb::cast<std::string>(words[4])};
+    check(wording.layers.size() == network_.layers.size(), "a name for each hidden layer");
+    struct Answer {
+      std::string json;
+      int prediction, steps;
+      double confidence, encode_ms, simulate_ms;
+      bool sure;
+    };
+    std::vector<Answer> found(seeds.size());
+    Out<std::int64_t> work({2, network_.layers.size() + 2});
+    {
+      nb::gil_scoped_release released;
+      run_all(images, seeds, rule, regular, kUnseen, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
+        const Timings timings{decode_ms.data()[i], 1000 * encoding, 1000 * (total - encoding)};
+        const int best = prediction(outcome);
+        found[i] = {answer(wording, ids[i], seeds[i], outcome, timings), best, outcome.steps,
+                    outcome.probabilities[best], timings.encode_ms, timings.simulate_ms, outcome.sure};
+        for (std::size_t layer = 0; layer < outcome.counts.size(); ++layer) {
+          work.data[layer] += outcome.counts[layer];
+          work.data[outcome.counts.size() + layer] += outcome.operations[layer];
+        }
+      });
+    }
+    nb::list result;
+    const nb::str sure("confidence"), last("max_steps");
+    for (const Answer& one : found) {
+      result.append(nb::make_tuple(nb::bytes(one.json.data(), one.json.size()), one.prediction, one.confidence, one.steps,
+                                   one.sure ? sure : last, one.encode_ms, one.simulate_ms, nb::none()));
+    }
+    return nb::make_tuple(result, work.array());
+  }
+
+  // Encodes and simulates all steps of each image, whatever the confidence: int64 [N, T, 10 + (layers + 2) + 2],
+  // potentials, spike counts, accumulates and multiply-accumulates of each step.
+  nb::object by_step(In<std::uint8_t> images, const Seeds& seeds, int steps, In<double> scale, bool regular) {
+    check(images.size() == seeds.size() * kPixels, "784 pixels an image");
+    const Rule rule = rule_of(steps, 2.0, scale);  // more than any confidence
+    const std::size_t width = kClasses + network_.layers.size() + 2 + 2;
+    Out<std::int64_t> result({seeds.size(), static_cast<std::size_t>(steps), width});
+    {
+      nb::gil_scoped_release released;
+      auto seen = [&](std::size_t i, int t, const Workspace& space) {
+        std::int64_t* row = result.data + (i * static_cast<std::size_t>(steps) + static_cast<std::size_t>(t)) * width;
+        row = std::copy(space.potential.begin(), space.potential.end(), row);
+        row = std::copy(space.counts.begin(), space.counts.end(), row);
+        *row++ = additions(space.operations);
+        *row = space.operations.front();
+      };
+      run_all(images, seeds, rule, regular, seen, [](std::size_t, const Outcome&, double, double) {});
+    }
+    return result.array();
+  }
+
+  // Simulates given spikes uint8 [T, N, 784] with uniforms float32 [T, N, 10]: the outcomes alone.
+  nb::tuple run(In<std::uint8_t> spikes, In<float> uniforms, int max_steps, double confidence, In<double> scale) {
+    const std::size_t images = check_input(spikes, uniforms, max_steps);
+    const Rule rule = rule_of(max_steps, confidence, scale);
+    Outcomes outcomes(images, network_.layers.size() + 2);
+    {
+      nb::gil_scoped_release released;
+      Lease lease(*this);
+      Outcome outcome;
+      for (std::size_t i = 0; i < images; ++i) {
+        const auto began = std::chrono::steady_clock::now();
+        simulate(network_, kernels_, *lease.space, rule, outcome, given(spikes, uniforms, i), [](int) {});
+        outcomes.set(i, outcome, 0.0, seconds_since(began));
+      }
+    }
+    return outcomes.tuple();
+  }
+
+  // The same, and keeps everything: the outcomes, and a dictionary with an array [N, T, ...] for each hidden layer
+  // (uint8, in the graph's order of neurons), `traces`, `potential`, `spike_probability`, `output` and `feedback`.
+  // Steps that were not run stay 0.
+  nb::tuple record(In<std::uint8_t> spikes, In<float> uniforms, int max_steps, double confidence, In<double> scale) {
+    const std::size_t images = check_input(spikes, uniforms, max_steps);
+    const Rule rule = rule_of(max_steps, confidence, scale);
+    const auto length = static_cast<std::size_t>(max_steps);
+    Outcomes outcomes(images, network_.layers.size() + 2);
+    std::vector<Out<std::uint8_t>> rasters;
+    for (const Neurons& layer : network_.layers) {
+      rasters.emplace_back(std::vector<std::size_t>{
+          images, length, static_cast<std::size_t>(layer.positions) * static_cast<std::size_t>(layer.channels)});
+    }
+    Out<std::int32_t> traces({images, length, kPixels}), potential({images, length, kClasses});
+    Out<std::int32_t> feedback({images, length, kClasses});
+    Out<float> probability({images, length, kClasses});
+    Out<std::uint8_t> output({images, length, kClasses});
+    {
+      nb::gil_scoped_release released;
+      Lease lease(*this);
+      Workspace& space = *lease.space;
+      Outcome outcome;
+      for (std::size_t i = 0; i < images; ++i) {
+        const auto began = std::chrono::steady_clock::now();
+        auto seen = [&](int t) {
+          const std::size_t at = i * length + static_cast<std::size_t>(t);
+          for (std::size_t layer = 0; layer < rasters.size(); ++layer) {
+            unpack(static_cast<int>(layer), space, rasters[layer].data + at * rasters[layer].shape[2]);
+          }
+          for (int pixel = 0; pixel < kPixels; ++pixel) {
+            traces.data[at * kPixels + pixel] = space.traces[pixel / kSide * kRow + pixel % kSide];
+          }
+          std::copy(space.potential.begin(), space.potential.end(), potential.data + at * kClasses);
+          std::copy(space.feedback.begin(), space.feedback.end(), feedback.data + at * kClasses);
+          std::copy(space.probability.begin(), space.probability.end(), probability.data + at * kClasses);
+          std::copy(space.output.begin(), space.output.end(), output.data + at * kClasses);
+        };
+        simulate(network_, kernels_, space, rule, outcome, given(spikes, uniforms, i), seen);
+        outcomes.set(i, outcome, 0.0, seconds_since(began));
+      }
+    }
+    nb::dict recorded;
+    for (std::size_t layer = 0; layer < rasters.size(); ++layer) {
+      recorded[network_.layers[layer].name.c_str()] = rasters[layer].array();
+    }
+    recorded["traces"] = traces.array();
+    recorded["potential"] = potential.array();
+    recorded["spike_probability"] = probability.array();
+    recorded["output"] = output.array();
+    recorded["feedback"] = feedback.array();
+    return nb::make_tuple(outcomes.tuple(), recorded);
+  }
+
+ private:
+  static constexpr auto kUnseen = [](std::size_t, int, const Workspace&) {};
+
+  // Encodes and simulates each image; `seen(i, step, workspace)` after each step, then `done(i, outcome, seconds of
+  // encoding, seconds of it all)`. Without the GIL.
+  template <class Seen, class Done>
+  void run_all(const In<std::uint8_t>& images, const Seeds& seeds, const Rule& rule, bool regular,
+               Seen&& seen, Done&& done) {
+    Lease lease(*this);
+    Outcome outcome;
+    for (std::size_t i = 0; i < seeds.size(); ++i) {
+      const auto began = std::chrono::steady_clock::now();
+      std::uint8_t contrast[kPixels];
+      see_contrast(images.data() + i * kPixels, contrast);
+      Encoder encoder(contrast, seeds[i], regular, network_.rate_slope);
+      double encoding = seconds_since(began);
+      auto input = [&](int, std::uint8_t* spikes, float* uniforms) {
+        const auto asked = std::chrono::steady_clock::now();
+        encoder.step(spikes, uniforms);
+        encoding += seconds_since(asked);
+      };
+      simulate(network_, kernels_, *lease.space, rule, outcome, input, [&](int t) { seen(i, t, *lease.space); });
+      done(i, outcome, encoding, seconds_since(began));
+    }
+  }
+
+  // A workspace for one call: taken from those that earlier calls left, given back afterwards.
+  struct Lease {
+    explicit Lease(Engine& engine) : engine(engine) {
+      const std::lock_guard lock(engine.mutex_);
+      if (!engine.spare_.empty()) {
+        space = std::move(engine.spare_.back());
+        engine.spare_.pop_back();
+      } else {
+        space = std::make_unique<Workspace>(engine.network_);
+      }
+    }
+    ~Lease() {
+      const std::lock_guard lock(engine.mutex_);
+      engine.spare_.push_back(std::move(space));
+    }
+    Engine& engine;
+    std::unique_ptr<Workspace> space;
+  };
+
+  Rule rule_of(int max_steps, double confidence, const In<double>& scale) const {
+    check(max_steps >= 1 && static_cast<std::size_t>(max_steps) <= scale.size(), "a scale for each time step");
+    return {max_steps, confidence, scale.data()};
+  }
+
+  // Bit masks [position][channel] to bytes in the graph's order: maps are [channel][position], tokens as they are.
+  void unpack(int index, const Workspace& space, std::uint8_t* to) const {
+    const Neurons& layer = network_.layers[index];
+    const std::uint64_t* spikes = space.layers[index].spikes.data();
+    const bool map = index < kMapLayers;
+    for (int position = 0; position < layer.positions; ++position, spikes += layer.words) {
+      for (int channel = 0; channel < layer.channels; ++channel) {
+        const bool fired = spikes[channel / kWordBits] >> (channel % kWordBits) & 1;
+        to[map ? channel * layer.positions + position : position * layer.channels + channel] = fired;
+      }
+    }
+  }
+
+  friend class Course;
+
+  Network network_;
+  const Kernels& kernels_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Workspace>> spare_;
+};
+
+// One image's run, a time step at a call.
+class Course {
+ public:
+  Course(const Engine& engine, In<std::uint8_t> image, std::uint64_t seed, bool regular)
+      : engine_(engine), space_(engine.network_), encoder_(seen(image), seed, regular, engine.network_.rate_slope) {}
+
+  // Everything of the next step: the spikes of `input`, each hidden layer and `output` (uint8, flat), `traces`,
+  // `potential` and `feedback` (int32), `spike_probability` (float32).
+  nb::dict step() {
+    std::array<float, kClasses> uniforms;
+    encoder_.step(space_.spikes.data(), uniforms.data());
+    engine_.kernels_.step(engine_.network_, space_, uniforms.data(), engine_.network_.begins_anew(t_));
+    ++t_;
+    nb::dict result;
+    result["input"] = copied<std::uint8_t>(space_.spikes);
+    for (std::size_t i = 0; i < engine_.network_.layers.size(); ++i) {
+      const Neurons& layer = engine_.network_.layers[i];
+      Out<std::uint8_t> spikes({static_cast<std::size_t>(layer.positions) * static_cast<std::size_t>(layer.channels)});
+      engine_.unpack(static_cast<int>(i), space_, spikes.data);
+      result[layer.name.c_str()] = spikes.array();
+    }
+    result["output"] = copied<std::uint8_t>(space_.output);
+    Out<std::int32_t> traces({kPixels});
+    for (int pixel = 0; pixel < kPixels; ++pixel) {
+      traces.data[pixel] = space_.traces[pixel / kSide * kRow + pixel % kSide];
+    }
+    result["traces"] = traces.array();
+    result["potential"] = copied<std::int32_t>(space_.potential);
+    result["feedback"] = copied<std::int32_t>(space_.feedback);
+    result["spike_probability"] = copied<float>(space_.probability);
+    return result;
+  }
+
+ private:
+  static const std::uint8_t* seen(const In<std::uint8_t>& image) {
+    check(image.size() == kPixels, "784 pixels");
+    thread_local std::array<std::uint8_t, kPixels> contrast;
+    see_contrast(image.data(), contrast.data());
+    return contrast.data();
+  }
+  template <class T, class Values>
+  static nb::object copied(const Values& values) {
+    Out<T> result({values.size()});
+    std::copy(values.begin(), values.end(), result.data);
+    return result.array();
+  }
+
+  const Engine& engine_;
+  Workspace space_;
+  Encoder encoder_;
+  int t_ = 0;  // steps so far
+};
+
+// Contrast of images uint8 [N, ...]: uint8 [N, 784].
+nb::object contrast(In<std::uint8_t> images) {
+  if (images.size() % kPixels) throw std::invalid_argument("expected 784 pixels an image");
+  const std::size_t count = images.size() / kPixels;
+  Out<std::uint8_t> result({count, kPixels});
+  {
+    nb::gil_scoped_release released;
+    for (std::size_t i = 0; i < count; ++i) {
+      see_contrast(images.data() + i * kPixels, result.data + i * kPixels);
+    }
+  }
+  return result.array();
+}
+
+// Rows of a PNG with their filters undone (`spikehead.pictures.png`): bytes [height * (1 + width)] -> uint8 [height, width], one
+// byte a pixel. None where a row has a filter that there is not.
+nb::object unfiltered(const nb::bytes& rows, int height, int width) {
+  check(height >= 1 && width >= 1 && rows.size() == static_cast<std::size_t>(height) * (static_cast<std::size_t>(width) + 1),
+        "a filter and as many bytes as the picture is wide for each row");
+  Out<std::uint8_t> picture({static_cast<std::size_t>(height), static_cast<std::size_t>(width)});
+  const auto* from = reinterpret_cast<const std::uint8_t*>(rows.c_str());
+  const std::vector<std::uint8_t> nothing(static_cast<std::size_t>(width), 0);
+  const std::uint8_t* above = nothing.data();
+  for (int y = 0; y < height; ++y, from += width + 1) {
+    std::uint8_t* row = picture.data + static_cast<std::ptrdiff_t>(y) * width;
+    const int filter = from[0];
+    if (filter > 4) return nb::none();
+    for (int x = 0; x < width; ++x) {
+      const int left = x ? row[x - 1] : 0, up = above[x], corner = x ? above[x - 1] : 0;
+      int guess = 0;
+      if (filter == 1) guess = left;
+      else if (filter == 2) guess = up;
+      else if (filter == 3) guess = (left + up) / 2;
+      else if (filter == 4) {
+        const int to_left = std::abs(up - corner), to_up = std::abs(left - corner), to_corner = std::abs(left + up - 2 * corner);
+        guess = to_left <= to_up && to_left <= to_corner ? left : to_up <= to_corner ? up : corner;
+      }
+      row[x] = static_cast<std::uint8_t>(from[x + 1] + guess);
+    }
+    above = row;
+  }
+  return picture.array();
+}
+
+// Tells whether 28 x 28 pixels are in MNIST's form.
+bool in_form(In<std::uint8_t> image, double centred, int smallest, int largest) {
+  if (image.size() != kPixels) throw std::invalid_argument("expected 784 pixels");
+  return has_form(image.data(), {centred, smallest, largest});
+}
+
+// Everything random of one image: spikes uint8 [T, 784], uniforms float32 [T, 10].
+nb::tuple encode(In<std::uint8_t> contrast, std::uint64_t seed, int steps, bool regular, int slope) {
+  if (contrast.size() != kPixels || steps < 0) throw std::invalid_argument("expected 784 pixels and steps from 0");
+  if (slope < 1 || slope > 16) throw std::invalid_argument("expected a slope from 1 to 16");
+  Out<std::uint8_t> spikes({static_cast<std::size_t>(steps), kPixels});
+  Out<float> uniforms({static_cast<std::size_t>(steps), kClasses});
+  Encoder encoder(contrast.data(), seed, regular, slope);
+  for (int t = 0; t < steps; ++t) encoder.step(spikes.data + t * kPixels, uniforms.data + t * kClasses);
+  return nb::make_tuple(spikes.array(), uniforms.array());
+}
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (const Kernels* kernels : available()) names.emplace_back(kernels->name);
+  return names;
+}
+
+}  // namespace
+}  // namespace spikehead
+
+NB_MODULE(_core, module) {
+  nb::set_leak_warnings(false);  // a process may end with a model loaded
+  using spikehead::Engine;
+  nb::class_<Engine>(module, "Engine")
+      .def(nb::init<const nb::dict&, const std::string&>(), nb::arg("arrays"), nb::arg("simd") = "auto")
+      .def_prop_ro("simd", &Engine::simd)
+      .def_prop_ro("reset_interval", &Engine::reset_interval)
+      .def("bounds", &Engine::bounds)
+      .def("classify", &Engine::classify, nb::arg("images"), nb::arg("seeds"), nb::arg("max_steps"),
+           nb::arg("confidence"), nb::arg("scale"), nb::arg("regular") = false)
+      .def("answers", &Engine::answers, nb::arg("images"), nb::arg("seeds"), nb::arg("max_steps"),
+           nb::arg("confidence"), nb::arg("scale"), nb::arg("regular"), nb::arg("ids"), nb::arg("decode_ms"),
+           nb::arg("words"))
+      .def("by_step", &Engine::by_step, nb::arg("images"), nb::arg("seeds"), nb::arg("steps"), nb::arg("scale"),
+           nb::arg("regular") = false)
+      .def("run", &Engine::run, nb::arg("spikes"), nb::arg("uniforms"), nb::arg("max_steps"), nb::arg("confidence"),
+           nb::arg("scale"))
+      .def("record", &Engine::record, nb::arg("spikes"), nb::arg("uniforms"), nb::arg("max_steps"),
+           nb::arg("confidence"), nb::arg("scale"));
+  nb::class_<spikehead::Course>(module, "Course")
+      .def(nb::init<const Engine&, spikehead::In<std::uint8_t>, std::uint64_t, bool>(), nb::keep_alive<1, 2>(),
+           nb::arg("engine"), nb::arg("image"), nb::arg("seed"), nb::arg("regular") = false)
+      .def("step", &spikehead::Course::step);
+  module.def("contrast", &spikehead::contrast, nb::arg("images"));
+  module.def("unfiltered", &spikehead::unfiltered, nb::arg("rows"), nb::arg("height"), nb::arg("width"),
+             "Rows of a PNG with their filters undone.");
+  module.def("in_form", &spikehead::in_form, nb::arg("image"), nb::arg("centred"), nb::arg("smallest"),
+             nb::arg("largest"));
+  module.def("encode", &spikehead::encode, nb::arg("contrast"), nb::arg("seed"), nb::arg("steps"),
+             nb::arg("regular") = false, nb::arg("slope") = 1);
+  module.def("instruction_sets", &spikehead::instruction_sets);
+}

@@ -1,0 +1,68 @@
+"""What one may ask the store for: filters, pages and their cursors."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from spikehead.records.record import ID_DIGITS
+
+Order = Literal["newest", "confidence"]
+"""Newest first, or least sure first (and of two that are as sure, the older one)."""
+
+_CONFIDENCE_DIGITS = 16
+_DIGITS = _CONFIDENCE_DIGITS + ID_DIGITS
+CURSOR = re.compile(rf"[0-3][0-9a-f]{{{_DIGITS - 1}}}")
+"""Numbers from 0 to 2 begin so: anything that matches is a position, if not of a record."""
+
+
+class CursorError(ValueError):
+    """A cursor that no page can have given."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which records. All conditions must hold; None is no condition."""
+
+    model: str | None = None
+    prediction: int | None = None
+    confidence_below: float | None = None
+    steps_at_least: int | None = None
+    since: float | None = None  # seconds since 1970, that moment included
+    until: float | None = None  # that moment excluded
+
+
+@dataclass(frozen=True)
+class RecordPage:
+    """How many records, after which one, in which order."""
+
+    limit: int
+    before: str | None = None  # the cursor that an earlier page gave: go on after it
+    order: Order = "newest"
+
+
+class Position(NamedTuple):
+    """The record that a page ended with. The confidence only counts where the order is by confidence."""
+
+    id: str
+    confidence: float
+
+
+def cursor(position: Position) -> str:
+    """Text for `RecordPage.before`: the eight bytes of the confidence in hexadecimal digits, and the id."""
+    return struct.pack(">d", position.confidence).hex() + position.id
+
+
+def position(page: RecordPage) -> Position | None:
+    """Where the page begins; None at the very start. Raises CursorError."""
+    text = page.before
+    if text is None:
+        return None
+    if not CURSOR.fullmatch(text):
+        raise CursorError(
+            f"expected a cursor, {_DIGITS} hexadecimal digits from 0 to 3 on, got {text[:60]!r}"
+        )
+    (confidence,) = struct.unpack(">d", bytes.fromhex(text[:_CONFIDENCE_DIGITS]))
+    return Position(text[_CONFIDENCE_DIGITS:], confidence)

@@ -1,0 +1,362 @@
+"""The store of records: one table of a database, asked by id, or for a page by filters."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+
+from alembic.util import CommandError
+from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+
+from spikehead.records import crowd, schema
+from spikehead.records.clock import elapsed
+from spikehead.records.database import Database, DatabaseURLError, SchemaError
+from spikehead.records.query import Filter, RecordPage, cursor
+from spikehead.records.record import Record, first_id, is_id, last_id, time_of
+from spikehead.records.search import Search
+
+__all__ = ["DatabaseURLError", "RecordError", "Store", "StoreError"]
+
+log = logging.getLogger("spikehead")
+
+_CHUNK = 1_000  # records deleted in one transaction: others get to write in between
+_TOGETHER = 50  # rows of one statement: each gives up the interpreter's lock, and gets it back late
+_BREATH = 0.01  # seconds between two such transactions
+
+RECENT_SECONDS = 60.0
+"""Age of an id from which on its record is here if it ever will be. Other machines' clocks may differ by less."""
+
+
+class StoreError(Exception):
+    """The database did not do what it was asked: it is away, locked, full or broken. Says why in one line."""
+
+
+class RecordError(StoreError):
+    """The database is well, but a record is not of the kind it takes."""
+
+
+class Store:
+    """Records in SQLite or PostgreSQL. Safe across threads. A database that is away raises StoreError each time.
+
+    `url` is `sqlite:///FILE` or `postgresql+psycopg://...`. Raises DatabaseURLError, but connects only once it is
+    used: then it makes the file and its folder, and brings the schema up to date.
+    """
+
+    def __init__(self, url: str, patience: float = 5.0) -> None:
+        """`patience`: seconds to wait for a lock or a connection."""
+        self._database = Database(url, patience)
+        self._opened: tuple[int, ...] | None = None  # identity of the database whose schema is up to date
+        self._opening = threading.Lock()
+        self._failed: tuple[float, str] | None = None  # when it last could not be opened, and why
+        self._insert = _inserts(self._database)
+        self._name = secrets.token_hex(8)  # of this process, among those that write
+        self._beat_at = 0.0  # when it is to be said again that it is there, on the monotonic clock
+        self._ending = threading.Event()
+        self._erase_due = True  # what an earlier process deleted may still stand in the journal
+
+    def open(self) -> None:
+        """Connects, and brings the schema up to date; nothing is done twice. Raises StoreError."""
+        with self._errors():
+            self._ready()
+
+    def insert(self, records: Sequence[Record], taken: Sequence[float] | None = None) -> None:
+        """Adds records, all or none; when this returns they are on disk. Those that are there already stay.
+
+        taken: when a queue took each of them, by `clock.elapsed` (default: now). Those that were forgotten since are
+        left out. Raises StoreError, and RecordError if it is the records' fault.
+        """
+        if not records:
+            return
+        taken = [elapsed()] * len(records) if taken is None else taken
+        try:
+            rows = schema.rows(records)
+        except (TypeError, ValueError) as error:
+            raise RecordError(f"expected records, got one that cannot be stored: {error}") from error
+        with self._errors():
+            written_to = self._ready()
+            with self._database.writing.begin() as connection:
+                crowd.beside_writers(connection)
+                notes = crowd.forgotten_since(connection, min(taken))
+                if notes:
+                    rows = [row for row, at in zip(rows, taken, strict=True) if not notes.covers(row[0], at)]
+                if rows:
+                    self._insert(connection, rows)
+                beat_at = self._beat(connection)
+            if self._database.identity() != written_to:
+                raise OSError("the file was removed or replaced while it was written to")
+        self._beat_at = beat_at
+
+    def announce(self) -> None:
+        """Opens the database and says, if it is time, that this process is there. Raises StoreError."""
+        with self._errors():
+            self._ready()
+            if time.monotonic() >= self._beat_at:
+                with self._database.writing.begin() as connection:
+                    beat_at = self._beat(connection)
+                self._beat_at = beat_at
+        if self._erase_due:
+            self.erase()
+
+    def leave(self) -> None:
+        """Says that this process writes no more, so that nobody waits for it. Raises StoreError."""
+        with self._errors():
+            self._ready()
+            with self._database.writing.begin() as connection:
+                crowd.leave(connection, self._name)
+            self._beat_at = 0.0
+
+    def has_company(self) -> bool:
+        """Tells whether other processes write to the database: what they answered may not be here yet."""
+        with self._reading() as connection:
+            return crowd.others(connection, self._name)
+
+    def await_writers(self) -> None:
+        """Returns once every transaction that writes now has ended. Raises StoreError."""
+        with self._errors():
+            self._ready()
+            with self._database.writing.begin() as connection:
+                crowd.exclude_writers(connection)
+
+    def page(self, wanted: Filter, page: RecordPage, whole: bool = True) -> tuple[list[Record], str | None]:
+        """At most `page.limit` records that match, and the cursor of the page that follows, None at the end.
+
+        Without `whole`, image and answer are left empty, and not read. A damaged record is left out, and logged.
+        Raises CursorError and StoreError.
+        """
+        search = Search(wanted, page)
+        with self._reading() as connection:
+            found = search.positions(connection)
+            shown = found[: page.limit]
+            identifiers = [one.id for one in shown]
+            columns = [one for one in schema.records.c if whole or one.name not in schema.LARGE]
+            rows = connection.execute(select(*columns).where(schema.records.c.id.in_(identifiers))).mappings()
+            records = {}
+            for row in rows:
+                try:
+                    records[row["id"]] = schema.record(row)
+                except schema.DamagedError as error:
+                    log.warning("%s", error)
+        more = bool(shown) and len(found) > page.limit
+        # a record may have been deleted since its id was found
+        return (
+            [records[one.id] for one in shown if one.id in records],
+            cursor(shown[-1]) if more else None,
+        )
+
+    def get(self, identifier: str) -> Record:
+        """The record of that id. Raises KeyError where there is none, and StoreError."""
+        if is_id(identifier):
+            with self._reading() as connection:
+                statement = select(schema.records).where(schema.records.c.id == identifier)
+                row = connection.execute(statement).mappings().one_or_none()
+                if row is not None:
+                    try:
+                        return schema.record(row)
+                    except schema.DamagedError as error:
+                        raise StoreError(str(error)) from error
+        raise KeyError(identifier)
+
+    def may_come(self, identifier: str) -> bool:
+        """Tells whether another process may yet write a record of that id: it is neither here nor forgotten.
+
+        Raises StoreError.
+        """
+        if not is_id(identifier) or abs(time.time() - time_of(identifier)) > RECENT_SECONDS:
+            return False
+        with self._reading() as connection:
+            found = select(schema.records.c.id).where(schema.records.c.id == identifier)
+            return (
+                connection.execute(found).first() is None
+                and not crowd.is_forgotten(connection, identifier)
+                and crowd.others(connection, self._name)
+            )
+
+    def delete(self, identifier: str) -> bool:
+        """Forgets a record; False if there is none. Raises StoreError.
+
+        It is not written afterwards either, by any process in whose queue it waits, nor by one that tries again to
+        write it because it was not told that it had succeeded.
+        """
+        if not is_id(identifier):
+            return False
+        with self._errors():
+            self._ready()
+            with self._database.writing.begin() as connection:
+                if abs(time.time() - time_of(identifier)) < crowd.KEPT_SECONDS:
+                    crowd.exclude_writers(connection)
+                    crowd.note_forgotten(connection, identifier, identifier)
+                found = connection.execute(delete(schema.records).where(schema.records.c.id == identifier))
+            if found.rowcount == 0:
+                return False
+        self.erase()
+        return True
+
+    def delete_until(self, moment: float) -> int:
+        """Forgets all records from before that moment, and returns how many were there. Raises StoreError.
+
+        Those that wait in queues are forgotten as well. What is answered later is not, however late the moment.
+        """
+        column = schema.records.c.id
+        with self._errors():
+            self._ready()
+            with self._database.writing.begin() as connection:
+                crowd.exclude_writers(connection)
+                last = last_id(min(moment, time.time()))
+                crowd.note_forgotten(connection, first_id(0), last)
+                # dated ahead by a clock that was set back: those that are there now, and none that will be
+                ahead = delete(schema.records).where(column > last, column < first_id(moment))
+                deleted = connection.execute(ahead).rowcount
+        deleted += self._delete_all(column <= last)
+        self.erase()
+        return deleted
+
+    def erase(self) -> None:
+        """Overwrites what was deleted in the journal, too; tried again by `announce` if others are in the way."""
+        with self._errors():
+            self._ready()
+            self._erase_due = not self._database.erase()
+
+    def prune(self, most: int | None, older_than: float | None, at_most: int | None = None) -> int:
+        """Forgets the oldest records: those beyond the newest `most`, and those from before a moment.
+
+        Returns how many. With `at_most` it stops about there: call it again for the rest, and what was deleted is
+        overwritten in the journal at the end. Raises StoreError.
+        """
+        column = schema.records.c.id
+        bounds: list[ColumnElement[bool]] = []
+        if older_than is not None:
+            bounds.append(column < first_id(older_than))
+        if most is not None:
+            with self._reading() as connection:
+                surplus = select(column).order_by(column.desc()).limit(1).offset(most)
+                newest = connection.execute(surplus).scalar_one_or_none()
+            if newest is not None:
+                bounds.append(column <= newest)
+        deleted = 0
+        for bound in bounds:
+            deleted += self._delete_all(bound, None if at_most is None else at_most - deleted)
+        self._erase_due = self._erase_due or deleted > 0
+        if self._erase_due and (at_most is None or deleted < at_most):
+            self.erase()
+        return deleted
+
+    def stop_deleting(self) -> None:
+        """Has a deletion of many records that is under way end with StoreError: it would outlast the grace."""
+        self._ending.set()
+
+    def close(self) -> None:
+        """Closes the connections. A store that is used again opens them again."""
+        self._ending.clear()
+        self._database.close()
+        self._opened = None
+
+    def _delete_all(self, bound: ColumnElement[bool], at_most: int | None = None) -> int:
+        column = schema.records.c.id
+        oldest = select(column).where(bound).order_by(column).limit(_CHUNK)
+        deleted = 0
+        while at_most is None or deleted < at_most:
+            with self._errors():
+                self._ready()
+                with self._database.writing.begin() as connection:
+                    found = connection.execute(delete(schema.records).where(column.in_(oldest))).rowcount
+            deleted += found
+            if found < _CHUNK:
+                break
+            if self._ending.wait(_BREATH):
+                raise StoreError(f"the service ends: {deleted} records are deleted, others are left")
+        return deleted
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._errors():
+            self._ready()
+            with self._database.reading.begin() as connection:
+                yield connection
+
+    def _beat(self, connection: Connection) -> float:
+        """Says that this process is there, if it is time, and returns when it is time again."""
+        now = time.monotonic()
+        if now < self._beat_at:
+            return self._beat_at
+        crowd.beat(connection, self._name)
+        return now + crowd.BEAT_SECONDS
+
+    def _ready(self) -> tuple[int, ...] | None:
+        """Opens the database unless it is open, and says which one it is. A file that was removed is made anew."""
+        began = time.monotonic()
+        with self._opening:
+            found = self._database.identity()
+            if found is not None and found == self._opened:
+                return found
+            if self._failed is not None and self._failed[0] >= began:
+                raise StoreError(self._failed[1])  # of many that waited, one has tried
+            try:
+                with self._errors():
+                    self._database.open()
+            except StoreError as error:
+                self._failed = time.monotonic(), str(error)
+                raise
+            self._opened = self._database.identity()
+            self._beat_at = 0.0  # it may be another one, which does not know of this process
+            return self._opened
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turns all that a database can raise into StoreError."""
+        try:
+            yield
+        except (DataError, IntegrityError) as error:
+            raise RecordError(_reason(error)) from error
+        except (SQLAlchemyError, SchemaError, CommandError, OSError) as error:
+            self._opened = None  # the next use looks whether all is there
+            raise StoreError(_reason(error)) from error
+
+
+def _inserts(database: Database) -> Callable[[Connection, list[schema.Row]], None]:
+    """How that database takes rows. To its driver as they are: SQLAlchemy would look at every value of every row.
+
+    A commit whose answer was lost is tried again: the second time finds its records there.
+    """
+    columns = [column.name for column in schema.records.columns]
+    names = f"{schema.records.name} ({', '.join(columns)})"
+    end = " ON CONFLICT (id) DO NOTHING"
+    if database.dialect == "postgresql":
+        # a statement of many rows that is the same for any number of them, and that nobody has to prepare
+        dialect = database.reading.dialect
+        kinds = [
+            column.type.dialect_impl(dialect).compile(dialect).partition(" ")[0]
+            for column in schema.records.columns
+        ]
+        arrays = ", ".join(f"%s::{kind}[]" for kind in kinds)
+        statement = f"INSERT INTO {names} SELECT * FROM unnest({arrays}){end}"
+
+        def together(connection: Connection, rows: list[schema.Row]) -> None:
+            connection.exec_driver_sql(statement, tuple(list(values) for values in zip(*rows, strict=True)))
+
+        return together
+
+    one = f"({', '.join('?' * len(columns))})"
+    begin = f"INSERT INTO {names} VALUES "
+    statements = {count: begin + ", ".join([one] * count) + end for count in (_TOGETHER, 1)}
+
+    def placed(connection: Connection, rows: list[schema.Row]) -> None:
+        whole = len(rows) - len(rows) % _TOGETHER
+        for start in range(0, whole, _TOGETHER):
+            values = tuple(chain.from_iterable(rows[start : start + _TOGETHER]))
+            connection.exec_driver_sql(statements[_TOGETHER], values)
+        if rows[whole:]:
+            connection.exec_driver_sql(statements[1], rows[whole:])
+
+    return placed
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what the database said."""
+    said = error.orig if isinstance(error, DBAPIError) else error
+    return str(said).strip().partition("\n")[0] or type(said).__name__

@@ -1,0 +1,108 @@
+"""What of a request is read the same way wherever it is answered, and what is left with it for those further out."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable
+from urllib.parse import parse_qsl
+
+from starlette.types import Scope
+
+from spikehead.inference.summary import Summary
+
+REQUEST_ID = "X-Request-ID"
+_ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+GONE = "gone"
+"""Instead of a kind of problem: nobody waits for the answer any more."""
+
+OTHER = "other"
+"""Route of requests that no route answers: their paths are anything."""
+
+_ID, _SUMMARY, _WAITED, _PROBLEM, _ROUTE = "request_id", "summary", "queue_ms", "problem", "route"
+
+
+def query_of(scope: Scope) -> list[tuple[str, str]]:
+    """The options in the query, in order."""
+    query_string: bytes = scope["query_string"]
+    return parse_qsl(query_string.decode("latin-1"), keep_blank_values=True) if query_string else []
+
+
+def below(root_path: str, path: str) -> str:
+    """A path without the root path that a proxy has left in front of it; `/` where there is nothing else."""
+    rest = path.removeprefix(root_path)
+    return rest or "/" if rest == "" or rest.startswith("/") else path
+
+
+def prefers(accept: str, one: str, other: str) -> bool:
+    """Whether an Accept header names media type `one`, and does not want `other` more. Source: RFC 9110, 12.5.1."""
+    weights: dict[str, float] = {}
+    for entry in accept.lower().split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    weight = float(parameter[2:])
+                except ValueError:
+                    weight = 0.0
+        weights[name] = weight
+    return weights.get(one, 0.0) > 0.0 and weights[one] >= weights.get(other, 0.0)
+
+
+def request_id(scope: Scope) -> str:
+    """The request's id: the client's own if it sent a usable one, else that of its record, else a new one."""
+    state = scope.setdefault("state", {})
+    if _ID not in state:
+        state[_ID] = id_for(scope["headers"])
+    return str(state[_ID])
+
+
+def name_by_record(scope: Scope, record: str) -> None:
+    """Makes the id of a record that of its request too, unless the client sent one."""
+    state = scope["state"]
+    if _ID not in state:
+        state[_ID] = id_for(scope["headers"], record)
+
+
+def id_for(headers: Iterable[tuple[bytes, bytes]], record: str | None = None) -> str:
+    """Give the id that `request_id` has for a request with these headers and that record."""
+    given = next((value for name, value in headers if name == b"x-request-id"), b"")
+    if _ACCEPTABLE_ID.fullmatch(given):
+        return given.decode()
+    return record or f"{random.getrandbits(64):016x}"
+
+
+def note(scope: Scope, summary: Summary, queue_ms: float = 0.0) -> None:
+    """Leaves with the request what was classified, and how long it had waited for its turn."""
+    name_by_record(scope, summary.record)
+    state = scope["state"]
+    state[_SUMMARY], state[_WAITED] = summary, queue_ms
+
+
+def noted(scope: Scope) -> tuple[Summary, float] | None:
+    """What was left with the request; None where nothing was classified."""
+    state = scope["state"]
+    return (state[_SUMMARY], state[_WAITED]) if _SUMMARY in state else None
+
+
+def note_route(scope: Scope, template: str) -> None:
+    """Leaves with the request which route answers it, where the framework is not asked."""
+    scope["state"][_ROUTE] = template
+
+
+def route_of(scope: Scope) -> str:
+    """The path of the route that has answered the request, such as `/spikes/{id}`; OTHER where there is none."""
+    template: str | None = scope["state"].get(_ROUTE)
+    return template or str(getattr(scope.get("route"), "path", OTHER))
+
+
+def note_problem(scope: Scope, kind: str) -> None:
+    """Leaves with the request that it is answered with a problem of this kind, or GONE."""
+    scope["state"][_PROBLEM] = kind
+
+
+def problem_of(scope: Scope) -> str | None:
+    """The kind of problem that the request is answered with."""
+    kind: str | None = scope["state"].get(_PROBLEM)
+    return kind

@@ -1,0 +1,552 @@
+"""The comparison: a small one from training to table, and every figure that is worked out by hand."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from spikehead.engine import native
+from spikehead.engine.loading import load_engine
+from spikehead.model.card import ModelError, load_card
+from spikehead.model.synaptic_operations import energy_nj
+from spikehead.settings import Settings
+
+from tests.training.conftest import Exported, Mnist, make_network, write_checkpoint
+from training.comparison import compare as module
+from training.comparison.compare import (
+    BEGIN,
+    CONTENDERS,
+    END,
+    SHIP_TOO,
+    STORED,
+    Budget,
+    Contender,
+    Row,
+    _title_of_shipped,
+    contender_of,
+    dense_operations,
+    epochs_of,
+    finished,
+    load_ann,
+    markdown,
+    measure,
+    plot,
+    retrain,
+    table,
+    train,
+    write_model,
+    write_readme,
+)
+from training.comparison.quantised import QuantisedAnn
+from training.data import mnist as data
+from training.data.distortions import DISTORTIONS, distorted
+from training.export.ann_graph import build
+from training.fit.teacher import Teacher
+from training.fit.train import TrainingSettings, load_network
+from training.measure.evaluate import evaluate, robustness
+from training.network.ann import AnnTwin, LeNet5
+from training.network.spiking import NetworkConfig
+
+CPU = torch.device("cpu")
+TINY = NetworkConfig(stem=(2, 3), channels=4, blocks=1, heads=2)
+
+
+class TinyTwin(AnnTwin):
+    """The twin of the tiny network."""
+
+    def __init__(self) -> None:
+        super().__init__(TINY)
+
+
+FEW = (
+    Contender("spiking-mha", "tiny, spiking", TINY),
+    Contender("glm", "output neurons alone", NetworkConfig(kind="glm")),
+    Contender("ann-twin", "tiny, conventional", ann=TinyTwin),
+    Contender("lenet5", "LeNet-5", ann=LeNet5),
+)
+NAMES = ["spiking-mha", "glm", "ann-twin", "ann-twin-int8", "lenet5"]
+
+
+def row(name: str = "glm", **changes: Any) -> Row:
+    """A line of the table, made up."""
+    made = Row(
+        name=name,
+        title="GLM output neurons alone",
+        epochs=8,
+        accuracy=0.98765,
+        accuracy_std=0.00042,
+        accuracy_first=0.97531,
+        by_confidence=[],
+        parameters=7860,
+        bytes=12_345,
+        steps=3.14159,
+        firing_rate=None,
+        dense_multiply_accumulates=24_630.4,
+        accumulates=0.0,
+        multiply_accumulates=3456.7,
+        energy_fp32_nj=15.9,
+        energy_int8_nj=0.795,
+        handwriting=0.8642,
+        robustness=0.5432,
+        latency_onnxruntime=1.234,
+        latency_native=0.0567,
+    )
+    return replace(made, **changes)
+
+
+def contents_of(*rows: Row) -> dict[str, Any]:
+    return {
+        "command": "python -m training compare --retrain --epochs 8",
+        "date": "2026-01-02",
+        "test_images": 10_000,
+        "rows": [asdict(one) for one in rows],
+    }
+
+
+# Who takes part
+
+
+def test_epochs_are_those_of_the_models_before_too() -> None:
+    before = {"epochs_done": 5, "started_from": {"name": "older", "training": {"epochs_done": 7}}}
+    assert epochs_of({"epochs_done": 3}) == 3
+    assert epochs_of({"epochs_done": 3, "started_from": {"name": "old", "training": before}}) == 15
+
+
+def test_every_contender_is_either_spiking_or_conventional() -> None:
+    assert [contender.name for contender in CONTENDERS] == [
+        "spiking-mha", "no-attention", "glm", "ann-twin", "lenet5", "mnist-cnn"
+    ]  # fmt: skip
+    assert all((contender.network is None) != (contender.ann is None) for contender in CONTENDERS)
+    assert set(SHIP_TOO) <= {contender.name for contender in CONTENDERS}
+    networks = {contender.name: contender.network for contender in CONTENDERS}
+    assert networks["spiking-mha"] == NetworkConfig()
+    assert networks["no-attention"] == NetworkConfig(attention=False)
+
+
+# From training to table
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A small comparison: its folders, and what it gave and said."""
+
+    models: Path
+    runs: Path
+    contents: dict[str, Any]
+    said: list[str]
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+    def row(self, name: str) -> dict[str, Any]:
+        (found,) = [one for one in self.contents["rows"] if one["name"] == name]
+        return found  # type: ignore[no-any-return]
+
+    def folder(self, name: str) -> Path:
+        return self.runs / name / name
+
+
+@pytest.fixture(scope="module")
+def compared(tiny_mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compared]:
+    """Four contenders, two epochs, 24 images, a teacher that knows nothing, two distortions."""
+    folder = tmp_path_factory.mktemp("compare")
+    teacher = folder / "teacher.pt"
+    torch.manual_seed(0)
+    torch.save({"network": Teacher().state_dict()}, teacher)
+    few = {name: DISTORTIONS[name] for name in ("gaussian_noise", "inverted")}
+    (folder / "models").mkdir()
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CONTENDERS", FEW)
+        patch.setattr("training.measure.evaluate.DISTORTIONS", few)
+        patch.setattr(module, "DISTORTIONS", few)
+        patch.setattr("training.data.mnist.VALIDATION_IMAGES", 50)
+        budget = Budget(epochs=2, teacher=teacher, limit=24)
+        contents = retrain(folder / "models", folder / "runs", budget, CPU, tiny_mnist.folder, said.append)
+        yield Compared(
+            folder / "models",
+            folder / "runs",
+            contents,
+            said,
+            tiny_mnist.test_images[:24],
+            tiny_mnist.test_labels[:24],
+        )
+
+
+def test_every_contender_is_trained_for_the_same_budget(compared: Compared) -> None:
+    spiking, settings, _ = load_network(compared.runs / "spiking-mha" / "best.pt")
+    assert (settings.epochs, settings.integer_epochs, settings.limit, settings.seed) == (2, 1, 24, 1)
+    assert spiking.config == TINY
+    teachers = set()
+    for contender in FEW:
+        trained = load_card(compared.folder(contender.name)).training
+        assert trained["epochs_done"] == 2
+        assert trained["settings"]["epochs"] == 2 and trained["settings"]["limit"] == 24
+        teachers.add(trained["settings"]["teacher"])
+        assert trained["command"].startswith("python -m training compare --retrain --epochs 2 --teacher ")
+    assert len(teachers) == 1 and teachers.pop().endswith("teacher.pt")
+    hashes = {load_card(compared.folder(one.name)).training["data_sha256"] for one in FEW}
+    assert len(hashes) == 1  # the same images
+
+
+def test_the_budget_is_the_same_for_spiking_and_conventional_networks() -> None:
+    budget = Budget(epochs=100, teacher=Path("teacher.pt"), limit=7, batch_size=256, elastic=0.75, seed=3)
+    spiking, conventional = budget.spiking(TINY, "tf32"), budget.conventional("tf32")
+    for name in (
+        "epochs",
+        "teacher",
+        "limit",
+        "batch_size",
+        "seed",
+        "precision",
+        "variation",
+        "final_variation",
+    ):
+        assert getattr(spiking, name) == getattr(conventional, name), name
+    assert spiking.integer_epochs == conventional.final_epochs == 20
+    assert [Budget(epochs=n).final_epochs for n in (2, 8, 9, 80, 200)] == [1, 2, 2, 20, 20]
+    assert spiking.variation == data.Variation(elastic_pixels=0.75)
+    assert budget == Budget.of(spiking.as_dict()) == Budget.of(asdict(conventional))
+    assert budget.command == (
+        "python -m training compare --retrain --epochs 100 --batch-size 256 --elastic 0.75 --teacher teacher.pt"
+    )
+
+
+STOPPED_BUDGET = Budget(epochs=3, limit=16)
+
+
+def stop_after_two_epochs(contender: Contender, run: Path, mnist: Mnist) -> None:
+    """Train, and stop as Ctrl-C does."""
+    said: list[str] = []
+
+    def report(text: str) -> None:
+        said.append(text)
+        if len(said) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(contender, run, STOPPED_BUDGET, CPU, mnist.folder, report)
+
+
+def test_a_contender_that_was_stopped_is_gone_on_with(
+    compared: Compared, tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.data.mnist.VALIDATION_IMAGES", 50)
+    for contender in (FEW[0], next(one for one in FEW if one.ann)):
+        run = tmp_path / contender.name
+        assert not finished(contender, run, STOPPED_BUDGET)
+        stop_after_two_epochs(contender, run, tiny_mnist)
+        assert not finished(contender, run, STOPPED_BUDGET)
+        said: list[str] = []
+        train(contender, run, STOPPED_BUDGET, CPU, tiny_mnist.folder, said.append)
+        assert finished(contender, run, STOPPED_BUDGET)
+        # A conventional one takes minutes, and begins anew.
+        assert len(said) == (1 if contender.network else 3)
+        with pytest.raises(
+            ModelError, match=r"expected a run of Budget\(epochs=9, .*, found one of Budget\(epochs=3"
+        ):
+            finished(contender, run, replace(STOPPED_BUDGET, epochs=9))
+
+
+def test_what_was_stopped_can_be_measured_and_gone_on_with(
+    compared: Compared, tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its model is written from the best checkpoint there is; the card tells the epochs that it had."""
+    conventional = next(one for one in FEW if one.ann)
+    monkeypatch.setattr("training.data.mnist.VALIDATION_IMAGES", 50)
+    monkeypatch.setattr(module, "CONTENDERS", (conventional,))
+    monkeypatch.setattr(module, "SHIP_TOO", (conventional.name,))
+    monkeypatch.setattr(module, "DISTORTIONS", {})
+    monkeypatch.setattr(module, "_row", lambda name, title, folder, *arguments: row(name, title=title))
+    monkeypatch.setattr(module, "_quantised_row", lambda twin, row, *arguments: row)
+    monkeypatch.setattr(module, "_with_latencies", lambda rows, *arguments: rows)
+    models, runs = tmp_path / "models", tmp_path / "runs"
+    models.mkdir()
+    stop_after_two_epochs(conventional, runs / conventional.name, tiny_mnist)
+    for again, version, epochs, expected in (
+        (False, None, 2, "1.0.0"),
+        (True, "1.2.3", 3, "1.2.3"),
+        (False, None, 3, "1.2.3"),
+        (False, "1.2.4", 3, "1.2.4"),
+    ):
+        if again:
+            retrain(models, runs, STOPPED_BUDGET, CPU, tiny_mnist.folder, print, version)
+        else:
+            measure(models, runs, Budget(limit=4), tiny_mnist.folder, print, version)
+        card = load_card(models / conventional.name)
+        assert (card.version, card.training["epochs_done"]) == (expected, epochs)
+        # With which it began.
+        assert card.training["command"] == "python -m training compare --retrain --epochs 3"
+
+
+def test_a_model_whose_state_begins_anew_otherwise_is_written_again(
+    tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All spiking networks of a table run by one rule, found in one way, also those that an older version exported."""
+    monkeypatch.setattr("training.data.mnist.VALIDATION_IMAGES", 50)
+    contender = next(one for one in FEW if one.network)
+    run = tmp_path / contender.name
+    write_checkpoint(run / "best.pt", make_network())
+    write_model(contender, run, tiny_mnist.folder, None)
+    path = run / contender.name / "card.json"
+    written = path.read_text()
+    assert load_card(path.parent).reset_interval == TrainingSettings.final_time_steps
+    few = json.loads(written)
+    few["accuracy"]["validation"]["seeds"] = 5
+    for older in ({**json.loads(written), "reset_interval": 2}, few):
+        path.write_text(json.dumps(older))
+        for version in (None, "1.0.0"):  # records of that model could not be replayed any more
+            with pytest.raises(ModelError, match=r"expected another --version than 1\.0\.0: spiking-mha"):
+                write_model(contender, run, tiny_mnist.folder, version)
+        write_model(contender, run, tiny_mnist.folder, "1.0.1")
+        assert path.read_text() == written.replace('"1.0.0"', '"1.0.1"', 1)
+    path.write_text(json.dumps({**json.loads(written), "description": "not written again"}))
+    write_model(contender, run, tiny_mnist.folder, None)
+    assert load_card(path.parent).description == "not written again"
+
+
+def test_what_the_shipped_model_has_otherwise_is_said(compared: Compared) -> None:
+    card = load_card(compared.folder("spiking-mha"))
+    assert _title_of_shipped(card, card) == "1.0.0 as shipped, stops otherwise"
+    settings = card.training["settings"]
+    late = {**settings, "network": {**settings["network"], "attention": False, "mlp_ratio": 5}}
+    graph = card.graph.model_copy(update={"sha256": "0" * 64})
+    for changed, title in (
+        (settings, "1.0.0 as shipped, trained otherwise"),
+        (late, "1.0.0 as shipped, mlp ratio 5, attention False, trained otherwise"),
+    ):
+        other = card.model_copy(update={"graph": graph, "training": {**card.training, "settings": changed}})
+        assert _title_of_shipped(other, card) == title
+
+
+def test_contenders_have_names() -> None:
+    assert contender_of("lenet5").title == "LeNet-5"
+    with pytest.raises(ValueError, match=r"expected a contender among spiking-mha, .*, got 'resnet'"):
+        contender_of("resnet")
+
+
+def test_what_was_measured_is_stored(compared: Compared) -> None:
+    assert json.loads((compared.models / STORED).read_text()) == compared.contents
+    command = load_card(compared.folder("spiking-mha")).training["command"]
+    assert compared.contents["command"] == command  # the whole of it, teacher too
+    assert command.startswith("python -m training compare --retrain --epochs 2 --teacher ")
+    assert compared.contents["test_images"] == 24
+    assert [one["name"] for one in compared.contents["rows"]] == NAMES
+    assert [text for text in compared.said if text.endswith("measuring")] == [
+        f"{one.name}: measuring" for one in FEW
+    ]
+
+
+def test_some_contenders_are_shipped(compared: Compared) -> None:
+    assert {path.name for path in compared.models.iterdir()} == {STORED, "glm", "ann-twin"}
+    for name in ("glm", "ann-twin"):
+        for file in ("card.json", "model.onnx"):
+            stored = (compared.models / name / file).read_bytes()
+            assert stored == (compared.folder(name) / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", [one.name for one in FEW])
+def test_a_row_is_what_its_model_does(name: str, compared: Compared) -> None:
+    """Measured once more: accuracy, steps, operations, robustness."""
+    engine = load_engine(compared.folder(name), Settings())
+    conventional = engine.card.kind == "ann"
+    images, labels = compared.test_images, compared.test_labels
+    found, line = evaluate(engine, images, labels, seeds=1 if conventional else 5), compared.row(name)
+    rule, cost = found["stopping"], found["synaptic_operations"]
+    assert (line["accuracy"], line["accuracy_std"]) == (rule["accuracy"]["mean"], rule["accuracy"]["std"])
+    assert line["steps"] == rule["steps"]["mean"]
+    assert line["robustness"] == robustness(engine, images, labels)["mean_accuracy"]
+    additions, products = cost["accumulates"], cost["multiply_accumulates"]
+    assert (line["accumulates"], line["multiply_accumulates"]) == (additions, products)
+    assert line["energy_fp32_nj"] == pytest.approx((0.9 * additions + 4.6 * products) / 1000)
+    assert line["energy_int8_nj"] == pytest.approx((0.03 * additions + 0.23 * products) / 1000)
+    assert line["dense_multiply_accumulates"] == dense_operations(engine.card) * line["steps"]
+    assert line["parameters"] == engine.card.parameters
+    assert line["bytes"] == (compared.folder(name) / "model.onnx").stat().st_size
+    assert line["epochs"] == 2
+
+
+def test_conventional_rows_have_one_step_and_no_additions(compared: Compared) -> None:
+    for name in ("ann-twin", "ann-twin-int8", "lenet5"):
+        line = compared.row(name)
+        assert (line["steps"], line["accumulates"], line["accuracy_std"]) == (1.0, 0.0, 0.0)
+        assert 0 < line["multiply_accumulates"] < line["dense_multiply_accumulates"]
+    assert compared.row("spiking-mha")["accumulates"] > 0
+    assert compared.row("glm")["firing_rate"] is None
+
+
+def test_times_are_those_of_lenet5_and_every_engine(compared: Compared) -> None:
+    assert compared.row("lenet5")["latency_onnxruntime"] == 1.0
+    for name in NAMES:
+        line = compared.row(name)
+        assert line["latency_onnxruntime"] > 0
+        spiking = name in ("spiking-mha", "glm")
+        assert (line["latency_native"] is not None) == (spiking and native.available())
+        assert line["latency_native"] is None or line["latency_native"] > 0
+
+
+def test_the_twin_in_eight_bits_differs_in_what_bits_change(compared: Compared) -> None:
+    plain, small = compared.row("ann-twin"), compared.row("ann-twin-int8")
+    assert small["title"] == "ANN twin in 8 bits"
+    assert small["bytes"] == (compared.runs / "ann-twin" / "int8.onnx").stat().st_size
+    bits = {"name", "title", "accuracy", "bytes", "robustness", "latency_onnxruntime"}
+    assert {key for key in plain if plain[key] != small[key]} <= bits
+    assert plain["bytes"] != small["bytes"]
+    quantised = QuantisedAnn(compared.runs / "ann-twin" / "int8.onnx")
+    images, labels = compared.test_images, compared.test_labels
+    assert small["accuracy"] == quantised.accuracy(images, labels)
+    seen = [distorted(images, name, 1) for name in ("gaussian_noise", "inverted")]
+    assert small["robustness"] == np.mean([quantised.accuracy(one, labels) for one in seen])
+
+
+@pytest.mark.parametrize("contender_is_shipped", [True, False])
+def test_a_contender_that_stands_there_is_not_trained_again(
+    contender_is_shipped: bool,
+    compared: Compared,
+    tiny_mnist: Mnist,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the model that is shipped stands beside the contenders, first, unless it is one of them."""
+
+    def measured(name: str, title: str, folder: Path, *arguments: object) -> Row:
+        return row(name, title=f"{title}: {load_card(folder).name}")
+
+    trained: list[str] = []
+    monkeypatch.setattr(module, "train", lambda contender, *arguments: trained.append(contender.name))
+    monkeypatch.setattr(module, "_row", measured)
+    monkeypatch.setattr(module, "_quantised_row", lambda twin, row, *arguments: replace(row, name="int8"))
+    monkeypatch.setattr(module, "_with_latencies", lambda rows, *arguments: rows)
+    models = tmp_path / "models"
+    module._copy(compared.folder("spiking-mha" if contender_is_shipped else "glm"), models / "spiking-mha")
+    said: list[str] = []
+    monkeypatch.setattr("training.data.mnist.VALIDATION_IMAGES", 50)
+    budget = Budget(epochs=2, teacher=compared.runs.parent / "teacher.pt", limit=24)
+    contents = retrain(models, compared.runs, budget, CPU, tiny_mnist.folder, said.append)
+    assert trained == []
+    shipped = ("shipped", "1.0.0 as shipped, another shape, trained otherwise: glm")
+    assert [(one["name"], one["title"]) for one in contents["rows"]] == [
+        *([] if contender_is_shipped else [shipped]),
+        ("spiking-mha", f"tiny, spiking{': 1.0.0 as shipped' if contender_is_shipped else ''}: spiking-mha"),
+        ("glm", "output neurons alone: glm"),
+        ("ann-twin", "tiny, conventional: ann-twin"),
+        ("int8", "tiny, conventional: ann-twin"),
+        ("lenet5", "LeNet-5: lenet5"),
+    ]
+    assert not any("training" in text for text in said)
+    assert (contents["test_images"], json.loads((models / STORED).read_text())) == (24, contents)
+
+
+# Operations and energy
+
+
+def test_energy_by_hand() -> None:
+    """1000 additions and 100 products: 0.9 and 4.6 pJ each in float, 0.03 and 0.23 in 8 bits."""
+    assert energy_nj(1000, 100, "fp32") == pytest.approx(0.9 + 0.46)
+    assert energy_nj(1000, 100, "int8") == pytest.approx(0.03 + 0.023)
+
+
+def test_dense_operations_of_a_spiking_network_by_hand(exported: Exported) -> None:
+    """4 and 4 maps, 8 channels, 2 heads, 16 hidden; see `test_ann_graph` for the rows of windows that are there."""
+    stem = 4 * 67**2 + 4 * 4 * 40**2 + 8 * 4 * 20**2
+    attention = 49 * 8 * 24 + 2 * 49 * 8 * 4 + 49 * 8 * 8  # Q, K and V; K^T V and Q (K^T V); projection
+    rest = 49 * 8 * 16 + 49 * 16 * 8 + 49 * 8 * 10
+    assert dense_operations(exported.card) == stem + attention + rest == 88_500
+
+
+def test_dense_operations_of_conventional_networks_are_those_of_their_graphs(compared: Compared) -> None:
+    for contender in FEW[2:]:
+        network = load_ann(contender, compared.runs / contender.name / "best.pt")
+        assert not network.training
+        described = build(network, contender.name)[1]
+        card = load_card(compared.folder(contender.name))
+        assert dense_operations(card) == described.dense_multiply_accumulates
+    assert dense_operations(load_card(compared.folder("lenet5"))) == 406_656
+    assert dense_operations(load_card(compared.folder("glm"))) == 7840
+
+
+# The table
+
+
+def test_a_line_of_the_table_by_hand() -> None:
+    spiking = row("spiking-mha", firing_rate=0.0567, accumulates=1234.5, latency_native=None)
+    header, first, second = table(contents_of(row(), spiking))
+    assert header == [
+        "network", "epochs", "accuracy %", "after 1 step %", "written otherwise %", "robustness %",
+        "parameters", "bytes", "steps", "active %",
+        "dense MACs", "ACs", "MACs", "nJ, FP32", "nJ, INT8", "time, onnxruntime", "time, native",
+    ]  # fmt: skip
+    assert first == [
+        "GLM output neurons alone", "8", "98.77 ± 0.04", "97.53", "86.42", "54.3",
+        "7,860", "12,345", "3.14", "-", "24,630", "0", "3,457", "16", "0.8", "1.23", "0.06",
+    ]  # fmt: skip
+    assert (second[9], second[11], second[16]) == ("5.7", "1,234", "-")
+
+
+def test_the_table_in_markdown() -> None:
+    lines = markdown(contents_of(row(), row())).splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("| network | epochs | accuracy % |") and lines[0].endswith("| time, native |")
+    assert lines[1] == "| " + " | ".join(["---"] * 17) + " |"
+    assert lines[2] == lines[3] == "| " + " | ".join(table(contents_of(row()))[1]) + " |"
+
+
+def test_the_readme_has_the_table_between_its_marks(tmp_path: Path) -> None:
+    """What stands around them stays, however often the table is made again."""
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Models\n\nBefore.\n\n{BEGIN}\n| old |\n{END}\n\nAfter.\n")
+    for contents in (contents_of(row(), row()), contents_of(row(title="new"))):
+        write_readme(tmp_path, contents)
+        expected = f"# Models\n\nBefore.\n\n{BEGIN}\n{markdown(contents)}{END}\n\nAfter.\n"
+        assert readme.read_text() == expected
+
+
+def test_a_readme_is_begun_where_there_is_none(tmp_path: Path) -> None:
+    write_readme(tmp_path, contents_of(row()))
+    expected = f"# Models\n\n{BEGIN}\n{markdown(contents_of(row()))}{END}\n"
+    assert (tmp_path / "README.md").read_text() == expected
+
+
+def test_the_plot_has_a_point_for_each_network_in_both_pictures_of_energy() -> None:
+    """Spiking ones in red: those with additions, and the GLM network, which has none."""
+    rows = [
+        row("glm", energy_int8_nj=1.0, accuracy=0.9, robustness=0.5),
+        row("spiking-mha", accumulates=5.0, energy_int8_nj=2.0, accuracy=0.99, robustness=0.6),
+        row("lenet5", energy_int8_nj=90.0, accuracy=0.98, robustness=0.7),
+    ]
+    figure = plot(contents_of(*rows))
+    assert len(figure.axes) == 3
+    for axes, heights in zip(figure.axes[:2], ([90.0, 99.0, 98.0], [50.0, 60.0, 70.0]), strict=True):
+        points = [part for part in axes.collections if isinstance(part, PathCollection)]
+        places = [np.asarray(point.get_offsets())[0].tolist() for point in points]
+        assert places == [[1.0, pytest.approx(heights[0])], [2.0, pytest.approx(heights[1])], [
+            90.0, pytest.approx(heights[2])
+        ]]  # fmt: skip
+        colours = [to_hex(np.asarray(point.get_facecolor())[0]) for point in points]
+        assert colours == ["#d62728", "#d62728", "#1f77b4"]
+        assert [text.get_text() for text in axes.texts] == ["glm", "spiking-mha", "lenet5"]
+        assert axes.get_xscale() == "log"
+
+
+def test_the_plot_has_a_line_for_each_network_that_may_stop_sooner() -> None:
+    """Accuracy against steps, with the model's own rule on it; not of output neurons alone, which err far more."""
+    traded = [
+        {"confidence": 0.5, "accuracy": 0.97, "steps": 1.1, "accumulates": 5.0},
+        {"confidence": 0.9, "accuracy": 0.99, "steps": 1.9, "accumulates": 9.0},
+    ]
+    rows = [
+        row("glm", by_confidence=traded),
+        row("spiking-mha", by_confidence=traded, firing_rate=0.1, steps=1.5, accuracy=0.98),
+        row("lenet5", firing_rate=0.5),
+    ]
+    axes = plot(contents_of(*rows)).axes[2]
+    (line,) = axes.get_lines()
+    assert line.get_label() == "spiking-mha"
+    assert np.asarray(line.get_xydata()).tolist() == [[1.1, pytest.approx(97)], [1.9, pytest.approx(99)]]
+    (own,) = [part for part in axes.collections if isinstance(part, PathCollection)]
+    assert np.asarray(own.get_offsets()).tolist() == [[1.5, pytest.approx(98)]]
