@@ -48,7 +48,7 @@ class NetworkConfig:
     `kind` is the whole network, or the GLM output neurons alone: then stem, channels and blocks say nothing.
     `position` tells tokens where they are, with `neighbours` attention and MLPs see those next to them.
     With `attention`, blocks from number `attention_from` (the first is 1) on have it; those before are MLPs alone.
-    `rate_slope` is that of the encoder's tuning curve, see `spikehead.model.encoding.rates`.
+    `rate_slope` is that of the encoder's tuning curve, see `spikehead.model.encoding.firing_rates`.
     """
 
     kind: Kind = "spiking-mha"
