@@ -20,7 +20,7 @@ from spikehead.inference.models import model_folders, usable
 from spikehead.inference.options import Options, collect, parse
 from spikehead.inference.simulator import Simulator
 from spikehead.model.card import ModelError, load_card
-from spikehead.pictures.normalise import ImageError
+from spikehead.pictures.pixels import ImageError
 from spikehead.settings import PREFIX, Settings
 
 STANDARD_INPUT = "-"
