@@ -11,7 +11,7 @@ from spikehead.errors import Problem
 from spikehead.inference.options import quoted
 from spikehead.inference.simulator import Simulator
 from spikehead.model.card import CARD_FILE, ModelError
-from spikehead.pictures import normalise as images
+from spikehead.pictures.normalise import warm_up
 from spikehead.settings import Settings
 
 log = logging.getLogger("spikehead")
@@ -123,7 +123,7 @@ def load_models(settings: Settings, kept: Mapping[Path, Simulator] | None = None
                 f"expected one model named {name} in {settings.models}, found another in {folder}"
             )
         simulators[name] = simulator
-    images.warm_up()
+    warm_up()
     return Models(simulators, settings.default_model, folders)
 
 
