@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -121,9 +122,9 @@ class Batch:
     results: tuple[Classification, ...]
 
 
-@cache
-def _reader(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+_reader: Callable[[Any], TypeAdapter[Any]] = cache(
+    TypeAdapter
+)  # made once for each class, when it is first read
 
 
 def read(kind: type[T], document: bytes | dict[str, Any]) -> T:

@@ -91,9 +91,9 @@ class _Requests:
         headers = {"Content-Type": _RAW if len(data) == PIXELS else "image/*"}
         return self._post("/classify", options, content=data, headers=headers)
 
-    def _classify_many(self, images: Iterable[Image], options: ServiceOptions) -> httpx2.Request:
+    def _classify_many(self, images: Iterable[Image], options: ServiceOptions) -> httpx2.Request | None:
         files = [("images", (None, data, _RAW)) for data in all_to_bytes(images)]
-        return self._post("/classify/batch", options, files=files)
+        return self._post("/classify/batch", options, files=files) if files else None
 
     def _post(self, path: str, options: ServiceOptions, **body: Any) -> httpx2.Request:
         return self._request("POST", path, params=as_text({"model": self._model, **options}), **body)
@@ -143,7 +143,8 @@ class Client(_Requests):
         self, images: Iterable[Image], **options: Unpack[ServiceOptions]
     ) -> list[Classification]:
         """The answers to pictures in one request; see `Network.classify_many`."""
-        return list(read(Batch, self._send(self._classify_many(images, options))).results)
+        request = self._classify_many(images, options)
+        return list(read(Batch, self._send(request)).results) if request else []
 
     def spikes(self, **query: Any) -> PastRequests:
         """Past requests, newest first. Options are those of `GET /spikes`: limit, before, model, prediction, ..."""
@@ -184,7 +185,8 @@ class AsyncClient(_Requests):
     async def classify_many(
         self, images: Iterable[Image], **options: Unpack[ServiceOptions]
     ) -> list[Classification]:
-        return list(read(Batch, await self._send(self._classify_many(images, options))).results)
+        request = self._classify_many(images, options)
+        return list(read(Batch, await self._send(request)).results) if request else []
 
     async def spikes(self, **query: Any) -> PastRequests:
         return read(PastRequests, await self.get("/spikes", **query))

@@ -28,7 +28,7 @@ class ServiceOptions(Options, total=False):
 def as_text(options: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Options as a query has them."""
     return [
-        (name, value if isinstance(value, str) or not isinstance(value, Sequence) else ",".join(value))
+        (name, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
         for name, value in options.items()
         if value is not None
     ]
