@@ -44,8 +44,8 @@ def serving(models: Path, **settings: str) -> Iterator[tuple[int, subprocess.Pop
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # nobody is behind a balancer here: it may end at once, unless a test says otherwise
-    settings = {"DRAIN": "0.2", "PORT": str(port), **settings}
-    env = environment(MODELS=str(models), DEFAULT_MODEL="tiny", **settings)
+    settings = {"DRAIN": "0.2", "PORT": str(port), "DEFAULT_MODEL": "tiny", **settings}
+    env = environment(MODELS=str(models), **settings)
     process = subprocess.Popen(
         [sys.executable, "-m", "service"], cwd=ROOT, env=env, stderr=subprocess.PIPE, start_new_session=True
     )
