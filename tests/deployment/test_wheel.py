@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from benchmarks.serving import free_port
 from tests.deployment.files import ROOT, arguments, copies
 from tests.service.conftest import SHIPPED
-from tests.service.serving import environment, until
+from tests.service.serving import environment, started, until
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -68,6 +68,7 @@ print(answer.prediction, answer.engine)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # it compiles
 def test_the_wheel_of_the_source_archive_in_an_empty_environment(tmp_path: Path) -> None:
     def run(*command: str | Path) -> str:
         done = subprocess.run(
@@ -106,16 +107,10 @@ def test_the_wheel_of_the_source_archive_in_an_empty_environment(tmp_path: Path)
     assert not [name for name in files if name.endswith((".cpp", ".hpp"))]
 
     port = free_port()
-    with subprocess.Popen(
-        [tmp_path / "venv" / "bin" / "spikehead", "serve"],
-        cwd=tmp_path,
-        env=environment(PORT=str(port), DRAIN="0.2"),
-    ) as service:
-        try:
-            until(port, "/health/ready")
-            printed = run(python, "-c", SCRIPT, f"http://127.0.0.1:{port}", ROOT / "examples" / "7.png")
-        finally:
-            service.terminate()
+    serve = [str(tmp_path / "venv" / "bin" / "spikehead"), "serve"]
+    with started(serve, cwd=tmp_path, env=environment(PORT=str(port))):
+        until(port, "/health/ready")
+        printed = run(python, "-c", SCRIPT, f"http://127.0.0.1:{port}", ROOT / "examples" / "7.png")
     engine = "native" if shutil.which("g++") else "onnxruntime"
     assert printed.splitlines()[1:] == [f"7 {engine}"]
     assert printed.startswith(str(tmp_path / "venv"))

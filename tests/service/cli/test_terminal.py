@@ -43,8 +43,7 @@ from typer.testing import CliRunner, Result
 
 from tests.service.conftest import SHIPPED, band, write_model
 from tests.service.picture_files import animated, huge_png, png
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.service.serving import LONG, ROOT, serving, started, until
 
 FOUR = """\
 four.raw: 4 (73.41 %)
@@ -207,24 +206,24 @@ def seen_on_a_terminal(width: int, **environment: str) -> str:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, width, 0, 0))
     env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    process = subprocess.Popen(
+    with started(
         [sys.executable, "-m", "service", "classify", str(Path("four.raw").resolve()), "--seed", "7"],
         cwd=ROOT,
         env={**env, "TERM": "xterm-256color", **environment},
         stdin=theirs,
         stdout=theirs,
-    )
-    os.close(theirs)
-    written = b""
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError as error:  # Linux says so where the other end is closed
-            assert error.errno == errno.EIO
-            break
-        written += part
-    os.close(ours)
-    assert process.wait(timeout=60) == 0
+    ) as process:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError as error:  # Linux says so where the other end is closed
+                assert error.errno == errno.EIO
+                break
+            written += part
+        os.close(ours)
+        assert process.wait(LONG) == 0
     return written.decode()
 
 
@@ -425,7 +424,7 @@ def test_exit_codes_are_in_the_help() -> None:
 
 
 def test_ctrl_c_is_130() -> None:
-    process = subprocess.Popen(
+    with started(
         [sys.executable, "-m", "service", "classify", str(Path("four.raw").resolve()), "-", "--json"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
@@ -433,12 +432,11 @@ def test_ctrl_c_is_130() -> None:
         stderr=subprocess.PIPE,
         # a shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    with process:
+    ) as process:
         assert process.stdout is not None and process.stderr is not None
         assert json.loads(process.stdout.readline())["prediction"] == 4  # it waits for the second file now
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(LONG) == 130
         assert process.stderr.read() == b""
 
 
@@ -449,7 +447,7 @@ def test_no_web_framework_and_no_training_are_imported() -> None:
         "print([name for name in ('fastapi', 'starlette', 'uvicorn', 'torch') if name in sys.modules])"
     )
     command = [sys.executable, "-c", code, "classify", str(Path("four.raw").resolve()), "--json"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONG, check=True)
     assert result.stdout.splitlines()[1:] == ["[]"]
 
 
@@ -674,8 +672,6 @@ def test_a_key_that_is_no_line_is_refused(key: str) -> None:
 
 
 def test_a_key_in_any_letters(models_folder: Path, tmp_path: Path) -> None:
-    from tests.service.serving import serving, until
-
     with serving(models_folder, API_KEYS="clé", DATABASE_URL=f"sqlite:///{tmp_path}/keys.db") as (port, _):
         until(port, "/health/ready")
         url = f"http://127.0.0.1:{port}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import spikehead
 
-from tests.service.serving import serving, until
+from tests.service.serving import LONG, serving, until
 
 
 @pytest.fixture(scope="package")
@@ -26,5 +26,5 @@ def url(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="package")
 def client(url: str) -> Iterator[spikehead.Client]:
-    with spikehead.Client(url, key="clé") as client:
+    with spikehead.Client(url, key="clé", timeout=LONG) as client:
         yield client

@@ -26,6 +26,7 @@ from spikehead.library.options import ServiceOptions
 from spikehead.web.documents import schemas
 
 from tests.service.conftest import band
+from tests.service.serving import LONG
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_options_mean_the_same(network: spikehead.Network, client: spikehead.Cli
 
 
 def test_another_model_than_the_default(url: str) -> None:
-    with spikehead.Client(url + "/", model="other", key="clé") as client:
+    with spikehead.Client(url + "/", model="other", key="clé", timeout=LONG) as client:
         assert client.classify(band(4)).model == "other"
 
 
@@ -101,7 +102,7 @@ def test_past_requests(client: spikehead.Client) -> None:
 
 def test_awaited_answers_are_the_same(network: spikehead.Network, url: str) -> None:
     async def ask() -> None:
-        async with spikehead.AsyncClient(url, key="clé") as client:
+        async with spikehead.AsyncClient(url, key="clé", timeout=LONG) as client:
             several = await asyncio.gather(*(client.classify(band(4), seed=seed) for seed in range(5)))
             assert several == [network.classify(band(4), seed=seed) for seed in range(5)]
             assert await client.classify_many([band(4)] * 5, seed=0) == several

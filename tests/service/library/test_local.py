@@ -15,6 +15,7 @@ from spikehead.library import local
 from spikehead.model.encoding import MAX_SEED
 
 from tests.service.conftest import SHIPPED, band
+from tests.service.serving import LONG
 
 
 def test_an_answer(network: spikehead.Network, simulator: Simulator) -> None:
@@ -95,7 +96,7 @@ def test_importing_loads_nothing() -> None:
         " if name in sys.modules])"
     )
     command = [sys.executable, "-c", script]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=True)
     assert result.stdout == "['spikehead', 'spikehead.version']\n[]\n"
 
 
