@@ -169,7 +169,7 @@ def test_a_hangup_before_there_are_models_is_not_the_end() -> None:
     """As who deploys may send it right after the start."""
     program = """
 import os, signal
-from service import __main__ as main
+from spikehead.cli import app as main
 
 def serve(settings, sockets):
     os.kill(os.getpid(), signal.SIGHUP)
