@@ -136,9 +136,10 @@ def restore(
 
     with torch.no_grad():
         scale = card.potential_scale
-        network.readout.copy_(tensor("readout.weight.int8").T * scale * network.unit)
-        network.gamma.copy_(tensor("readout.gamma") * scale)
-        network.feedback.copy_(tensor("readout.feedback") * scale * config.trace_unit)
+        readout = network.readout
+        readout.weight.copy_(tensor("readout.weight.int8").T * scale * readout.unit)
+        readout.gamma.copy_(tensor("readout.gamma") * scale)
+        readout.feedback.copy_(tensor("readout.feedback") * scale * config.trace_unit)
         if isinstance(network, SpikingTransformer):
             grown = _restore_hidden(network, values, smaller.blocks)
             generator = torch.Generator().manual_seed(seed)
@@ -185,44 +186,37 @@ def _restore_hidden(
         if new:
             grown.append((synapses.norm, written))
 
-    residual = "tokens"
-    fill(network.stem1, "stem1", "stem1")
-    fill(network.stem2, "stem2", "stem2")
-    fill(network.stem3, "stem3", residual)
-    before: Synapses = network.stem3  # the last that wrote to the residual potential
+    residual, stem = "tokens", network.stem
+    residual_unit = 1.0 / _tensor(values[f"{residual}.v_threshold"]).flatten()  # [C]
+    fill(stem.stem1, "stem1", "stem1")
+    fill(stem.stem2, "stem2", "stem2")
+    fill(stem.stem3, "stem3", residual)
+    before: Synapses = stem.stem3  # the last that wrote to the residual potential
     if network.config.position:
-        unit = 1.0 / _tensor(values[f"{residual}.v_threshold"]).flatten()
-        network.position.copy_(_tensor(values["position"]) * unit)
+        stem.position.copy_(_tensor(values["position"]) * residual_unit)
     for number, block in enumerate(network.blocks, 1):
         assert isinstance(block, Block)
-        if number > blocks:
-            nn.init.zeros_(block.contract.norm.weight)
-            grown.append((block.expand.norm, 0))
-            if block.attends:
-                grown += _silent_attention(block)
-            continue
-        layer = f"block{number}"
+        attention, mlp, layer = block.attention, block.mlp, f"block{number}"
         had_attention = f"{layer}.projection.bias" in values
-        if block.attends and not had_attention:
-            grown += _silent_attention(block)
-        elif block.attends:
+        if attention is not None and not had_attention:  # also in a new block
+            # New attention adds nothing to the residual potential.
+            nn.init.zeros_(attention.projection.norm.weight)
+            grown += [(one.norm, 0) for one in (attention.query, attention.key, attention.value)]
+        elif attention is not None:
             for role in ("query", "key", "value"):
-                fill(getattr(block, role), f"{layer}.{role}", f"{layer}.{role}")
-            fill(block.projection, f"{layer}.projection", residual)
-            block.attention_threshold.copy_(_tensor(values[f"{layer}.attention.v_threshold"]).flatten())
+                fill(getattr(attention, role), f"{layer}.{role}", f"{layer}.{role}")
+            fill(attention.projection, f"{layer}.projection", residual)
+            attention.threshold.copy_(_tensor(values[f"{layer}.attention.v_threshold"]).flatten())
         elif had_attention:  # what it adds without a spike now comes from what writes before it
-            unit = 1.0 / _tensor(values[f"{residual}.v_threshold"]).flatten()
-            before.norm.bias.add_(_tensor(values[f"{layer}.projection.bias"]) * unit)
-        fill(block.expand, f"{layer}.expand", f"{layer}.mlp_hidden")
-        fill(block.contract, f"{layer}.contract", residual)
-        before = block.contract
+            before.norm.bias.add_(_tensor(values[f"{layer}.projection.bias"]) * residual_unit)
+        if number > blocks:
+            nn.init.zeros_(mlp.contract.norm.weight)
+            grown.append((mlp.expand.norm, 0))
+            continue
+        fill(mlp.expand, f"{layer}.expand", f"{layer}.mlp_hidden")
+        fill(mlp.contract, f"{layer}.contract", residual)
+        before = mlp.contract
     return grown
-
-
-def _silent_attention(block: Block) -> list[tuple[nn.BatchNorm1d, int]]:
-    """New attention adds nothing to the residual potential. Returns the normalisations of its new neurons."""
-    nn.init.zeros_(block.projection.norm.weight)
-    return [(one.norm, 0) for one in (block.query, block.key, block.value)]
 
 
 def _set_normalisation(norm: nn.BatchNorm1d, factor: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.network.spiking import CLASSES, NetworkConfig, with_neighbours
+from training.network.spiking import CLASSES, NetworkConfig, folded, with_neighbours
 
 
 class LeNet5(nn.Module):
@@ -77,13 +77,8 @@ class Normalised(nn.Module):
         return normalised.reshape(y.shape)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias with the running statistics folded in."""
-        assert self.norm.running_var is not None and self.norm.running_mean is not None
-        factor = self.norm.weight / torch.sqrt(self.norm.running_var + self.norm.eps)
-        weight = self.weight.weight
-        return weight * factor.view(-1, *[1] * (weight.dim() - 1)), (
-            self.norm.bias - self.norm.running_mean * factor
-        )
+        """Return weight and bias with batch normalisation folded in."""
+        return folded(self.weight.weight, self.norm)
 
 
 class TwinBlock(nn.Module):
