@@ -28,7 +28,7 @@ AnyAnn = AnnTwin | LeNet5 | MnistCnn
 
 @dataclass
 class Description:
-    """What a card says of the layers: shape without batch, and fan-out (`spikehead.model.card.FanOut`)."""
+    """The layers as a card describes them: shape without batch, and fan-out (`spikehead.model.card.FanOut`)."""
 
     shapes: dict[str, list[int]] = field(default_factory=lambda: {"input": [1, SIDE, SIDE]})
     fan_outs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -69,25 +69,25 @@ class AnnBuilder(Builder):
         self.shape = [outputs, height, width]
 
     def linear(self, name: str, weight: Tensor, bias: Tensor) -> None:
-        """On features [N, F]."""
+        """Weigh features [N, F]."""
         self.x = self.node("Gemm", [self.x, *self._weights(name, weight, bias)], f"{name}.sum", transB=1)
         self.driven(weight)
         self.shape = [len(weight)]
 
     def driven(self, weight: Tensor) -> None:
-        """The present layer drives these synapses, a matrix, at each of its places."""
+        """Note that the present layer drives these synapses, a matrix, at each of its places."""
         known = self.described.fan_outs.setdefault(self.layer, {"targets": 0})
         known["targets"] += len(weight)
 
     def matrix(self, name: str, x: str, synapses: Normalised) -> str:
-        """On tokens [N, L, C]."""
+        """Weigh tokens [N, L, C]."""
         weight, bias = synapses.folded()
         names = self._weights(name, weight.T, bias)
         product = self.node("MatMul", [x, names[0]], f"{name}.product")
         return self.node("Add", [product, names[1]], f"{name}.current")
 
     def named(self, layer: str) -> None:
-        """The present values are those of a layer: they are counted."""
+        """Count the present values: they are those of a layer."""
         self.layer = layer
         self.described.shapes[layer] = list(self.shape)
         if self.counting:
@@ -101,7 +101,7 @@ class AnnBuilder(Builder):
 
 
 def build(network: AnyAnn, name: str, counting: bool = True) -> tuple[onnx.ModelProto, Description]:
-    """The graph and what it says of itself. Without `counting`, the graph computes `potential` alone."""
+    """Build the graph and its description. Without `counting`, the graph computes `potential` alone."""
     graph = AnnBuilder(counting)
     if isinstance(network, AnnTwin):
         _twin(graph, network)
@@ -124,7 +124,7 @@ def build(network: AnyAnn, name: str, counting: bool = True) -> tuple[onnx.Model
 
 
 def _sequence(graph: AnnBuilder, layers: nn.Sequential) -> None:
-    """Convolutions, ReLU, pooling, linear layers. Dropout does nothing any more."""
+    """Add convolutions, ReLU, pooling, linear layers. Dropout does nothing any more."""
     parts = [part for part in layers if not isinstance(part, nn.Dropout)]
     number = 0
     for position, part in enumerate(parts):
@@ -213,9 +213,8 @@ def _attention(graph: AnnBuilder, name: str, block: TwinBlock, x: str, config: N
         split = graph.node("Reshape", [current, by_head], f"{name}.{role}.split")
         heads[role] = graph.node("Transpose", [split], f"{name}.{role}.heads", perm=order)
     products = graph.node("MatMul", [heads["query"], heads["key"]], f"{name}.products")
-    scaled = graph.node(
-        "Mul", [products, graph.number((config.channels // config.heads) ** -0.5)], f"{name}.scaled"
-    )
+    width = config.channels // config.heads
+    scaled = graph.node("Mul", [products, graph.number(width**-0.5)], f"{name}.scaled")
     weights = graph.node("Softmax", [scaled], f"{name}.weights", axis=-1)
     mean = graph.node("MatMul", [weights, heads["value"]], f"{name}.mean")
     together = graph.node("Transpose", [mean], f"{name}.mean.split", perm=[0, 2, 1, 3])

@@ -43,7 +43,7 @@ V_THRESHOLD = ".v_threshold"
 
 
 class ExportError(RuntimeError):
-    """The network cannot be exported. The message says what was expected and what came."""
+    """The network cannot be exported."""
 
 
 Current = tuple[str, float]
@@ -75,7 +75,7 @@ class Builder:
         return self.constant(f"number.{value!r}", np.array(value, np.float32))
 
     def weights(self, name: str, values: NDArray[np.float32]) -> str:
-        """int8 in the file, float32 in the graph."""
+        """Store int8 in the file, and cast it to float32 in the graph."""
         self.constant(name + ".int8", values.astype(np.int8))
         return self.node("Cast", [name + ".int8"], name, to=TensorProto.FLOAT)
 
@@ -84,7 +84,7 @@ class Builder:
         return f"state.{name}"
 
     def leaked(self, state: str, shift: int, name: str) -> str:
-        """state - floor(state / 2**shift)."""
+        """Leak: state - floor(state / 2**shift)."""
         part = self.node("Mul", [state, self.number(2.0**-shift)], f"{name}.part")
         lost = self.node("Floor", [part], f"{name}.lost")
         return self.node("Sub", [state, lost], f"{name}.leaked")
@@ -157,17 +157,17 @@ class Builder:
 
 
 def as_numpy(tensor: Any) -> NDArray[np.float32]:
-    """A tensor's values, detached."""
+    """Return a tensor's values, detached."""
     return np.asarray(tensor.detach().cpu().numpy(), np.float32)
 
 
 def _reach(weight: NDArray[np.float32], bias: NDArray[np.float32], largest_input: float) -> float:
-    """No current of these synapses can be larger than this."""
+    """Bound the currents that inputs up to `largest_input` drive."""
     return float((np.abs(weight).reshape(len(weight), -1).sum(1) * largest_input + np.abs(bias)).max())
 
 
 def build(network: SpikingNetwork, name: str) -> onnx.ModelProto:
-    """The step graph of a network in integer arithmetic. Raises ExportError where values could reach 2**24."""
+    """Build the step graph of a network in integer arithmetic. Raises ExportError if values could reach 2**24."""
     config = network.config
     graph = Builder({name: layer.shape for name, layer in layers_of(config).items()})
 
@@ -230,7 +230,6 @@ def _mlp(graph: Builder, name: str, mlp: SpikingMLP, stream: Current, residual: 
 
 
 def _readout(graph: Builder, readout: Readout, x: str, largest_input: float) -> None:
-    """GLM output neurons: feedback through the negative kernel B, Bernoulli spikes. See `Readout`."""
     config, filtered = readout.config, readout.filtered
     *values, scale = readout.constants(integer=True)
     weight, gamma, feedback = (as_numpy(one) for one in values)
@@ -274,14 +273,14 @@ def _model(graph: Builder, name: str) -> onnx.ModelProto:
 
 
 def value(tensor: str, shape: list[int]) -> onnx.ValueInfoProto:
-    """An input or output of a graph, for N images."""
+    """Describe an input or output of a graph, for N images."""
     return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["N", *shape])
 
 
 def checked_model(
     graph: Builder, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
 ) -> onnx.ModelProto:
-    """The finished graph, as ONNX wants it."""
+    """Finish a graph, as ONNX wants it."""
     proto = helper.make_model(
         helper.make_graph(graph.nodes, name, inputs, outputs, list(graph.initializers.values())),
         opset_imports=[helper.make_opsetid("", OPSET)],

@@ -96,7 +96,7 @@ class LIFNeurons:
 class _Spikes(torch.autograd.Function):
     """`LIFNeurons.step` over all time steps, with a surrogate gradient; the reset carries no gradient."""
 
-    # No writes in place: torch.compile fuses these loops into one pass over memory only where there are none.
+    # No writes in place: torch.compile fuses these loops into one pass over memory only if there are none.
 
     @staticmethod
     def forward(ctx: Any, currents: Tensor, v_threshold: Tensor, shift: int, integer: bool) -> Tensor:

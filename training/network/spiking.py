@@ -48,9 +48,9 @@ class NetworkConfig:
     """Sizes and time constants. A shift k is a decay by 1 - 2**-k a step.
 
     `kind` is the whole network, or the GLM output neurons alone: then stem, channels and blocks say nothing.
-    `position` tells tokens where they are, with `neighbours` attention and MLPs see those next to them.
+    With `position`, tokens are told their place; with `neighbours`, attention and MLPs see the tokens next to each.
     With `attention`, blocks from number `attention_from` (the first is 1) on have it; those before are MLPs alone.
-    `rate_slope` is that of the encoder's tuning curve, see `spikehead.model.encoding.rates`.
+    `rate_slope` belongs to the encoder's tuning curve, see `spikehead.model.encoding.rates`.
     """
 
     kind: Kind = "spiking-mha"
@@ -98,7 +98,7 @@ class NetworkConfig:
         return asdict(self)
 
 
-def folded(weight: Tensor, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+def fold(weight: Tensor, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     """Fold the running statistics of batch normalisation into a weight [C, ...] and a bias [C]."""
     assert norm.running_var is not None and norm.running_mean is not None
     factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # [C]
@@ -108,7 +108,7 @@ def folded(weight: Tensor, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
 class Synapses(nn.Module):
     """Weights from one layer to the next (convolution or matrix), and batch normalisation of their currents.
 
-    float:    current = BN(W x)                           batch statistics while training
+    float:    current = BN(W x)                                 statistics of the batch while training
     integer:  current = round(W' / unit) x + round(b' / unit)   W', b' with the running statistics folded in
     """
 
@@ -129,7 +129,7 @@ class Synapses(nn.Module):
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias with batch normalisation folded in."""
-        weight, bias = folded(self.weight, self.norm)
+        weight, bias = fold(self.weight, self.norm)
         return weight / self.input_unit, bias
 
     def integers(self, neurons: LIFNeurons) -> tuple[Tensor, Tensor]:
@@ -295,7 +295,7 @@ class Block(nn.Module):
 
 @dataclass
 class Run:
-    """What one simulation of a batch gave. T steps, N images."""
+    """The values of one simulation of a batch."""
 
     potentials: Tensor  # [T, N, 10] logits, differentiable
     integer_potentials: Tensor  # [T, N, 10] the same in integer units (0 in float arithmetic)
@@ -310,17 +310,19 @@ class Readout(nn.Module):
 
         u_t = drive_t + w_fb (B * y)_t + gamma,   p_t = sigmoid(u_t),   y_t ~ Bernoulli(p_t)
 
-    They read `features` spikes, and filter what those drive: the filter is linear, so it can come after the weights,
-    10 states instead of `features`. Or else they read traces that are `filtered` already.
+    They read spikes, and filter what those drive: the filter is linear, so it can come after the weights, with 10
+    states instead of as many as `features`. Or they read traces that are `filtered` already.
     """
 
     def __init__(self, config: NetworkConfig, features: int, filtered: bool = False) -> None:
         super().__init__()
         self.config, self.filtered = config, filtered
-        self.unit = config.trace_unit if filtered else 1  # of one spike in what is read
+        # One spike in what is read.
+        self.unit = config.trace_unit if filtered else 1
         self.weight = nn.Parameter(torch.randn(CLASSES, features) * 0.02)
         self.gamma = nn.Parameter(torch.full((CLASSES,), -2.0))
-        self.feedback = nn.Parameter(torch.full((CLASSES,), 1.0))  # >= 0; kernel B itself is negative
+        # At least 0: kernel B itself is negative.
+        self.feedback = nn.Parameter(torch.full((CLASSES,), 1.0))
 
     def constants(self, integer: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return weight [10, features], gamma [10], feedback [10], and the logits of one unit of potential."""
@@ -338,8 +340,8 @@ class Readout(nn.Module):
         config = self.config
         weight, gamma, feedback, scale = self.constants(integer)
         drive = F.linear(x, weight)  # [T, N, 10]
-        potential = torch.zeros_like(drive[0])
-        trace = torch.zeros_like(drive[0])  # (B * y): negative
+        # The trace is (B * y): negative.
+        potential, trace = torch.zeros_like(drive[0]), torch.zeros_like(drive[0])  # [N, 10]
         table, coarse = None, 1.0
         if integer and not self.training:
             table = torch.from_numpy(probability_table(float(scale))).to(drive.device)
