@@ -48,46 +48,50 @@ def compare(
     data: DataOption = None,
 ) -> None:
     """Spiking and conventional networks side by side: print the stored table, or make it again."""
-    from training.comparison import compare as comparison
+    from training.comparison.contenders import Budget, contender_of
+    from training.comparison.measure import STORED, measure, retrain
+    from training.comparison.plot import plot
+    from training.comparison.table import stored_figures, table, write_readme
+    from training.comparison.train import finished, train, write_model
     from training.fit.compute import choose_device
 
     one_process()
-    stored = models / comparison.STORED
+    stored = models / STORED
     if teacher and not teacher.is_file():
         raise typer.BadParameter(f"expected a teacher's checkpoint (see `teacher`), found no file {teacher}")
-    budget = comparison.Budget(epochs=epochs, teacher=teacher, limit=limit, batch_size=batch_size, elastic=elastic)
+    budget = Budget(epochs=epochs, teacher=teacher, limit=limit, batch_size=batch_size, elastic=elastic)
     if version and not (again or remeasure):
         raise typer.BadParameter("expected --retrain or --measure with --version: nothing else exports")
     if contender:
         if again or remeasure or figure or as_json:
             raise typer.BadParameter("expected --contender without --retrain, --measure, --figure or --json")
         try:
-            one = comparison.contender_of(contender)
+            one = contender_of(contender)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-        if comparison.finished(one, runs / one.name, budget):
+        if finished(one, runs / one.name, budget):
             console.print(f"{one.name} has its {epochs} epochs in {runs / one.name}")
         else:
-            comparison.train(one, runs / one.name, budget, choose_device(device), data, console.print)
-            comparison.write_model(one, runs / one.name, data, None)
+            train(one, runs / one.name, budget, choose_device(device), data, console.print)
+            write_model(one, runs / one.name, data, None)
         return
     if again:
-        contents = comparison.retrain(models, runs, budget, choose_device(device), data, console.print, version)
+        contents = retrain(models, runs, budget, choose_device(device), data, console.print, version)
     elif remeasure:
-        contents = comparison.measure(models, runs, budget, data, console.print, version)
+        contents = measure(models, runs, budget, data, console.print, version)
     elif stored.is_file():
-        contents = comparison.stored(stored)
+        contents = stored_figures(stored)
     else:
         raise typer.BadParameter(f"expected a stored table at {stored}: make it with --retrain")
     if again or remeasure:
-        comparison.write_readme(models, contents)
+        write_readme(models, contents)
     if figure:
         figure.parent.mkdir(parents=True, exist_ok=True)
-        comparison.plot(contents).savefig(figure, dpi=120)
+        plot(contents).savefig(figure, dpi=120)
     if as_json:
         print(json.dumps(contents, indent=1))
         return
-    header, *lines = comparison.table(contents)
+    header, *lines = table(contents)
     printed = Table(*header, title=f"{contents['test_images']} test images, {contents['date']}")
     for line in lines:
         printed.add_row(*line)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tests.training.commands.conftest import assert_refused, said, succeed
-from tests.training.comparison.test_compare import contents_of, row
-from training.comparison.compare import Budget, contender_of, markdown
+from tests.training.comparison.conftest import contents_of, row
+from training.comparison.contenders import Budget, contender_of
+from training.comparison.table import markdown
 from training.fit.compute import choose_device
 from training.fit.teacher import Teacher
 
@@ -88,9 +89,9 @@ def test_a_table_is_made_again(flag: str, tmp_path: Path, monkeypatch: pytest.Mo
 
     (tmp_path / "teacher.pt").touch()
     monkeypatch.setattr(
-        "training.comparison.compare.retrain"
+        "training.comparison.measure.retrain"
         if flag == "--retrain"
-        else "training.comparison.compare.measure",
+        else "training.comparison.measure.measure",
         make,
     )
     result = succeed(
@@ -108,8 +109,8 @@ def test_a_table_is_made_again(flag: str, tmp_path: Path, monkeypatch: pytest.Mo
 def test_one_contender_is_trained_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """So that several machines, or processes of a GPU, share the work. It is exported, for `evaluate`, not measured."""
     calls: list[Any] = []
-    monkeypatch.setattr("training.comparison.compare.train", lambda *arguments: calls.append(arguments[:-1]))
-    monkeypatch.setattr("training.comparison.compare.write_model", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("training.comparison.train.train", lambda *arguments: calls.append(arguments[:-1]))
+    monkeypatch.setattr("training.comparison.train.write_model", lambda *arguments: calls.append(arguments))
     succeed(
         "compare", "--contender", "lenet5", "--runs", tmp_path / "runs", "--epochs", 3, "--limit", 7,
         "--device", "cpu", "--data", "here",
