@@ -21,7 +21,7 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 
 
 class PrecisionName(StrEnum):
-    """What `--precision` takes; `training.fit.compute.PRECISIONS` and `auto`."""
+    """Values of `--precision`: `training.fit.compute.PRECISIONS` and `auto`."""
 
     auto = "auto"
     float32 = "float32"

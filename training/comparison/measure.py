@@ -56,7 +56,7 @@ class Row:
     accuracy: float
     accuracy_std: float  # over encoder seeds
     accuracy_first: float  # after one step
-    by_confidence: list[dict[str, float]]  # `training.measure.evaluate`; empty where there is one step alone
+    by_confidence: list[dict[str, float]]  # `training.measure.evaluate`; empty for networks of one step
     parameters: int
     bytes: int  # of the graph file
     steps: float

@@ -217,7 +217,7 @@ def health() -> None:
 
 
 def _settings() -> Settings:
-    """Settings from the environment, logging by them. Exits where one is wrong."""
+    """Read the settings from the environment and set up logging. Exits if a setting is wrong."""
     import os
 
     from pydantic import ValidationError
@@ -251,7 +251,7 @@ def _settings() -> Settings:
 
 @contextmanager
 def _faults_as_exits() -> Iterator[None]:
-    """Errors that say what was expected and what came end the command, each kind with its exit code."""
+    """End the command at errors that say what was expected and what came, with an exit code for each kind."""
     from spikehead.cli.remote import ServiceError
     from spikehead.errors import Problem
     from spikehead.model.card import ModelError
@@ -267,7 +267,7 @@ def _faults_as_exits() -> Iterator[None]:
 
 
 def _exit(code: int, error: Exception | str) -> typer.Exit:
-    """Says what is wrong; to be raised."""
+    """Print what is wrong, and return the exit to raise."""
     typer.echo(f"spikehead: {error}", err=True)
     return typer.Exit(code)
 

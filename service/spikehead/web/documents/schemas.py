@@ -1,4 +1,4 @@
-"""What goes over the wire, for the OpenAPI document: fields, their meaning, and examples.
+"""Bodies and answers for the OpenAPI document: fields and their meaning.
 
 Answers are not validated by these models while serving (that would cost more than the simulation); the tests
 hold every answer against them.
