@@ -120,10 +120,12 @@ def measure(
     if (models / SHIPPED / CARD_FILE).exists():
         shipped, retrained = load_card(models / SHIPPED), load_card(folders[SHIPPED])
         if shipped.graph == retrained.graph and shipped.calibration == retrained.calibration:
-            titles[SHIPPED] += f": {shipped.version} as shipped"
+            titles[SHIPPED] += f": {shipped.version}"
         else:
-            folders = {"shipped": models / SHIPPED, **folders}
-            titles["shipped"] = _title_of_shipped(shipped, retrained)
+            # the table outlives the version
+            name = f"{SHIPPED} {shipped.version}"
+            folders = {name: models / SHIPPED, **folders}
+            titles[name] = _title_of_shipped(shipped, retrained)
     report("drawing distortions")
     drawn = {name: distorted(images, name, 1) for name in DISTORTIONS}
     written = [rewritten(images, draw) for draw in range(HANDWRITING_DRAWS)]
@@ -150,7 +152,7 @@ def measure(
 
 def _title_of_shipped(shipped: Card, retrained: Card) -> str:
     """Say in what the shipped model differs from the contender of its name."""
-    name = f"{shipped.version} as shipped"
+    name = shipped.version
     if shipped.graph == retrained.graph:
         return f"{name}, stops otherwise"
     one, other = (

@@ -65,7 +65,7 @@ def plot(contents: dict[str, Any]) -> Figure:
             title="at several confidences; circles: the model's own", fontsize=8, title_fontsize=8
         )
     _by_errors(by_steps, FINE_TICKS)
-    figure.suptitle("spiking (red) and conventional (blue) networks on the test set")
+    figure.suptitle(f"spiking (red) and conventional (blue) networks on the test set, {contents['date']}")
     return figure
 
 

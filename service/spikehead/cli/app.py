@@ -62,7 +62,7 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="port to listen on (SPIKEHEAD_PORT)")
     ] = None,
 ) -> None:
-    """Serve over HTTP. Settings come from the environment, see the README."""
+    """Serve over HTTP. Settings come from the environment, see docs/settings.md."""
     # while it starts: the first process of a container does not end by a signal that it does not handle
     signal.signal(signal.SIGTERM, _end)
     from spikehead.records import DatabaseURLError, Store

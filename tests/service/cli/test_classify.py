@@ -21,6 +21,7 @@ from spikehead.web.app import create_app
 from tests.service.cli.conftest import ROOT, answers, lines, run
 from tests.service.conftest import SHIPPED, band, write_model
 from tests.service.picture_files import animated, huge_png, png
+from tests.service.serving import LONG, started
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -198,7 +199,7 @@ def test_a_model_that_fails_when_it_is_tried_out(monkeypatch: pytest.MonkeyPatch
 
 
 def test_ctrl_c_is_130() -> None:
-    process = subprocess.Popen(
+    with started(
         [sys.executable, "-m", "service", "classify", str(Path("four.raw").resolve()), "-", "--json"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
@@ -206,12 +207,11 @@ def test_ctrl_c_is_130() -> None:
         stderr=subprocess.PIPE,
         # a shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    with process:
+    ) as process:
         assert process.stdout is not None and process.stderr is not None
         assert json.loads(process.stdout.readline())["prediction"] == 4  # it waits for the second file now
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(LONG) == 130
         assert process.stderr.read() == b""
 
 
@@ -222,5 +222,5 @@ def test_no_web_framework_and_no_training_are_imported() -> None:
         "print([name for name in ('fastapi', 'starlette', 'uvicorn', 'torch') if name in sys.modules])"
     )
     command = [sys.executable, "-c", code, "classify", str(Path("four.raw").resolve()), "--json"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONG, check=True)
     assert result.stdout.splitlines()[1:] == ["[]"]

@@ -8,7 +8,6 @@ import os
 import pty
 import re
 import struct
-import subprocess
 import sys
 import termios
 from pathlib import Path
@@ -22,6 +21,7 @@ from typer.testing import CliRunner
 
 from tests.service.cli.conftest import ROOT, lines, run
 from tests.service.conftest import band
+from tests.service.serving import LONG, started
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -155,24 +155,24 @@ def seen_on_a_terminal(width: int, **environment: str) -> str:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, width, 0, 0))
     env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    process = subprocess.Popen(
+    with started(
         [sys.executable, "-m", "service", "classify", str(Path("four.raw").resolve()), "--seed", "7"],
         cwd=ROOT,
         env={**env, "TERM": "xterm-256color", **environment},
         stdin=theirs,
         stdout=theirs,
-    )
-    os.close(theirs)
-    written = b""
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError as error:  # Linux says so where the other end is closed
-            assert error.errno == errno.EIO
-            break
-        written += part
-    os.close(ours)
-    assert process.wait(timeout=60) == 0
+    ) as process:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError as error:  # Linux says so where the other end is closed
+                assert error.errno == errno.EIO
+                break
+            written += part
+        os.close(ours)
+        assert process.wait(LONG) == 0
     return written.decode()
 
 
