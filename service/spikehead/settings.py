@@ -11,6 +11,9 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+EngineName = Literal["auto", "native", "onnxruntime"]
+Simd = Literal["auto", "avx512", "avx2", "baseline"]
+
 PREFIX = "SPIKEHEAD_"
 FLUSH_SHARE = 0.3
 
@@ -47,11 +50,11 @@ class Settings(BaseSettings):
     default_model: str = Field(
         default="spiking-mha", description="model that answers if a request names none"
     )
-    engine: Literal["auto", "native", "onnxruntime"] = Field(
+    engine: EngineName = Field(
         default="auto",
         description="engine that simulates: `native`, `onnxruntime`, or `auto` for the fastest one installed",
     )
-    simd: Literal["auto", "avx512", "avx2", "baseline"] = Field(
+    simd: Simd = Field(
         default="auto",
         description="instruction set of the native engine: `avx512`, `avx2`, `baseline`, or `auto` for the best one",
     )
@@ -168,6 +171,11 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field(
         default="console", description="`console` for people, `json` for machines: one line for each event"
     )
+
+    @property
+    def simulation(self) -> tuple[EngineName, Simd, int]:
+        """What `load_engine` takes besides a model's folder."""
+        return self.engine, self.simd, self.threads
 
     @property
     def keys(self) -> list[str]:

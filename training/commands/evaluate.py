@@ -75,7 +75,7 @@ def evaluate(
     with TemporaryDirectory() as temporary:
         silent = write_lesioned(model, Path(temporary), lesion) if lesion else []
         model = Path(temporary) if lesion else model
-        engine = load_engine(model, settings)
+        engine = load_engine(model, *settings.simulation)
         with counted("simulations", seeds * len(images)) as progress:
             result = measure(engine, images, labels, seeds, progress)
         result["set"] = "validation" if validation else "test"
@@ -96,7 +96,7 @@ def evaluate(
             with counted("draws of synapses", draws) as progress:
                 result["synapse_noise"] = synapse_noise(
                     model,
-                    lambda folder: load_engine(folder, settings),
+                    lambda folder: load_engine(folder, *settings.simulation),
                     images,
                     labels,
                     sigma or 0.0,

@@ -24,7 +24,6 @@ from spikehead.engine.loading import load_engine
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from spikehead.model.card import CARD_FILE, Card, load_card, synapses_of
 from spikehead.model.synaptic_operations import energy_nj
-from spikehead.settings import Settings
 
 from training.comparison.contenders import CONTENDERS, Budget, contender_of
 from training.comparison.quantised import QuantisedAnn
@@ -192,7 +191,7 @@ def _row(
     drawn: Drawn,
     written: Sequence[NDArray[np.uint8]],
 ) -> Row:
-    engine = load_engine(folder, Settings(engine="auto", simd="auto"))
+    engine = load_engine(folder)
     card = engine.card
     found = evaluate(engine, images, labels, seeds=1 if card.kind == "ann" else 5)
     cost = found["synaptic_operations"]

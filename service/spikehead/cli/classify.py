@@ -79,7 +79,7 @@ def load_model(settings: Settings, name: str) -> Simulator:
         names = ", ".join(sorted(found)) or "none"
         expected = f"a model named {name} (--model or {PREFIX}DEFAULT_MODEL)"
         raise broken.get(name) or ModelError(f"expected {expected}, found {names}")
-    return usable(found[name], settings)
+    return usable(found[name], *settings.simulation)
 
 
 def classify_file(file: str, simulator: Simulator, options: Options, settings: Settings) -> dict[str, Any]:

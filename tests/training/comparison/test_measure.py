@@ -15,7 +15,6 @@ from spikehead.engine import native
 from spikehead.engine.loading import load_engine
 from spikehead.model.card import ModelError, load_card
 from spikehead.model.synaptic_operations import energy_nj
-from spikehead.settings import Settings
 
 from tests.training.comparison.conftest import row
 from tests.training.conftest import Exported, Mnist, make_network, write_checkpoint
@@ -265,7 +264,7 @@ def test_some_contenders_are_shipped(compared: Compared) -> None:
 @pytest.mark.parametrize("name", [one.name for one in FEW])
 def test_a_row_is_what_its_model_does(name: str, compared: Compared) -> None:
     """Measured once more: accuracy, steps, operations, robustness."""
-    engine = load_engine(compared.folder(name), Settings())
+    engine = load_engine(compared.folder(name))
     conventional = engine.card.kind == "ann"
     images, labels = compared.test_images, compared.test_labels
     found, line = evaluate(engine, images, labels, seeds=1 if conventional else 5), compared.row(name)
