@@ -189,17 +189,16 @@ def spikes(
 ) -> None:
     """List recent requests of a running service, or show one of them."""
     from spikehead.cli.probe import address_of
-    from spikehead.cli.remote import Remote
     from spikehead.cli.spikes import print_request, print_requests
 
-    remote = Remote(address_of(_settings()) if url is None else url, key)
+    url = address_of(_settings()) if url is None else url
+    query = {"limit": limit, "model": model, "order": "confidence" if low_confidence else None}
+    given = {name: value for name, value in query.items() if value is not None}
     with _faults_as_exits():
         if identifier is None:
-            print_requests(
-                remote, limit=limit or 20, model=model, low_confidence=low_confidence, as_json=as_json
-            )
-        elif limit is None and model is None and not low_confidence:
-            print_request(remote, identifier, as_json=as_json)
+            print_requests(url, key, {"limit": 20} | given, as_json=as_json)
+        elif not given:
+            print_request(url, key, identifier, as_json=as_json)
         else:
             raise typer.BadParameter("--limit, --model and --low-confidence are for the list, not for one ID")
 
@@ -252,8 +251,7 @@ def _settings() -> Settings:
 @contextmanager
 def _faults_as_exits() -> Iterator[None]:
     """End the command at errors that say what was expected and what came, with an exit code for each kind."""
-    from spikehead.cli.remote import ServiceError
-    from spikehead.errors import Problem
+    from spikehead.errors import Problem, ServiceError
     from spikehead.model.card import ModelError
 
     try:
@@ -263,7 +261,9 @@ def _faults_as_exits() -> Iterator[None]:
     except ModelError as error:
         raise _exit(EXIT_MODEL, error) from None
     except ServiceError as error:
-        raise _exit(EXIT_SERVICE, error) from None
+        from spikehead.cli.drawing import printable
+
+        raise _exit(EXIT_SERVICE, printable(str(error))) from None
 
 
 def _exit(code: int, error: Exception | str) -> typer.Exit:
