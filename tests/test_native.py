@@ -785,12 +785,12 @@ def test_unknown_instruction_set(small: Path) -> None:
 @needs_native
 @pytest.mark.slow
 def test_all_test_images_are_the_same_on_every_engine(shipped: Simulator) -> None:
-    from training.data import mnist as data
+    from training.data import mnist
 
-    root = data.data_folder()
+    root = mnist.data_folder()
     if not (root / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file():
         pytest.skip("needs MNIST: set SPIKEHEAD_DATA to the folder that holds MNIST/raw")
-    images, _ = data.load("test")
+    images, _ = mnist.load("test")
     folder = Path(__file__).resolve().parents[1] / "models" / shipped.card.name
     rule = Rule(shipped.card.max_steps, shipped.card.calibration.confidence)
     reference = OnnxruntimeEngine(folder, threads=2)
