@@ -1,4 +1,4 @@
-"""What comes back: the fields of the JSON answers, frozen and typed, the same from `load()` and from `Client`."""
+"""The answers: the fields of the JSON, frozen and typed, the same from `load()` and from `Client`."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class RemoteProblem(Problem):
         return self._status
 
     def document(self, request_id: str = "") -> dict[str, Any]:
-        """The problem document as the service sent it."""
+        """Return the problem document as the service sent it."""
         return self._document
 
 
@@ -115,7 +115,7 @@ class _Requests:
             raise ServiceError(f"expected a service at {self.url}, got: {words}") from error
 
     def _content(self, response: httpx2.Response) -> bytes:
-        """The JSON of an answer. Raises RemoteProblem and ServiceError."""
+        """Return the JSON of an answer. Raises RemoteProblem and ServiceError."""
         if response.status_code == 200:
             return response.content
         try:
@@ -136,26 +136,26 @@ class Client(_Requests):
     _open, _open_transport = httpx2.Client, httpx2.HTTPTransport
 
     def classify(self, image: Image, **options: Unpack[ServiceOptions]) -> Classification:
-        """The answer to one picture; see `Network.classify`."""
+        """Classify one picture; see `Network.classify`."""
         return read(Classification, self._send(self._classify(image, options)))
 
     def classify_many(
         self, images: Iterable[Image], **options: Unpack[ServiceOptions]
     ) -> list[Classification]:
-        """The answers to pictures in one request; see `Network.classify_many`."""
+        """Classify pictures in one request; see `Network.classify_many`."""
         request = self._classify_many(images, options)
         return list(read(Batch, self._send(request)).results) if request else []
 
     def spikes(self, **query: Any) -> PastRequests:
-        """Past requests, newest first. Options are those of `GET /spikes`: limit, before, model, prediction, ..."""
+        """List past requests, newest first. Options are those of `GET /spikes`: limit, before, model, ..."""
         return read(PastRequests, self.get("/spikes", **query))
 
     def spike(self, identifier: str) -> StoredRequest:
-        """One past request. What its replay shows: `get("/spikes/ID", include="all")`."""
+        """Return one past request. Its replay: `get("/spikes/ID", include="all")`."""
         return read(StoredRequest, self.get(f"/spikes/{quote(identifier, safe='')}"))
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
-        """The JSON of any other route, such as /models or /spikes/statistics."""
+        """Return the JSON of any other route, such as /models or /spikes/statistics."""
         return read(dict, self._send(self._get(path, **query)))
 
     def _send(self, request: httpx2.Request) -> bytes:
@@ -213,7 +213,7 @@ class AsyncClient(_Requests):
 
 
 def _check(url: str) -> None:
-    """Raises Problem for what is no address."""
+    """Raise Problem for what is no address."""
     expected = "url: an address such as http://127.0.0.1:8000 or unix:/PATH"
     fault = Problem("invalid-option", expected, repr(url)[:80])
     try:

@@ -56,7 +56,7 @@ class Network:
 
     @property
     def card(self) -> Card:
-        """What the model says of itself: layers, time constants, calibration, accuracy, how it was trained."""
+        """The model's card: layers, time constants, calibration, accuracy, how it was trained."""
         return self._simulator.card
 
     @property
@@ -65,7 +65,7 @@ class Network:
         return self._simulator.engine.name
 
     def classify(self, image: Image, **options: Unpack[Options]) -> Classification:
-        """The answer to one picture, with the spikes that a service's `POST /classify` has.
+        """Classify one picture: the same spikes as by a service's `POST /classify`.
 
         For images see `spikehead.library.images`. Raises OSError for a file that cannot be read, and Problem.
         """
@@ -76,8 +76,8 @@ class Network:
             raise
 
     def classify_many(self, images: Iterable[Image], **options: Unpack[Options]) -> list[Classification]:
-        """The answers to pictures, in order. Picture i has the seed `seed` + i, modulo 2**64, and gets the answer that
-        it gets alone with that seed.
+        """Classify pictures, in order. Picture i has the seed `seed` + i, modulo 2**64, and gets the answer that it
+        gets alone with that seed.
 
         Raises OSError for a file that cannot be read, and Problem, which says the number of the picture.
         """

@@ -82,6 +82,12 @@ def test_options_mean_the_same(network: spikehead.Network, client: spikehead.Cli
     assert client.classify_many(images, **options) == network.classify_many(images, **options)
 
 
+def test_a_service_under_a_path() -> None:
+    with spikehead.Client("http://a/digits/", model="b c") as client:
+        request = client._post("/classify", {"raster": ["input", "output"], "seed": 7})
+    assert str(request.url) == "http://a/digits/classify?model=b+c&raster=input%2Coutput&seed=7"
+
+
 def test_another_model_than_the_default(url: str) -> None:
     with spikehead.Client(url + "/", model="other", key="clé", timeout=LONG) as client:
         assert client.classify(band(4)).model == "other"
