@@ -43,7 +43,7 @@ test: $(VENV)/.check
 # All of tests/service but what is marked slow and what takes longest: it starts services, kills processes, or sends
 # hundreds of pictures. `make test` runs that too.
 QUICK_WITHOUT := server records/test_crowd.py records/test_kill.py telemetry/test_logs.py telemetry/test_traces.py \
-	web/test_contract.py pictures/test_drawings.py cli/test_app.py cli/test_terminal.py
+	web/test_contract.py pictures/test_drawings.py cli/test_app.py cli/test_classify.py
 
 quick: $(VENV)/.check
 	$(BIN)/ruff format --check .

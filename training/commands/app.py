@@ -53,7 +53,7 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from None
         except (RuntimeError, OSError, ValueError) as error:
             from spikehead.model.card import ModelError
-            from spikehead.pictures.normalise import ImageError
+            from spikehead.pictures.pixels import ImageError
 
             from training.data.mnist import DataError
             from training.export.graph import ExportError

@@ -11,7 +11,7 @@ from spikehead.errors import Problem
 from spikehead.inference.options import quoted
 from spikehead.inference.simulator import Simulator
 from spikehead.model.card import CARD_FILE, ModelError, load_card
-from spikehead.pictures import normalise as images
+from spikehead.pictures.normalise import warm_up
 from spikehead.settings import EngineName, Settings, Simd
 
 log = logging.getLogger("spikehead")
@@ -144,7 +144,7 @@ def load_models(settings: Settings, kept: Mapping[Path, Simulator] | None = None
         if name in simulators:
             raise _two_models(name, settings.models, folder)
         simulators[name] = simulator
-    images.warm_up()
+    warm_up()
     return Models(simulators, settings.default_model, folders)
 
 

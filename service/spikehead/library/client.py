@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Self, TypeVar, Unpack
 from urllib.parse import quote, urlsplit
 
 import httpx2
@@ -15,13 +15,15 @@ from spikehead.errors import Problem, ServiceError
 from spikehead.library.answers import (
     Batch,
     Classification,
-    PastRequests,
+    RequestList,
     StoredRequest,
     read,
 )
 from spikehead.library.images import Image, all_to_bytes, to_bytes
 from spikehead.library.options import ServiceOptions, as_text
 from spikehead.model.encoding import PIXELS
+
+T = TypeVar("T")
 
 _UNIX = "unix:"
 _LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -111,7 +113,7 @@ class _Requests:
             expected = f"an answer of the service at {self.url} within {self._timeout:g} s"
             raise ServiceError(f"expected {expected}, got none") from error
         except httpx2.HTTPError as error:
-            words = str(error) or type(error).__name__
+            words = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
             raise ServiceError(f"expected a service at {self.url}, got: {words}") from error
 
     def _content(self, response: httpx2.Response) -> bytes:
@@ -126,6 +128,9 @@ class _Requests:
             raise ServiceError(f"expected an answer of the service at {self.url}, got {got}") from None
         raise problem
 
+    def _read(self, kind: type[T], content: bytes) -> T:
+        return read(kind, content, f"the service at {self.url}")
+
 
 class Client(_Requests):
     """A service over HTTP. Threads can share it. Use it in a `with` statement, or close it.
@@ -137,26 +142,26 @@ class Client(_Requests):
 
     def classify(self, image: Image, **options: Unpack[ServiceOptions]) -> Classification:
         """Classify one picture; see `Network.classify`."""
-        return read(Classification, self._send(self._classify(image, options)))
+        return self._read(Classification, self._send(self._classify(image, options)))
 
     def classify_many(
         self, images: Iterable[Image], **options: Unpack[ServiceOptions]
     ) -> list[Classification]:
         """Classify pictures in one request; see `Network.classify_many`."""
         request = self._classify_many(images, options)
-        return list(read(Batch, self._send(request)).results) if request else []
+        return list(self._read(Batch, self._send(request)).results) if request else []
 
-    def spikes(self, **query: Any) -> PastRequests:
+    def spikes(self, **query: Any) -> RequestList:
         """List past requests, newest first. Options are those of `GET /spikes`: limit, before, model, ..."""
-        return read(PastRequests, self.get("/spikes", **query))
+        return self._read(RequestList, self._send(self._get("/spikes", **query)))
 
     def spike(self, identifier: str) -> StoredRequest:
         """Return one past request. Its replay: `get("/spikes/ID", include="all")`."""
-        return read(StoredRequest, self.get(f"/spikes/{quote(identifier, safe='')}"))
+        return self._read(StoredRequest, self._send(self._get(path_of(identifier))))
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """Return the JSON of any other route, such as /models or /spikes/statistics."""
-        return read(dict, self._send(self._get(path, **query)))
+        return self._read(dict, self._send(self._get(path, **query)))
 
     def _send(self, request: httpx2.Request) -> bytes:
         with self._faults():
@@ -180,22 +185,22 @@ class AsyncClient(_Requests):
     _open, _open_transport = httpx2.AsyncClient, httpx2.AsyncHTTPTransport
 
     async def classify(self, image: Image, **options: Unpack[ServiceOptions]) -> Classification:
-        return read(Classification, await self._send(self._classify(image, options)))
+        return self._read(Classification, await self._send(self._classify(image, options)))
 
     async def classify_many(
         self, images: Iterable[Image], **options: Unpack[ServiceOptions]
     ) -> list[Classification]:
         request = self._classify_many(images, options)
-        return list(read(Batch, await self._send(request)).results) if request else []
+        return list(self._read(Batch, await self._send(request)).results) if request else []
 
-    async def spikes(self, **query: Any) -> PastRequests:
-        return read(PastRequests, await self.get("/spikes", **query))
+    async def spikes(self, **query: Any) -> RequestList:
+        return self._read(RequestList, await self._send(self._get("/spikes", **query)))
 
     async def spike(self, identifier: str) -> StoredRequest:
-        return read(StoredRequest, await self.get(f"/spikes/{quote(identifier, safe='')}"))
+        return self._read(StoredRequest, await self._send(self._get(path_of(identifier))))
 
     async def get(self, path: str, **query: Any) -> dict[str, Any]:
-        return read(dict, await self._send(self._get(path, **query)))
+        return self._read(dict, await self._send(self._get(path, **query)))
 
     async def _send(self, request: httpx2.Request) -> bytes:
         with self._faults():
@@ -210,6 +215,11 @@ class AsyncClient(_Requests):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def path_of(identifier: str) -> str:
+    """The path of one past request."""
+    return f"/spikes/{quote(identifier, safe='')}"
 
 
 def _check(url: str) -> None:

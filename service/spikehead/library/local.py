@@ -19,7 +19,8 @@ from spikehead.library.answers import Classification, read
 from spikehead.library.images import Image, all_to_bytes
 from spikehead.library.options import Options, as_text
 from spikehead.model.card import Card
-from spikehead.pictures import normalise
+from spikehead.pictures.normalise import warm_up
+from spikehead.pictures.pixels import ImageError
 from spikehead.settings import EngineName, Settings, Simd, default_models
 
 _PORTION = 256
@@ -43,7 +44,7 @@ def load(
         folder = find_model(default_models(), model)
     else:
         folder = Path(model)
-    normalise.warm_up()
+    warm_up()
     return Network(usable(folder, engine, simd, threads), max_pixels)
 
 
@@ -87,7 +88,7 @@ class Network:
             began = time.perf_counter()
             try:
                 pixels.append(bodies.of_file(data).decode(self._max_pixels))
-            except normalise.ImageError as error:
+            except ImageError as error:
                 raise Problem(error.kind, error.expected, error.received, number) from error
             decode_ms.append((time.perf_counter() - began) * 1000)
         seeds = seeds_of_batch(asked.seed, len(pixels))
