@@ -174,7 +174,7 @@ class Settings(BaseSettings):
 
     @property
     def simulation(self) -> tuple[EngineName, Simd, int]:
-        """What `load_engine` takes besides a model's folder."""
+        """Engine, instruction set and threads, as `load_engine` takes them."""
         return self.engine, self.simd, self.threads
 
     @property

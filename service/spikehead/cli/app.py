@@ -189,16 +189,15 @@ def spikes(
 ) -> None:
     """List recent requests of a running service, or show one of them."""
     from spikehead.cli.probe import address_of
-    from spikehead.cli.spikes import print_request, print_requests
+    from spikehead.cli.spikes import print_request, print_requests, service_at
 
-    url = address_of(_settings()) if url is None else url
-    query = {"limit": limit, "model": model, "order": "confidence" if low_confidence else None}
-    given = {name: value for name, value in query.items() if value is not None}
-    with _faults_as_exits():
+    with _faults_as_exits(), service_at(address_of(_settings()) if url is None else url, key) as client:
         if identifier is None:
-            print_requests(url, key, {"limit": 20} | given, as_json=as_json)
-        elif not given:
-            print_request(url, key, identifier, as_json=as_json)
+            print_requests(
+                client, limit=limit or 20, model=model, low_confidence=low_confidence, as_json=as_json
+            )
+        elif limit is None and model is None and not low_confidence:
+            print_request(client, identifier, as_json=as_json)
         else:
             raise typer.BadParameter("--limit, --model and --low-confidence are for the list, not for one ID")
 
@@ -216,7 +215,7 @@ def health() -> None:
 
 
 def _settings() -> Settings:
-    """Read the settings from the environment and set up logging. Exits if a setting is wrong."""
+    """Settings from the environment, logging by them. Exits where one is wrong."""
     import os
 
     from pydantic import ValidationError
@@ -250,7 +249,7 @@ def _settings() -> Settings:
 
 @contextmanager
 def _faults_as_exits() -> Iterator[None]:
-    """End the command at errors that say what was expected and what came, with an exit code for each kind."""
+    """Errors that say what was expected and what came end the command, each kind with its exit code."""
     from spikehead.errors import Problem, ServiceError
     from spikehead.model.card import ModelError
 
@@ -267,7 +266,7 @@ def _faults_as_exits() -> Iterator[None]:
 
 
 def _exit(code: int, error: Exception | str) -> typer.Exit:
-    """Print what is wrong, and return the exit to raise."""
+    """Says what is wrong; to be raised."""
     typer.echo(f"spikehead: {error}", err=True)
     return typer.Exit(code)
 

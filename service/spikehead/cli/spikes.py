@@ -1,42 +1,63 @@
-"""Prints past requests of a running service, or one of them: `spikehead spikes`."""
+"""Prints recent requests of a running service, or one of them: `spikehead spikes`."""
 
 from __future__ import annotations
 
 import json
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
 
 import typer
 from rich.text import Text
 
 from spikehead.cli.drawing import drawn, headline, printable, table, text_console, utc
 from spikehead.errors import ServiceError
-from spikehead.library.answers import PastRequests, StoredRequest, read
-from spikehead.library.client import Client, RemoteProblem
+from spikehead.library.answers import RequestList, StoredRequest, read
+from spikehead.library.client import Client, RemoteProblem, path_of
 
 TIMEOUT = 10.0
 """Seconds without a byte from the service after which it counts as unreachable."""
 
 
-def print_requests(url: str, key: str | None, query: dict[str, Any], *, as_json: bool = False) -> None:
-    """Print a service's past requests. `query` has options of `GET /spikes`. Raises ServiceError and Problem."""
-    document = _get(url, key, "/spikes", query)
-    past = read(PastRequests, document)
+@contextmanager
+def service_at(url: str, key: str | None) -> Iterator[Client]:
+    """A service to be asked. What it refuses is a ServiceError; a wrong address or key is a Problem."""
+    with Client(url, key=key or None, timeout=TIMEOUT) as client:
+        try:
+            yield client
+        except RemoteProblem as problem:
+            raise ServiceError(f"{url}: {problem}") from None
+
+
+def print_requests(
+    client: Client,
+    *,
+    limit: int,
+    model: str | None = None,
+    low_confidence: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Print a service's recent requests, newest first, or least confident first. Raises ServiceError."""
+    query: dict[str, Any] = {"limit": limit}
+    if model is not None:
+        query["model"] = model
+    if low_confidence:
+        query["order"] = "confidence"
+    document = client.get("/spikes", **query)
+    recent = read(RequestList, document, f"the service at {client.url}")
     if as_json:
         for request in document["requests"]:
             typer.echo(json.dumps(request))
         return
     console = text_console()
-    model = query.get("model")
     nothing = "no requests yet" if model is None else f"no requests to a model named {printable(model)} yet"
-    console.print(table(past.requests, console) if past.requests else nothing)
+    console.print(table(recent.requests, console) if recent.requests else nothing)
 
 
-def print_request(url: str, key: str | None, identifier: str, *, as_json: bool = False) -> None:
-    """Print one of a service's past requests. Raises ServiceError and Problem."""
-    document = _get(url, key, f"/spikes/{quote(identifier, safe='')}", {})
-    request = read(StoredRequest, document)
+def print_request(client: Client, identifier: str, *, as_json: bool = False) -> None:
+    """Print one of a service's requests. Raises ServiceError."""
+    document = client.get(path_of(identifier))
+    request = read(StoredRequest, document, f"the service at {client.url}")
     if as_json:
         typer.echo(json.dumps(document))
         return
@@ -44,13 +65,3 @@ def print_request(url: str, key: str | None, identifier: str, *, as_json: bool =
     console.print(headline(identifier, request.answer, console))
     console.print(Text(f"{utc(request.time)} UTC", style="dim"))
     console.print(drawn(request.answer, console, request.pixels))
-
-
-def _get(url: str, key: str | None, path: str, query: dict[str, Any]) -> dict[str, Any]:
-    # one line for each request is for services
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    try:
-        with Client(url, key=key, timeout=TIMEOUT) as client:
-            return client.get(path, **query)
-    except RemoteProblem as problem:
-        raise ServiceError(f"{url}: {problem}") from None

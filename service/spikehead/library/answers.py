@@ -1,4 +1,4 @@
-"""What comes back: the fields of the JSON answers, frozen and typed, the same from `load()` and from `Client`."""
+"""The answers: the fields of the JSON, frozen and typed, the same from `load()` and from `Client`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Classification:
 
 
 @dataclass(frozen=True, slots=True)
-class PastRequest:
+class RequestSummary:
     """A line of a service's list of past requests."""
 
     id: str
@@ -99,10 +99,10 @@ class PastRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class PastRequests:
+class RequestList:
     """A page of past requests; `next`, given as `before`, gets the one after it."""
 
-    requests: tuple[PastRequest, ...]
+    requests: tuple[RequestSummary, ...]
     next: str | None = None
 
 
@@ -127,7 +127,7 @@ _reader: Callable[[Any], TypeAdapter[Any]] = cache(
 )  # made once for each class, when it is first read
 
 
-def read(kind: type[T], document: bytes | dict[str, Any]) -> T:
+def read(kind: type[T], document: bytes | dict[str, Any], source: str = "spikehead") -> T:
     """Read JSON, as text or parsed, as one of these classes. What a newer service says beyond them is passed over.
 
     Raises ServiceError.
@@ -143,4 +143,4 @@ def read(kind: type[T], document: bytes | dict[str, Any]) -> T:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "the answer"
         received = f"another program's ({where}: {fault['msg']})"
-        raise ServiceError(f"expected an answer of spikehead, got {received}") from None
+        raise ServiceError(f"expected an answer of {source}, got {received}") from None

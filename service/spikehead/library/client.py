@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Self, TypeVar, Unpack
 from urllib.parse import quote, urlsplit
 
 import httpx2
@@ -15,13 +15,15 @@ from spikehead.errors import Problem, ServiceError
 from spikehead.library.answers import (
     Batch,
     Classification,
-    PastRequests,
+    RequestList,
     StoredRequest,
     read,
 )
 from spikehead.library.images import Image, all_to_bytes, to_bytes
 from spikehead.library.options import ServiceOptions, as_text
 from spikehead.model.encoding import PIXELS
+
+T = TypeVar("T")
 
 _UNIX = "unix:"
 _LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -44,7 +46,7 @@ class RemoteProblem(Problem):
         return self._status
 
     def document(self, request_id: str = "") -> dict[str, Any]:
-        """The problem document as the service sent it."""
+        """Return the problem document as the service sent it."""
         return self._document
 
 
@@ -111,11 +113,11 @@ class _Requests:
             expected = f"an answer of the service at {self.url} within {self._timeout:g} s"
             raise ServiceError(f"expected {expected}, got none") from error
         except httpx2.HTTPError as error:
-            words = str(error) or type(error).__name__
+            words = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
             raise ServiceError(f"expected a service at {self.url}, got: {words}") from error
 
     def _content(self, response: httpx2.Response) -> bytes:
-        """The JSON of an answer. Raises RemoteProblem and ServiceError."""
+        """Return the JSON of an answer. Raises RemoteProblem and ServiceError."""
         if response.status_code == 200:
             return response.content
         try:
@@ -125,6 +127,9 @@ class _Requests:
             got = f"status {response.status_code} {response.reason_phrase}"
             raise ServiceError(f"expected an answer of the service at {self.url}, got {got}") from None
         raise problem
+
+    def _read(self, kind: type[T], content: bytes) -> T:
+        return read(kind, content, f"the service at {self.url}")
 
 
 class Client(_Requests):
@@ -136,27 +141,27 @@ class Client(_Requests):
     _open, _open_transport = httpx2.Client, httpx2.HTTPTransport
 
     def classify(self, image: Image, **options: Unpack[ServiceOptions]) -> Classification:
-        """The answer to one picture; see `Network.classify`."""
-        return read(Classification, self._send(self._classify(image, options)))
+        """Classify one picture; see `Network.classify`."""
+        return self._read(Classification, self._send(self._classify(image, options)))
 
     def classify_many(
         self, images: Iterable[Image], **options: Unpack[ServiceOptions]
     ) -> list[Classification]:
-        """The answers to pictures in one request; see `Network.classify_many`."""
+        """Classify pictures in one request; see `Network.classify_many`."""
         request = self._classify_many(images, options)
-        return list(read(Batch, self._send(request)).results) if request else []
+        return list(self._read(Batch, self._send(request)).results) if request else []
 
-    def spikes(self, **query: Any) -> PastRequests:
-        """Past requests, newest first. Options are those of `GET /spikes`: limit, before, model, prediction, ..."""
-        return read(PastRequests, self.get("/spikes", **query))
+    def spikes(self, **query: Any) -> RequestList:
+        """List past requests, newest first. Options are those of `GET /spikes`: limit, before, model, ..."""
+        return self._read(RequestList, self._send(self._get("/spikes", **query)))
 
     def spike(self, identifier: str) -> StoredRequest:
-        """One past request. What its replay shows: `get("/spikes/ID", include="all")`."""
-        return read(StoredRequest, self.get(f"/spikes/{quote(identifier, safe='')}"))
+        """Return one past request. Its replay: `get("/spikes/ID", include="all")`."""
+        return self._read(StoredRequest, self._send(self._get(path_of(identifier))))
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
-        """The JSON of any other route, such as /models or /spikes/statistics."""
-        return read(dict, self._send(self._get(path, **query)))
+        """Return the JSON of any other route, such as /models or /spikes/statistics."""
+        return self._read(dict, self._send(self._get(path, **query)))
 
     def _send(self, request: httpx2.Request) -> bytes:
         with self._faults():
@@ -180,22 +185,22 @@ class AsyncClient(_Requests):
     _open, _open_transport = httpx2.AsyncClient, httpx2.AsyncHTTPTransport
 
     async def classify(self, image: Image, **options: Unpack[ServiceOptions]) -> Classification:
-        return read(Classification, await self._send(self._classify(image, options)))
+        return self._read(Classification, await self._send(self._classify(image, options)))
 
     async def classify_many(
         self, images: Iterable[Image], **options: Unpack[ServiceOptions]
     ) -> list[Classification]:
         request = self._classify_many(images, options)
-        return list(read(Batch, await self._send(request)).results) if request else []
+        return list(self._read(Batch, await self._send(request)).results) if request else []
 
-    async def spikes(self, **query: Any) -> PastRequests:
-        return read(PastRequests, await self.get("/spikes", **query))
+    async def spikes(self, **query: Any) -> RequestList:
+        return self._read(RequestList, await self._send(self._get("/spikes", **query)))
 
     async def spike(self, identifier: str) -> StoredRequest:
-        return read(StoredRequest, await self.get(f"/spikes/{quote(identifier, safe='')}"))
+        return self._read(StoredRequest, await self._send(self._get(path_of(identifier))))
 
     async def get(self, path: str, **query: Any) -> dict[str, Any]:
-        return read(dict, await self._send(self._get(path, **query)))
+        return self._read(dict, await self._send(self._get(path, **query)))
 
     async def _send(self, request: httpx2.Request) -> bytes:
         with self._faults():
@@ -212,8 +217,13 @@ class AsyncClient(_Requests):
         await self.aclose()
 
 
+def path_of(identifier: str) -> str:
+    """The path of one past request."""
+    return f"/spikes/{quote(identifier, safe='')}"
+
+
 def _check(url: str) -> None:
-    """Raises Problem for what is no address."""
+    """Raise Problem for what is no address."""
     expected = "url: an address such as http://127.0.0.1:8000 or unix:/PATH"
     fault = Problem("invalid-option", expected, repr(url)[:80])
     try:

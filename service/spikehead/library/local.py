@@ -19,7 +19,7 @@ from spikehead.library.answers import Classification, read
 from spikehead.library.images import Image, all_to_bytes
 from spikehead.library.options import Options, as_text
 from spikehead.model.card import Card
-from spikehead.pictures import normalise
+from spikehead.pictures.normalise import warm_up
 from spikehead.pictures.pixels import ImageError
 from spikehead.settings import EngineName, Settings, Simd, default_models
 
@@ -44,7 +44,7 @@ def load(
         folder = find_model(default_models(), model)
     else:
         folder = Path(model)
-    normalise.warm_up()
+    warm_up()
     return Network(usable(folder, engine, simd, threads), max_pixels)
 
 
@@ -57,7 +57,7 @@ class Network:
 
     @property
     def card(self) -> Card:
-        """What the model says of itself: layers, time constants, calibration, accuracy, how it was trained."""
+        """The model's card: layers, time constants, calibration, accuracy, how it was trained."""
         return self._simulator.card
 
     @property
@@ -66,7 +66,7 @@ class Network:
         return self._simulator.engine.name
 
     def classify(self, image: Image, **options: Unpack[Options]) -> Classification:
-        """The answer to one picture, with the spikes that a service's `POST /classify` has.
+        """Classify one picture: the same spikes as by a service's `POST /classify`.
 
         For images see `spikehead.library.images`. Raises OSError for a file that cannot be read, and Problem.
         """
@@ -77,8 +77,8 @@ class Network:
             raise
 
     def classify_many(self, images: Iterable[Image], **options: Unpack[Options]) -> list[Classification]:
-        """The answers to pictures, in order. Picture i has the seed `seed` + i, modulo 2**64, and gets the answer that
-        it gets alone with that seed.
+        """Classify pictures, in order. Picture i has the seed `seed` + i, modulo 2**64, and gets the answer that it
+        gets alone with that seed.
 
         Raises OSError for a file that cannot be read, and Problem, which says the number of the picture.
         """

@@ -10,7 +10,7 @@ from spikehead.model.encoding import Encoder
 
 
 class Options(TypedDict, total=False):
-    """What is not given, or None, is the model's default."""
+    """Options of one request. One that is not given, or None, is the model's default."""
 
     max_steps: int | None  # time steps to simulate at most
     confidence: float | None  # probability of a class at which to stop
@@ -20,13 +20,13 @@ class Options(TypedDict, total=False):
 
 
 class ServiceOptions(Options, total=False):
-    """What a service is asked besides."""
+    """Options of a request to a service."""
 
     record: RecordOption | None  # yes (default) remembers the request, required before it answers, no never
 
 
 def as_text(options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Options as a query has them."""
+    """Write options as a query has them."""
     return [
         (name, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
         for name, value in options.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from spikehead.cli.app import EXIT_SETTINGS
+from spikehead.library.answers import RequestList, StoredRequest, read
 from spikehead.web.documents import examples, queries
 
 from tests.service.cli.conftest import Service, answers, lines, run, summaries
@@ -81,3 +82,9 @@ def test_one_request(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
     narrow = run("spikes", examples.ID, "--url", service.url)
     assert max(map(len, narrow.stdout.splitlines())) <= 40
     assert run("spikes", examples.ID, "--limit", "3").exit_code == EXIT_SETTINGS
+
+
+def test_documents_of_the_service_are_understood() -> None:
+    """The examples, against which the service's answers are tested."""
+    assert read(RequestList, examples.REQUESTS).requests[0].id == examples.ID
+    assert read(StoredRequest, examples.STORED).answer.prediction == 7
