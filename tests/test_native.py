@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -72,7 +72,7 @@ def random_network(config: NetworkConfig, seed: int, liveliness: float = 1.0) ->
                 parameter.mul_(torch.rand_like(parameter) * liveliness * 2)
             elif name.endswith("norm.bias"):
                 parameter.copy_(torch.randn_like(parameter) * 0.3 * liveliness)
-            elif name == "position":
+            elif name.endswith("position"):
                 parameter.copy_(torch.randn_like(parameter) * 0.5)
     network.integer = True
     return network.eval()
@@ -83,9 +83,9 @@ def random_glm(config: NetworkConfig, seed: int, liveliness: float = 1.0) -> GLM
     torch.manual_seed(seed)
     network = GLMNetwork(config)
     with torch.no_grad():
-        network.readout.mul_(liveliness)
-        network.gamma.copy_(torch.randn(10) * liveliness)
-        network.feedback.copy_(torch.rand(10) * 2)
+        network.readout.weight.mul_(liveliness)
+        network.readout.gamma.copy_(torch.randn(10) * liveliness)
+        network.readout.feedback.copy_(torch.rand(10) * 2)
     network.integer = True
     return network.eval()
 
@@ -372,7 +372,7 @@ def test_a_potential_exactly_at_the_threshold_fires(
 ) -> None:
     """stem1 with one weight of 1 for the middle pixel: a trace of 16 against a threshold of 16, or of 16 - 1."""
     network = random_network(SMALL, 3)
-    synapses = network.stem1
+    synapses = network.stem.stem1
     with torch.no_grad():
         synapses.weight.zero_()
         synapses.weight[:, 0, 2, 2] = 1.0
@@ -398,7 +398,7 @@ def test_accumulators_are_as_wide_as_the_bound_asks() -> None:
     config = NetworkConfig(stem=(4, 40), channels=72, blocks=1, heads=1)
     network = random_network(config, 5, 3.0)
     with torch.no_grad():
-        for synapses in (network.stem1, network.stem3):
+        for synapses in (network.stem.stem1, network.stem.stem3):
             synapses.weight.abs_()  # all excitatory and alike: the largest sums there are
             synapses.weight.fill_(1.0)
     folder = exported(network, Path(os.environ.get("TMPDIR", "/tmp")) / f"spikehead-wide-{os.getpid()}")
@@ -424,10 +424,9 @@ def test_neurons_that_cannot_fire_widen_no_layer(tmp_path: Path, simd: str) -> N
     """One far below its threshold whatever comes, and one whose bias is just not enough to keep it silent."""
     network = random_network(SMALL, 3)
     block = network.blocks[0]
-    assert isinstance(block, Block)
+    assert isinstance(block, Block) and block.attention is not None
     with torch.no_grad():
-        block.query.norm.bias[0] = -1000.0
-        block.query.norm.bias[1] = 0.9
+        block.attention.query.norm.bias[:2] = torch.tensor([-1000.0, 0.9])
     folder = exported(network, tmp_path / "silent")
     arrays = arrays_of((folder / "model.onnx").read_bytes(), OnnxruntimeEngine(folder).card)
     assert arrays["blocks"][0]["query"]["bias"][0] < -32_768  # else it would have fitted anyway
@@ -443,20 +442,11 @@ def test_the_retina_decides_alike_where_it_is_close() -> None:
     assert np.array_equal(native.contrast(pictures), retina.contrast(pictures).reshape(-1, 784))
 
 
-def test_the_retina_s_numbers_are_the_same() -> None:
-    """Those of `spikehead.model.retina` by their names in `retina.cpp`: hardly any picture tells some of them apart."""
-    source = (Path(native.__file__).parent / "src" / "retina.cpp").read_text()
-    found = {
-        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): tuple(map(int, re.findall(r"\d+", value)))
-        for name, value in re.findall(
-            r"^constexpr (?:int|Share) k(\w+)(?:\[\])?(?: = |(?={))([^;]+);", source, re.M
-        )
-        if re.fullmatch(r"\d+|\{[\d, ]+\}", value)
-    }
-    numbers = {
-        name: value for name, value in vars(retina).items() if name.isupper() and name not in ("SIDE",)
-    }
-    assert found == {name: value if isinstance(value, tuple) else (value,) for name, value in numbers.items()}
+@needs_native
+def test_the_engine_was_built_with_the_retina_s_constants() -> None:
+    """Hardly any picture tells some of them apart, and a changed one needs a new build."""
+    constants = {name: value for name, value in vars(retina).items() if name.isupper() and name != "SIDE"}
+    assert ast.literal_eval(native._core.retina_constants) == constants
 
 
 @needs_native

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from spikehead.engine.base import Engine, StepCounts, SteppingEngine
 from spikehead.engine.loading import load_engine
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
@@ -28,13 +30,14 @@ from spikehead.settings import load_settings
 from training.data import mnist, unipen
 from training.export import ann_graph
 from training.export.ann_graph import AnyAnn
-from training.export.graph import ExportError, build
+from training.export.graph import V_THRESHOLD, ExportError, build
 from training.fit.train import TrainingSettings, load_network
 from training.measure.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
 from training.measure.evaluate import simulate
 from training.measure.model_folder import write, write_card
+from training.network.layers import layers_of
 from training.network.neurons import tau_of_shift
-from training.network.spiking import GLMNetwork, Kind, Membrane, SpikingNetwork, fan_outs, layer_shapes
+from training.network.spiking import CLASSES, Kind, SpikingNetwork
 
 GRAPH_FILE = "model.onnx"
 DESCRIPTIONS: dict[Kind, str] = {
@@ -269,37 +272,22 @@ def _draft_card(
 ) -> Card:
     """The card as far as the network alone decides it; calibration comes later."""
     config = network.config
-    shapes, fan = layer_shapes(config), fan_outs(config)
-    thresholds = v_thresholds(network)
+    layers, thresholds = layers_of(config), v_thresholds(graph)
     tau = tau_of_shift(config.shift_membrane)
-    layers: list[dict[str, Any]] = []
-    for layer, shape in shapes.items():
-        neuron = {"tau": tau, "v_threshold": thresholds[layer]} if layer in thresholds else {}
-        layers.append({"name": layer, "shape": shape, "fan_out": fan[layer], **neuron})
-    states = [{"name": "state.input", "shape": shapes["input"]}]
-    states += [{"name": f"state.{layer}", "shape": shapes[layer]} for layer in thresholds]
+    for layer, values in thresholds.items():
+        layers[layer] = layers[layer].model_copy(update={"tau": tau, "v_threshold": values})
     remembering = ("readout", "feedback") if thresholds else ("feedback",)
-    states += [{"name": f"state.{name}", "shape": shapes["output"]} for name in remembering]
-    unit = config.trace_unit
-    kernels: dict[str, dict[str, Any]] = {
-        "A": {
-            "shift": config.shift_input,
-            "unit": unit,
-            "use": "filtered spike trains, after the rate encoder",
-        },
-        "B": {"shift": config.shift_feedback, "unit": -unit, "use": "feedback of the output spikes"},
-    }
+    states = [{"name": f"state.{layer}", "shape": layers[layer].shape} for layer in ("input", *thresholds)]
+    states += [{"name": f"state.{neurons}", "shape": [CLASSES]} for neurons in remembering]
+    kernels = [
+        ("A", config.shift_input, config.trace_unit, "filtered spike trains, after the rate encoder"),
+        ("B", config.shift_feedback, -config.trace_unit, "feedback of the output spikes"),
+    ]
     if thresholds:
-        kernels["membrane"] = {
-            "shift": config.shift_membrane,
-            "unit": 1,
-            "use": "leak of the hidden neurons",
-        }
-        kernels["readout"] = {
-            "shift": config.shift_readout,
-            "unit": 1,
-            "use": "filter of the tokens' spikes, after the weights",
-        }
+        kernels += [
+            ("membrane", config.shift_membrane, 1, "leak of the hidden neurons"),
+            ("readout", config.shift_readout, 1, "filter of the tokens' spikes, after the weights"),
+        ]
     return Card.model_validate(
         {
             "schema_version": SCHEMA_VERSION,
@@ -310,13 +298,14 @@ def _draft_card(
             "graph": {"file": GRAPH_FILE, "sha256": hashlib.sha256(graph).hexdigest()},
             "max_steps": max_steps,
             "reset_interval": reset_interval,
-            "layers": layers,
+            "layers": [layer.model_dump() for layer in layers.values()],
             "states": states,
             "rate_slope": config.rate_slope,
             "kernels": {
-                key: {**kernel, "tau": tau_of_shift(kernel["shift"])} for key, kernel in kernels.items()
+                key: {"shift": shift, "unit": unit, "use": use, "tau": tau_of_shift(shift)}
+                for key, shift, unit, use in kernels
             },
-            "potential_scale": float(network.readout_parameters()[3]),
+            "potential_scale": float(network.readout.constants(integer=True)[3]),
             "calibration": {"scale": [1.0 / (t + 1) for t in range(max_steps)], "confidence": 1.0},
             "parameters": sum(p.numel() for p in network.parameters()),
             "bits": config.bits,
@@ -324,30 +313,14 @@ def _draft_card(
     )
 
 
-def v_thresholds(network: SpikingNetwork) -> dict[str, list[int]]:
-    """Integer threshold of each channel of each hidden layer, in layer order."""
-    if isinstance(network, GLMNetwork):
-        return {}
-    config, largest = network.config, network.config.largest_weight
-
-    def whole(values: torch.Tensor) -> list[int]:
-        return [int(x) for x in values.tolist()]
-
-    residual = whole(Membrane(network.residual_writers(), largest).v_threshold)
-    result = {
-        "stem1": whole(Membrane([network.stem1], largest).v_threshold),
-        "stem2": whole(Membrane([network.stem2], largest).v_threshold),
+def v_thresholds(graph: bytes) -> dict[str, list[int]]:
+    """Read the integer threshold of each channel of each hidden layer from a step graph, in layer order."""
+    stored = {one.name: one for one in onnx.load_from_string(graph).graph.initializer}
+    return {
+        name.removesuffix(V_THRESHOLD): numpy_helper.to_array(values).astype(int).flatten().tolist()
+        for name, values in stored.items()
+        if name.endswith(V_THRESHOLD)
     }
-    for number, block in enumerate(network.blocks, 1):
-        name = f"block{number}."
-        if config.attends(number):
-            result[name + "attention_in"] = residual
-            for role in ("query", "key", "value"):
-                result[name + role] = whole(Membrane([getattr(block, role)], largest).v_threshold)
-            result[name + "attention"] = whole(block.attention_threshold.clamp(min=1.0).round())  # type: ignore[operator]
-        result[name + "mlp_in"] = residual
-        result[name + "mlp_hidden"] = whole(Membrane([block.expand], largest).v_threshold)  # type: ignore[list-item]
-    return result | {"tokens": residual}
 
 
 def normal_of(images: NDArray[np.uint8], confidence: NDArray[np.float64]) -> Normal:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spikehead.model.card import FanOut, Layer, fan_out_map
+from spikehead.model.card import fan_out_map
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,15 +40,8 @@ from training.fit.focus import Focus
 from training.fit.hints import Hints
 from training.fit.loop import distance
 from training.fit.teacher import Explanation, load_teacher
-from training.network.spiking import (
-    CLASSES,
-    NetworkConfig,
-    Run,
-    SpikingNetwork,
-    fan_outs,
-    layer_shapes,
-    make_network,
-)
+from training.network.layers import layers_of
+from training.network.spiking import CLASSES, NetworkConfig, Run, SpikingNetwork, make_network
 
 CHECKPOINT = "last.pt"
 BEST = "best.pt"
@@ -144,13 +138,11 @@ class ActivityMeter:
     """
 
     def __init__(self, config: NetworkConfig, device: torch.device) -> None:
-        shapes, fan = layer_shapes(config), fan_outs(config)
-        self.costs: dict[str, Tensor] = {}
-        for name, fan_out in fan.items():
-            if name in ("input", "output"):
-                continue
-            layer = Layer(name=name, shape=shapes[name], fan_out=FanOut(**fan_out))
-            self.costs[name] = torch.from_numpy(fan_out_map(layer) + SPIKE_COST).to(device)
+        self.costs = {
+            name: torch.from_numpy(fan_out_map(layer) + SPIKE_COST).to(device)
+            for name, layer in layers_of(config).items()
+            if name not in ("input", "output")
+        }
         self.total = sum(float(cost.sum()) for cost in self.costs.values())
 
     def __call__(self, layers: dict[str, Tensor]) -> Tensor:
@@ -446,8 +438,8 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the folder's last checkpoint. Raises FileNotFoundError where there is none."""
         contents = torch.load(self.folder / CHECKPOINT, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(contents["latest"])
-        self.exported.load_state_dict(contents["network"])
+        self.network.load_state_dict(renamed(contents["latest"]))
+        self.exported.load_state_dict(renamed(contents["network"]))
         self.averaged.n_averaged.copy_(contents["averaged_over"])
         for group in contents["optimizer"]["param_groups"]:  # of this device, not of the one before
             group["fused"] = True if self.device.type == "cuda" else None
@@ -498,11 +490,29 @@ def accuracy_by_step(
     return [round(float(x), 6) for x in right / (draws * len(images))]
 
 
+RENAMED = (
+    (r"^(gamma|feedback)$", r"readout.\1"),
+    (r"^readout$", "readout.weight"),
+    (r"^(position|stem\d)", r"stem.\1"),
+    (r"^(blocks\.\d+)\.(query|key|value|projection)", r"\1.attention.\2"),
+    (r"^(blocks\.\d+)\.attention_threshold", r"\1.attention.threshold"),
+    (r"^(blocks\.\d+)\.(expand|contract)", r"\1.mlp.\2"),
+)
+"""What parameters are called in checkpoints of 1.6.0 and before, and what they are called now."""
+
+
+def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give the weights of a checkpoint today's names, if it has others."""
+    for before, now in RENAMED:
+        weights = {re.sub(before, now, name): values for name, values in weights.items()}
+    return weights
+
+
 def load_network(checkpoint: Path) -> tuple[SpikingNetwork, TrainingSettings, dict[str, Any]]:
     """Network of a checkpoint, in integer arithmetic and ready to evaluate, with how it was trained."""
     contents = torch.load(checkpoint, map_location="cpu", weights_only=True)
     settings = TrainingSettings.from_dict(contents["settings"])
     network = make_network(settings.network)
-    network.load_state_dict(contents["network"])
+    network.load_state_dict(renamed(contents["network"]))
     network.integer = True
     return network.eval(), settings, contents

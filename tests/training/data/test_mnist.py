@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from spikehead.model.encoding import rates
+from spikehead.model.encoding import firing_rates
 from spikehead.model.retina import contrast
 
 from tests.training.conftest import Mnist, Unipen, write_mnist
@@ -275,8 +275,8 @@ def test_rotation_turns_by_the_angle_asked_for() -> None:
 @pytest.mark.parametrize("slope", [1, 3, 16])
 def test_rates_are_tuned_as_the_encoder_tunes_them(slope: int) -> None:
     levels = np.arange(256, dtype=np.uint8)
-    intensities = torch.from_numpy(rates(levels).astype(np.float32)) / 256
-    assert np.array_equal(mnist.tuned(intensities, slope).numpy() * 256, rates(levels, slope))
+    intensities = torch.from_numpy(firing_rates(levels).astype(np.float32)) / 256
+    assert np.array_equal(mnist.tuned(intensities, slope).numpy() * 256, firing_rates(levels, slope))
 
 
 def test_firing_probabilities_are_those_of_the_encoder() -> None:

@@ -48,8 +48,9 @@ from training.fit.train import TrainingSettings
 from training.measure.calibrate import stop
 from training.measure.evaluate import SEED_STRIDE, probabilities_of, simulate
 from training.network.ann import LeNet5
+from training.network.layers import layers_of
 from training.network.neurons import tau_of_shift
-from training.network.spiking import NetworkConfig, SpikingTransformer, layer_shapes
+from training.network.spiking import NetworkConfig, SpikingTransformer
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -72,9 +73,10 @@ def test_the_service_accepts_what_export_wrote(exported: Exported) -> None:
 def test_card_describes_the_network(exported: Exported) -> None:
     card = exported.card
     assert (card.name, card.version, card.max_steps, card.bits) == ("small", "1.0.0", EXPORT_STEPS, 8)
-    assert {layer.name: layer.shape for layer in card.layers} == layer_shapes(SMALL)
+    described = [(layer.name, layer.shape, layer.fan_out) for layer in layers_of(SMALL).values()]
+    assert [(layer.name, layer.shape, layer.fan_out) for layer in card.layers] == described
     assert card.parameters == sum(p.numel() for p in exported.network.parameters())
-    assert card.potential_scale == exported.network.readout_parameters()[3]
+    assert card.potential_scale == exported.network.readout.constants(integer=True)[3]
     kernels = {name: (kernel.shift, kernel.unit) for name, kernel in card.kernels.items()}
     assert kernels == {"A": (1, 16), "B": (1, -16), "membrane": (1, 1), "readout": (2, 1)}
     assert all(kernel.tau == tau_of_shift(kernel.shift) for kernel in card.kernels.values())
@@ -92,13 +94,11 @@ def test_hidden_layers_have_time_constant_and_thresholds_of_each_channel(exporte
 
 
 def test_card_quotes_the_thresholds_of_the_graph(exported: Exported) -> None:
-    graph = onnx.load(exported.folder / "model.onnx").graph
-    stored = {tensor.name: numpy_helper.to_array(tensor).ravel().tolist() for tensor in graph.initializer}
-    thresholds = v_thresholds(exported.network)
-    assert len(thresholds) == 10
-    for layer, values in thresholds.items():
-        assert values == stored[f"{layer}.v_threshold"], layer
-        assert exported.card.layer(layer).v_threshold == values
+    thresholds = v_thresholds((exported.folder / "model.onnx").read_bytes())
+    assert list(thresholds) == exported.card.layer_names[1:-1]
+    assert [exported.card.layer(layer).v_threshold for layer in thresholds] == list(thresholds.values())
+    residual = exported.network.residual(integer=True).v_threshold
+    assert thresholds["block1.mlp_in"] == thresholds["tokens"] == residual.int().tolist()
 
 
 def test_states_are_the_inputs_of_the_graph(exported: Exported) -> None:
@@ -274,7 +274,6 @@ def test_output_neurons_alone_export_too(drawn: Drawn, tmp_path: Path) -> None:
         "A": (1, 16),
         "B": (1, -16),
     }
-    assert v_thresholds(network) == {}
     assert TrainingSettings.from_dict(card.training["settings"]).network == GLM
 
 
