@@ -27,8 +27,7 @@ from spikehead.model.encoding import encode
 from spikehead.model.retina import contrast
 from spikehead.settings import load_settings
 
-from training.data import mnist as data
-from training.data import unipen
+from training.data import mnist, unipen
 from training.export import ann_graph
 from training.export.ann_graph import AnyAnn
 from training.export.graph import V_THRESHOLD, ExportError, build
@@ -224,7 +223,7 @@ def reset_interval_of(settings: TrainingSettings) -> int:
 def check_ann(network: AnyAnn, engine: OnnxruntimeEngine, images: NDArray[np.uint8]) -> None:
     """Raise ExportError unless torch and the engine agree in every logit, to a thousandth."""
     with torch.no_grad():
-        expected = network.eval()(data.firing_probabilities(images)).numpy()
+        expected = network.eval()(mnist.firing_probabilities(images)).numpy()
     found = engine.by_step(images, range(len(images)), 1, "bernoulli").potentials[0]
     distance = float(np.abs(found * ann_graph.POTENTIAL_UNIT - expected).max())
     if not distance < 1e-3:

@@ -25,7 +25,7 @@ from spikehead.model.card import ModelError, load_card
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.data import mnist as data
+from training.data import mnist
 from training.fit.train import TrainingSettings
 from training.network.spiking import (
     CLASSES,
@@ -61,8 +61,8 @@ def restore_from(
     `sizes`: some of `GROWING`, `rate_slope`, and which blocks have attention. See `restore`.
     """
     generator = torch.Generator().manual_seed(settings.seed)
-    images = torch.from_numpy(data.load("train", data_root, settings.held_out)[0][:IMAGES].copy())
-    varied = data.vary(images, settings.variation, generator)
+    images = torch.from_numpy(mnist.load("train", data_root, settings.held_out)[0][:IMAGES].copy())
+    varied = mnist.vary(images, settings.variation, generator)
     changes = {"bits": settings.network.bits, "neighbours": settings.network.neighbours, **(sizes or {})}
     return restore(model, varied.numpy(), settings.time_steps, settings.seed, changes)
 
@@ -73,10 +73,10 @@ def held_out_of(model: Path, asked: int | None) -> int | None:
     Raises ModelError if the model has learned from some of them.
     """
     card = load_card(model)
-    before = data.held_out_by(card.training)
+    before = mnist.held_out_by(card.training)
     if asked is None:
         return before
-    most = data.held_out_images(before)
+    most = mnist.held_out_images(before)
     if asked > most:
         raise ModelError(
             f"expected at most {most:,} images held out, because {card.name} has learned from the others, got {asked:,}"
@@ -143,7 +143,7 @@ def restore(
         if isinstance(network, SpikingTransformer):
             grown = _restore_hidden(network, values, smaller.blocks)
             generator = torch.Generator().manual_seed(seed)
-            rates = data.tuned(data.firing_probabilities(images), config.rate_slope)  # [N, 1, 28, 28]
+            rates = mnist.tuned(mnist.firing_probabilities(images), config.rate_slope)  # [N, 1, 28, 28]
             trains = torch.rand(time_steps, *rates.shape, generator=generator) < rates
             _measure_normalisation(network, trains.float())
             for norm, known in grown:

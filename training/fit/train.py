@@ -25,7 +25,7 @@ from spikehead.model.card import fan_out_map
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.data import mnist as data
+from training.data import mnist
 from training.data.batches import generator_of, presented
 from training.fit.compute import (
     Precision,
@@ -85,7 +85,7 @@ class TrainingSettings:
     held_out: int | None = None  # so many of the training images are for validation; None: 10,000
     unipen: float = 0.0  # share of the images shown that is of UNIPEN's writers; 0 is MNIST alone
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    variation: data.Variation = field(default_factory=data.Variation)
+    variation: mnist.Variation = field(default_factory=mnist.Variation)
     final_variation: float = 0.5  # so many times as far handwriting varies in the integer epochs
 
     def as_dict(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class TrainingSettings:
             "stem": tuple(values["network"]["stem"]),
         }
         network = NetworkConfig(**stored)
-        return cls(**{**values, "network": network, "variation": data.Variation(**values["variation"])})
+        return cls(**{**values, "network": network, "variation": mnist.Variation(**values["variation"])})
 
 
 @dataclass(frozen=True)
@@ -216,17 +216,17 @@ class Trainer:
         )  # gradients of silent layers are tiny, and slow where they are denormal
         torch.manual_seed(settings.seed)
         allow_tf32(settings.precision)
-        images, labels = data.load("train", data_root, settings.held_out)
+        images, labels = mnist.load("train", data_root, settings.held_out)
         if settings.limit:
             images, labels = images[: settings.limit], labels[: settings.limit]
-        images, labels = data.with_unipen(images, labels, settings.unipen, data_root)
-        self.data_sha256 = data.sha256(images, labels)
+        images, labels = mnist.with_unipen(images, labels, settings.unipen, data_root)
+        self.data_sha256 = mnist.sha256(images, labels)
         self.images = torch.from_numpy(images.copy()).to(device)
         self.labels = torch.from_numpy(labels.copy()).to(device)
-        held_out = data.load("validation", data_root, settings.held_out)
+        held_out = mnist.load("validation", data_root, settings.held_out)
         size = min(len(held_out[0]), settings.limit or len(held_out[0]))
         self.validation = held_out[0][:size], held_out[1][:size]
-        self.unipen = data.unipen_pictures("validation", data_root) if settings.unipen else None
+        self.unipen = mnist.unipen_pictures("validation", data_root) if settings.unipen else None
         self.network = (network or make_network(settings.network)).to(device)
         self.teacher = load_teacher(Path(settings.teacher), device)[0] if settings.teacher else None
         self.hints = self._hints()
@@ -309,7 +309,7 @@ class Trainer:
             if count < self.processes.count:
                 continue  # somebody's share would be empty
             self._set_learning_rate(self.epoch + number / self.batches)
-            rates = data.tuned(probability, settings.network.rate_slope)
+            rates = mnist.tuned(probability, settings.network.rate_slope)
             spikes = (self._uniform(generator, steps, *rates.shape) < rates).float()
             uniforms = self._uniform(generator, steps, count, CLASSES)
             # Every process draws the whole batch, so that what is learned does not depend on their number.
@@ -478,7 +478,7 @@ def accuracy_by_step(
     for start in range(0, len(images), 500):
         pixels = torch.from_numpy(images[start : start + 500].copy()).to(device)
         truth = torch.from_numpy(labels[start : start + 500].copy()).to(device)
-        rates = data.tuned(data.firing_probabilities(pixels), network.config.rate_slope)
+        rates = mnist.tuned(mnist.firing_probabilities(pixels), network.config.rate_slope)
         for generator in generators:
             # Drawn on the CPU, so that a network is judged by the same spikes wherever it is.
             trains = torch.rand(steps, *rates.shape, generator=generator).to(device) < rates

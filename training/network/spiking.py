@@ -50,7 +50,7 @@ class NetworkConfig:
     `kind` is the whole network, or the GLM output neurons alone: then stem, channels and blocks say nothing.
     With `position`, tokens are told their place; with `neighbours`, attention and MLPs see the tokens next to each.
     With `attention`, blocks from number `attention_from` (the first is 1) on have it; those before are MLPs alone.
-    `rate_slope` belongs to the encoder's tuning curve, see `spikehead.model.encoding.rates`.
+    `rate_slope` belongs to the encoder's tuning curve, see `spikehead.model.encoding.firing_rates`.
     """
 
     kind: Kind = "spiking-mha"

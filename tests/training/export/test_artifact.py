@@ -32,9 +32,8 @@ from tests.training.conftest import (
     make_network,
     write_checkpoint,
 )
-from training.data import mnist as data
-from training.export import ann_graph
-from training.export import artifact as module
+from training.data import mnist
+from training.export import ann_graph, artifact
 from training.export.artifact import (
     CALIBRATION_SEED,
     calibration_seeds,
@@ -136,15 +135,15 @@ def test_recalibration_is_what_export_would_have_found(
     folder = tmp_path / "small"
     shutil.copytree(exported.folder, folder)
     done: list[int] = []
-    card = module.recalibrate(folder, "1.0.1", drawn, seeds=1, progress=done.append)
+    card = artifact.recalibrate(folder, "1.0.1", drawn, seeds=1, progress=done.append)
     assert load_card(folder) == card and done[-1] == len(drawn[0])
     (note,) = card.training.pop("recalibrated")
     assert note["from_version"] == "1.0.0" and note["commit"]
     assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.onnx"]
     assert card == exported.card.model_copy(update={"version": "1.0.1"})
     assert (folder / "model.onnx").read_bytes() == (exported.folder / "model.onnx").read_bytes()
-    monkeypatch.setattr(module, "simulate", blindfolded)
-    other = module.recalibrate(folder, "1.0.2", drawn, seeds=1)
+    monkeypatch.setattr(artifact, "simulate", blindfolded)
+    other = artifact.recalibrate(folder, "1.0.2", drawn, seeds=1)
     assert [one["from_version"] for one in other.training["recalibrated"]] == ["1.0.0", "1.0.1"]
     assert other.graph == card.graph and other.layers[0].normal_rate == 0.0
     assert other.calibration != card.calibration and other.accuracy != card.accuracy
@@ -163,9 +162,9 @@ def test_a_model_does_not_change_under_the_version_that_it_has(
     folder = tmp_path / "small"
     shutil.copytree(exported.folder, folder)
     with pytest.raises(ModelError, match=r"expected another version than 1\.0\.0, which small has"):
-        module.recalibrate(folder, "1.0.0", drawn, seeds=1)
+        artifact.recalibrate(folder, "1.0.0", drawn, seeds=1)
     with pytest.raises(ModelError, match=r"expected a version such as 1\.2\.0, got ' '"):
-        module.recalibrate(folder, " ", drawn, seeds=1)
+        artifact.recalibrate(folder, " ", drawn, seeds=1)
     assert load_card(folder) == exported.card
 
 
@@ -339,7 +338,7 @@ def test_a_graph_that_disagrees_is_refused_and_nothing_is_written(
     tensor: str, change: Change, where: str, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = write_checkpoint(tmp_path / "best.pt", make_network(seed=4))
-    monkeypatch.setattr(module, "build", spoiled(tensor, change))
+    monkeypatch.setattr(artifact, "build", spoiled(tensor, change))
     said = rf"^expected the same {where} from torch and onnxruntime, got \d+ differences at step \d in images 0 to 39$"
     with pytest.raises(ExportError, match=said):
         export(checkpoint, tmp_path / "model", drawn, drawn[0], max_steps=3, seeds=1)
@@ -352,7 +351,7 @@ def test_a_model_that_stood_there_survives_a_refused_export(
     checkpoint = write_checkpoint(tmp_path / "best.pt", make_network(seed=4))
     folder = tmp_path / "model"
     card = export(checkpoint, folder, drawn, drawn[0][:2], max_steps=2, seeds=1)
-    monkeypatch.setattr(module, "build", spoiled("readout.gamma", one_bias))
+    monkeypatch.setattr(artifact, "build", spoiled("readout.gamma", one_bias))
     with pytest.raises(ExportError):
         export(checkpoint, folder, drawn, drawn[0][:10], max_steps=2, seeds=1)
     assert same(load_card(folder), card)
@@ -470,7 +469,7 @@ def test_a_conventional_network_becomes_a_model_of_one_step(
     assert [(layer.name, layer.fan_out.targets) for layer in card.layers] == [
         ("input", 6), ("layer1", 16), ("layer2", 120), ("layer3", 84), ("layer4", 10), ("output", 1),
     ]  # fmt: skip
-    assert card.training == {**trained, "commit": module._commit(), "torch": torch.__version__}
+    assert card.training == {**trained, "commit": artifact._commit(), "torch": torch.__version__}
     trial = simulate(OnnxruntimeEngine(tmp_path / "lenet"), drawn[0], CALIBRATION_SEED, 1)
     for layer in card.layers:
         rate = trial.spikes[layer.name][0] / np.prod(layer.shape)
@@ -510,7 +509,7 @@ def test_logits_may_differ_by_less_than_a_thousandth(lenet: LeNet5, drawn: Drawn
 
         def __init__(self, units: int) -> None:
             with torch.no_grad():
-                logits = lenet.eval()(data.firing_probabilities(drawn[0][:2])).numpy()
+                logits = lenet.eval()(mnist.firing_probabilities(drawn[0][:2])).numpy()
             self.potentials = (np.round(logits * 2**12) + units)[None].astype(np.int64)
 
         def by_step(self, *arguments: object) -> Any:
@@ -525,12 +524,12 @@ def test_logits_may_differ_by_less_than_a_thousandth(lenet: LeNet5, drawn: Drawn
 
 def test_commit_is_unknown_where_there_is_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert module._commit() == "unknown"
+    assert artifact._commit() == "unknown"
 
 
 def test_commit_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = module._commit()
+    here = artifact._commit()
     if here == "unknown":
         pytest.skip("needs a checkout")
     monkeypatch.chdir(tmp_path)
-    assert module._commit() == here
+    assert artifact._commit() == here

@@ -15,7 +15,7 @@ from spikehead.model.card import ModelError
 from torch import nn
 
 from tests.training.conftest import GLM, SMALL, Exported, Mnist, make_glm, make_network, write_checkpoint
-from training.data import mnist as data
+from training.data import mnist
 from training.data.mnist import firing_probabilities
 from training.export.artifact import export, export_ann
 from training.export.graph import build
@@ -251,7 +251,7 @@ def test_images_are_training_images_varied_as_the_settings_say(
         seen.update(model=model, images=images, time_steps=time_steps, seed=seed)
 
     monkeypatch.setattr("training.fit.restore.restore", note)
-    settings = TrainingSettings(variation=data.Variation().times(0.0), time_steps=3, seed=5)
+    settings = TrainingSettings(variation=mnist.Variation().times(0.0), time_steps=3, seed=5)
     restore_from(exported.folder, settings, tiny_mnist.folder)
     assert (seen["model"], seen["time_steps"], seen["seed"]) == (exported.folder, 3, 5)
     assert np.array_equal(seen["images"], tiny_mnist.images[:300][:IMAGES])

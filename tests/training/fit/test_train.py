@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.training.conftest import GLM, SMALL, Mnist, Unipen, make_network
-from training.data import mnist as data
+from training.data import mnist
 from training.fit.compute import Precision
 from training.fit.focus import Focus
 from training.fit.teacher import Teacher
@@ -85,7 +85,7 @@ def test_settings_survive_json() -> None:
         limit=7,
         precision="bfloat16",
         network=NetworkConfig(kind="glm", stem=(8, 16), bits=4, attention=False),
-        variation=data.Variation(rotation_degrees=3.0),
+        variation=mnist.Variation(rotation_degrees=3.0),
     )
     read = TrainingSettings.from_dict(json.loads(json.dumps(settings.as_dict())))
     assert read == settings
@@ -330,7 +330,7 @@ def test_a_run_learns_from_unipens_writers_and_is_chosen_by_unseen_ones_too(
         assert report.unipen_accuracy is not None and len(report.unipen_accuracy) == 2
     last = reports[-1]
     assert last.unipen_accuracy == accuracy_by_step(
-        trainer.exported, *data.unipen_pictures("validation", made_up_unipen.folder), 2, VALIDATION_DRAWS
+        trainer.exported, *mnist.unipen_pictures("validation", made_up_unipen.folder), 2, VALIDATION_DRAWS
     )
     both = last.validation_accuracy + (last.unipen_accuracy or [])
     assert trainer.best == pytest.approx(sum(both) / 4)
@@ -354,7 +354,7 @@ def test_checkpoint_has_the_weights_of_the_run(finished: tuple[Trainer, list[Epo
     assert same(contents["latest"], weights(trainer))
     assert not same(contents["network"], contents["latest"])
     assert (contents["epoch"], int(contents["averaged_over"])) == (2, 4)
-    assert contents["data_sha256"] == data.sha256(trainer.images.numpy(), trainer.labels.numpy())
+    assert contents["data_sha256"] == mnist.sha256(trainer.images.numpy(), trainer.labels.numpy())
 
 
 def test_network_is_loaded_ready_to_evaluate(finished: tuple[Trainer, list[EpochReport]]) -> None:
@@ -417,15 +417,15 @@ def test_every_epoch_shows_all_images_in_an_order_and_a_variation_of_its_own(
 ) -> None:
     shown: list[torch.Tensor] = []
     varied: list[torch.Tensor] = []
-    asked: list[data.Variation] = []
+    asked: list[mnist.Variation] = []
 
-    def vary(images: torch.Tensor, variation: data.Variation, generator: torch.Generator) -> torch.Tensor:
+    def vary(images: torch.Tensor, variation: mnist.Variation, generator: torch.Generator) -> torch.Tensor:
         shown.append(images)
         asked.append(variation)
         varied.append(original(images, variation, generator))
         return varied[-1]
 
-    original = data.vary
+    original = mnist.vary
     monkeypatch.setattr("training.data.mnist.vary", vary)
     settings = dataclasses.replace(QUICK, network=TINY, final_variation=0.5)
     trainer = Trainer(settings, tmp_path, CPU, tiny_mnist.folder)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.training.conftest import GLM, SMALL, make_glm, make_network
-from training.network import spiking as module
+from training.network import spiking
 from training.network.layers import layers_of
 from training.network.spiking import (
     Block,
@@ -184,8 +184,8 @@ def test_shipped_configuration_stays_under_its_budget() -> None:
 
 
 def test_a_configuration_says_which_network_it_is() -> None:
-    assert isinstance(module.make_network(SMALL), SpikingTransformer)
-    network = module.make_network(GLM)
+    assert isinstance(spiking.make_network(SMALL), SpikingTransformer)
+    network = spiking.make_network(GLM)
     assert isinstance(network, GLMNetwork)
     assert sum(p.numel() for p in network.parameters()) == 784 * 10 + 10 + 10
 
