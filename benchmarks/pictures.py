@@ -1,4 +1,4 @@
-"""What benchmarks show: MNIST images that the shipped model has not learned from."""
+"""Pictures for benchmarks: MNIST images that the shipped model has not learned from."""
 
 from __future__ import annotations
 

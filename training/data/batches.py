@@ -1,4 +1,4 @@
-"""What an epoch shows: training images in some order, each varied, as the retina sees them.
+"""Batches of an epoch: training images in some order, each varied, as the retina sees them.
 
 All of it happens where the generator draws, so that a GPU hardly waits for the processor.
 """

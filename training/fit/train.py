@@ -109,7 +109,9 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What an epoch gave; a line of `metrics.jsonl`. Loss and training accuracy are those of the images shown: with
+    """The figures of an epoch; a line of `metrics.jsonl`.
+
+    Loss and training accuracy are those of the images shown: with
     `focus`, of harder ones than there are.
     """
 
@@ -159,7 +161,7 @@ def prefix_logits(potentials: Tensor) -> Tensor:
 
 
 def activity_target(epoch: int, settings: TrainingSettings) -> float:
-    """What activity is free of charge in an epoch: falls in a line over the first half of the run."""
+    """Compute the activity that costs nothing in an epoch: it falls in a line over the first half of the run."""
     left = max(0.0, 1.0 - epoch / max(1.0, settings.epochs / 2))
     return settings.activity_target + left * max(0.0, settings.activity_start - settings.activity_target)
 
@@ -436,7 +438,7 @@ class Trainer:
             self.save(CHECKPOINT)
 
     def resume(self) -> None:
-        """Go on from the folder's last checkpoint. Raises FileNotFoundError where there is none."""
+        """Go on from the folder's last checkpoint. Raises FileNotFoundError if there is none."""
         contents = torch.load(self.folder / CHECKPOINT, map_location=self.device, weights_only=True)
         self.network.load_state_dict(renamed(contents["latest"]))
         self.exported.load_state_dict(renamed(contents["network"]))

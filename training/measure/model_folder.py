@@ -33,7 +33,7 @@ def write_card(folder: Path, card: Card) -> None:
 def write_changed(model: Path, folder: Path, change: Change) -> None:
     """Write a copy of the model in `model` to `folder`, with what `change` makes of each stored tensor.
 
-    Raises ModelError where there is no model.
+    Raises ModelError if there is no model.
     """
     card = load_card(model)
     proto = onnx.load(model / card.graph.file)

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says about bodies, options and errors, with an example for each."""
+"""Parts of the OpenAPI document on bodies, options and errors, with an example for each."""
 
 from __future__ import annotations
 

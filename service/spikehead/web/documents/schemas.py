@@ -297,7 +297,7 @@ class Ready(Part):
 
 
 class ProblemType(Part):
-    """What a kind of problem means."""
+    """The meaning of a kind of problem."""
 
     type: str
     title: str

@@ -177,7 +177,7 @@ class Parts(Response):
 
 
 async def _still_there(request: Request) -> None:
-    """Raises ClientDisconnect where nobody waits for the answer any more."""
+    """Raises ClientDisconnect if nobody waits for the answer any more."""
     if await request.is_disconnected():
         raise ClientDisconnect
 

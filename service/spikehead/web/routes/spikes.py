@@ -68,7 +68,7 @@ def _summary(record: Record) -> dict[str, Any]:
     responses=openapi.answers(schemas.RequestList, examples.REQUESTS, [*_OPTIONS, "records-away"], "A page"),
 )
 async def recent_requests(request: Request, query: Annotated[RecentQuery, Query()]) -> Response:
-    """What was classified, newest first or least sure first, a page at a time."""
+    """List past requests, newest first or least sure first, a page at a time."""
     wanted = Filter(
         model=query.model,
         prediction=query.prediction,
