@@ -69,7 +69,7 @@ def test_make_targets() -> None:
 def test_training_commands() -> None:
     from training.commands.app import app
 
-    commands = set(re.findall(r"python -m training ([a-z]+)", README))
+    commands = set(re.findall(r"python -m training ([a-z-]+)", README))
     assert {"train", "export", "evaluate", "figures", "recalibrate", "retina"} <= commands
     for command in commands:
         result = CliRunner().invoke(app, [command, "--help"])

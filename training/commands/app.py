@@ -32,6 +32,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from spikehead.engine.base import Engine
     from spikehead.model.card import Card
 
     from training.fit.train import EpochReport
@@ -508,6 +509,16 @@ def recalibrate(
 
 
 @app.command()
+def add_arrays(model: ModelArgument) -> None:
+    """Write what the native engine reads beside the graph of a model that was exported without it."""
+    from training.export.arrays import add_arrays as write_arrays
+
+    card = write_arrays(model)
+    assert card.arrays
+    console.print(f"wrote {model / card.arrays.file}: both engines give the same spikes")
+
+
+@app.command()
 def evaluate(
     model: ModelArgument,
     seeds: Annotated[int, typer.Option(min=1, help="encoder seeds to average over")] = 5,
@@ -565,10 +576,14 @@ def evaluate(
     images, labels = mnist.load("validation" if validation else "test", data, held_out_of(model, held_out))
     images, labels = images[:limit], labels[:limit]
     settings = load_settings()
+
+    def load(folder: Path) -> Engine:
+        return load_engine(folder, settings.engine, settings.simd, settings.threads)
+
     with TemporaryDirectory() as temporary:
         silent = write_lesioned(model, Path(temporary), lesion) if lesion else []
         model = Path(temporary) if lesion else model
-        engine = load_engine(model, settings)
+        engine = load(model)
         with _counted("simulations", seeds * len(images)) as progress:
             result = measure(engine, images, labels, seeds, progress)
         result["set"] = "validation" if validation else "test"
@@ -589,7 +604,7 @@ def evaluate(
             with _counted("draws of synapses", draws) as progress:
                 result["synapse_noise"] = synapse_noise(
                     model,
-                    lambda folder: load_engine(folder, settings),
+                    load,
                     images,
                     labels,
                     sigma or 0.0,

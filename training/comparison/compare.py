@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,6 @@ from spikehead.engine.loading import load_engine
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from spikehead.model.card import CARD_FILE, Card, ModelError, load_card, synapses_of
 from spikehead.model.synaptic_operations import energy_nj
-from spikehead.settings import Settings
 
 from training.comparison.quantised import QuantisedAnn
 from training.data import mnist as data
@@ -342,12 +342,6 @@ def load_ann(contender: Contender, checkpoint: Path) -> AnyAnn:
     return network
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for file in ("model.onnx", "card.json"):
-        (target / file).write_bytes((source / file).read_bytes())
-
-
 def measure(
     models: Path,
     runs: Path,
@@ -366,7 +360,7 @@ def measure(
         report(f"{contender.name}: exporting")
         write_model(contender, run, data_root, version)
         if contender.name in SHIP_TOO:
-            _copy(_model(run), models / contender.name)
+            shutil.copytree(_model(run), models / contender.name, dirs_exist_ok=True)
     images, labels = data.load("test", data_root)
     images, labels = images[: budget.limit], labels[: budget.limit]
     folders = {contender.name: _model(runs / contender.name) for contender in CONTENDERS}
@@ -425,7 +419,7 @@ def _row(
     drawn: Drawn,
     written: Sequence[NDArray[np.uint8]],
 ) -> Row:
-    engine = load_engine(folder, Settings(engine="auto", simd="auto"))
+    engine = load_engine(folder)
     card = engine.card
     found = evaluate(engine, images, labels, seeds=1 if card.kind == "ann" else 5)
     cost = found["synaptic_operations"]

@@ -129,7 +129,7 @@ def load_models(settings: Settings, kept: Mapping[Path, Simulator] | None = None
 
 def usable(folder: Path, settings: Settings) -> Simulator:
     """A model that has been loaded and has classified something. Raises ModelError."""
-    engine = load_engine(folder, settings)
+    engine = load_engine(folder, settings.engine, settings.simd, settings.threads)
     try:
         simulator = Simulator(engine)
         simulator.warm_up()

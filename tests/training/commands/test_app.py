@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from spikehead.engine import native
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
-from spikehead.model.card import load_card
+from spikehead.model.card import ModelError, load_card
 from typer.testing import CliRunner, Result
 
 from tests.service.picture_files import png
@@ -332,6 +333,23 @@ def test_a_model_is_calibrated_anew(
     assert said(f"wrote {model}: validation") in said(result.stderr)
     message = "expected another version than 1.1.0, which small has"
     assert_refused(message, "recalibrate", model, "--version", "1.1.0", *data)
+
+
+@pytest.mark.skipif(not native.available(), reason="needs the native engine")
+def test_arrays_are_added_to_a_model(exported: Exported, tmp_path: Path) -> None:
+    """By the command that the native engine names when it refuses a model without them."""
+    model = tmp_path / "small"
+    shutil.copytree(exported.folder, model)
+    card = json.loads((model / "card.json").read_text())
+    del card["arrays"]
+    (model / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError) as refusal:
+        native.NativeEngine(model)
+    command = re.findall("`python -m training (.*?)`", str(refusal.value))[0].split()
+    assert command == ["add-arrays", str(model)]
+    result = succeed(*command)
+    assert said(f"wrote {model / 'arrays.safetensors'}: both engines") in said(result.stderr)
+    assert native.NativeEngine(model).card == exported.card
 
 
 def test_a_teacher_is_trained_and_learned_from(

@@ -1,6 +1,7 @@
 """The comparison: a small one from training to table, and every figure that is worked out by hand."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from spikehead.engine import native
 from spikehead.engine.loading import load_engine
 from spikehead.model.card import ModelError, load_card
 from spikehead.model.synaptic_operations import energy_nj
-from spikehead.settings import Settings
 
 from tests.training.conftest import Exported, Mnist, make_network, write_checkpoint
 from training.comparison import compare as module
@@ -345,15 +345,17 @@ def test_what_was_measured_is_stored(compared: Compared) -> None:
 def test_some_contenders_are_shipped(compared: Compared) -> None:
     assert {path.name for path in compared.models.iterdir()} == {STORED, "glm", "ann-twin"}
     for name in ("glm", "ann-twin"):
-        for file in ("card.json", "model.onnx"):
-            stored = (compared.models / name / file).read_bytes()
-            assert stored == (compared.folder(name) / file).read_bytes()
+        shipped, measured = (
+            {path.name: path.read_bytes() for path in folder.iterdir()}
+            for folder in (compared.models / name, compared.folder(name))
+        )
+        assert shipped == measured
 
 
 @pytest.mark.parametrize("name", [one.name for one in FEW])
 def test_a_row_is_what_its_model_does(name: str, compared: Compared) -> None:
     """Measured once more: accuracy, steps, operations, robustness."""
-    engine = load_engine(compared.folder(name), Settings())
+    engine = load_engine(compared.folder(name))
     conventional = engine.card.kind == "ann"
     images, labels = compared.test_images, compared.test_labels
     found, line = evaluate(engine, images, labels, seeds=1 if conventional else 5), compared.row(name)
@@ -423,7 +425,7 @@ def test_a_contender_that_stands_there_is_not_trained_again(
     monkeypatch.setattr(module, "_quantised_row", lambda twin, row, *arguments: replace(row, name="int8"))
     monkeypatch.setattr(module, "_with_latencies", lambda rows, *arguments: rows)
     models = tmp_path / "models"
-    module._copy(compared.folder("spiking-mha" if contender_is_shipped else "glm"), models / "spiking-mha")
+    shutil.copytree(compared.folder("spiking-mha" if contender_is_shipped else "glm"), models / "spiking-mha")
     said: list[str] = []
     monkeypatch.setattr("training.data.mnist.VALIDATION_IMAGES", 50)
     budget = Budget(epochs=2, teacher=compared.runs.parent / "teacher.pt", limit=24)

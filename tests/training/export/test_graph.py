@@ -41,16 +41,16 @@ def images(count: int) -> np.ndarray:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_torch_and_onnxruntime_give_identical_spikes(name: str, tmp_path: Path) -> None:
     network = network_of(name)
-    graph = build(network, "small").SerializeToString()
-    write(tmp_path, graph, _draft_card(network, "small", "1.0.0", graph, 6))
+    graph = build(network, "small")
+    write(tmp_path, graph.SerializeToString(), _draft_card(network, graph, "1.0.0", 6))
     check_parity(network, OnnxruntimeEngine(tmp_path), images(12), 6)
 
 
 @pytest.mark.parametrize("name", ["small", "output neurons alone"])
 def test_parity_check_notices_one_changed_weight(name: str, tmp_path: Path) -> None:
     network = network_of(name)
-    graph = build(network, "small").SerializeToString()
-    write(tmp_path, graph, _draft_card(network, "small", "1.0.0", graph, 6))
+    graph = build(network, "small")
+    write(tmp_path, graph.SerializeToString(), _draft_card(network, graph, "1.0.0", 6))
     with torch.no_grad():
         network.readout[0] += network.readout_parameters()[3] * network.unit
     with pytest.raises(ExportError, match="expected the same potential from torch and onnxruntime"):
