@@ -490,7 +490,7 @@ def test_whole_requests_of_output_neurons_alone_are_the_same(glm: Path) -> None:
                 same(with_spikes, other)
                 for name, spikes in other.recorded.items():
                     assert np.array_equal(with_spikes.recorded[name], spikes)
-    assert load_engine(glm, "auto").name == "native"
+    assert load_engine(glm, engine="auto").name == "native"
 
 
 @needs_native
@@ -719,26 +719,26 @@ def rewritten(model: Path, folder: Path, arrays: bytes) -> Path:
 
 @needs_native
 def test_auto_takes_the_native_engine(small: Path) -> None:
-    assert load_engine(small, "auto").name == "native"
-    engine = load_engine(small, "native", "baseline")
+    assert load_engine(small, engine="auto").name == "native"
+    engine = load_engine(small, engine="native", simd="baseline")
     assert isinstance(engine, native.NativeEngine) and engine.simd == "baseline"
 
 
 def test_without_a_compiler_onnxruntime_runs(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_core", None)
-    assert load_engine(small, "auto").name == "onnxruntime"
+    assert load_engine(small, engine="auto").name == "onnxruntime"
     with pytest.raises(ModelError, match="expected the native engine, found that it was not built"):
-        load_engine(small, "native")
+        load_engine(small, engine="native")
 
 
 @needs_native
 def test_a_model_without_arrays_runs_on_onnxruntime(
     models_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert load_engine(models_folder / "tiny", "auto").name == "onnxruntime"
+    assert load_engine(models_folder / "tiny", engine="auto").name == "onnxruntime"
     assert "the native engine refuses" in caplog.text
     with pytest.raises(ModelError, match=r"expected arrays for .*: `python -m training add-arrays .*tiny`"):
-        load_engine(models_folder / "tiny", "native")
+        load_engine(models_folder / "tiny", engine="native")
 
 
 @needs_native
@@ -748,8 +748,8 @@ def test_arrays_of_another_network_are_refused_or_left_to_onnxruntime(
     """The card names them, but they are not those of its layers."""
     folder = rewritten(small, tmp_path / "small", (glm / "arrays.safetensors").read_bytes())
     with pytest.raises(ModelError, match=r"expected arrays that the native engine can run in .*found "):
-        load_engine(folder, "native")
-    assert load_engine(folder, "auto").name == "onnxruntime"
+        load_engine(folder, engine="native")
+    assert load_engine(folder, engine="auto").name == "onnxruntime"
 
 
 @needs_native
@@ -771,7 +771,7 @@ def test_layers_that_are_not_the_card_s_are_refused(small: Path, tmp_path: Path)
 def test_a_file_without_arrays_is_refused(small: Path, tmp_path: Path, engine: Any, content: bytes) -> None:
     folder = rewritten(small, tmp_path / "small", content)
     with pytest.raises(ModelError, match=r"expected arrays at .*arrays\.safetensors, got: "):
-        load_engine(folder, engine)
+        load_engine(folder, engine=engine)
 
 
 @needs_native
@@ -782,11 +782,11 @@ def test_a_file_that_is_not_the_card_s_is_refused(small: Path, tmp_path: Path, e
     file = folder / "arrays.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     with pytest.raises(ModelError, match=r"arrays\.safetensors with sha256 .* \(from its card\), found"):
-        load_engine(folder, engine)
+        load_engine(folder, engine=engine)
     file.unlink()
     with pytest.raises(ModelError, match=r"expected the arrays at .*arrays\.safetensors, got: No such file"):
-        load_engine(folder, engine)
-    assert load_engine(folder, "onnxruntime").name == "onnxruntime"
+        load_engine(folder, engine=engine)
+    assert load_engine(folder, engine="onnxruntime").name == "onnxruntime"
 
 
 @needs_native
@@ -803,7 +803,7 @@ def test_a_compiled_part_that_was_built_before_is_refused(
         with pytest.raises(
             ModelError, match="expected the native engine of this version, found one that was"
         ):
-            load_engine(small, name)
+            load_engine(small, engine=name)
 
 
 @needs_native
@@ -812,7 +812,7 @@ def test_an_instruction_set_that_is_missing_is_no_reason_for_another_engine(
 ) -> None:
     monkeypatch.setattr(native._core, "instruction_sets", lambda: ["baseline"])
     with pytest.raises(ModelError, match=r"instruction set of this machine \(baseline\), got avx512"):
-        load_engine(small, "auto", "avx512")
+        load_engine(small, engine="auto", simd="avx512")
 
 
 @needs_native

@@ -32,7 +32,6 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from spikehead.engine.base import Engine
     from spikehead.model.card import Card
 
     from training.fit.train import EpochReport
@@ -54,7 +53,7 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from None
         except (RuntimeError, OSError, ValueError) as error:
             from spikehead.model.card import ModelError
-            from spikehead.pictures.normalise import ImageError
+            from spikehead.pictures.pixels import ImageError
 
             from training.data.mnist import DataError
             from training.export.graph import ExportError
@@ -576,14 +575,10 @@ def evaluate(
     images, labels = mnist.load("validation" if validation else "test", data, held_out_of(model, held_out))
     images, labels = images[:limit], labels[:limit]
     settings = load_settings()
-
-    def load(folder: Path) -> Engine:
-        return load_engine(folder, settings.engine, settings.simd, settings.threads)
-
     with TemporaryDirectory() as temporary:
         silent = write_lesioned(model, Path(temporary), lesion) if lesion else []
         model = Path(temporary) if lesion else model
-        engine = load(model)
+        engine = load_engine(model, *settings.simulation)
         with _counted("simulations", seeds * len(images)) as progress:
             result = measure(engine, images, labels, seeds, progress)
         result["set"] = "validation" if validation else "test"
@@ -604,7 +599,7 @@ def evaluate(
             with _counted("draws of synapses", draws) as progress:
                 result["synapse_noise"] = synapse_noise(
                     model,
-                    load,
+                    lambda folder: load_engine(folder, *settings.simulation),
                     images,
                     labels,
                     sigma or 0.0,

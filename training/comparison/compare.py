@@ -312,7 +312,7 @@ def write_model(contender: Contender, run: Path, data_root: Path | None, version
 
 def _title_of_shipped(shipped: Card, retrained: Card) -> str:
     """In what the shipped model differs from the contender of its name."""
-    name = f"{shipped.version} as shipped"
+    name = shipped.version
     if shipped.graph == retrained.graph:
         return f"{name}, stops otherwise"
     one, other = (
@@ -368,10 +368,11 @@ def measure(
     if (models / SHIPPED / CARD_FILE).exists():
         shipped, retrained = load_card(models / SHIPPED), load_card(folders[SHIPPED])
         if shipped.graph == retrained.graph and shipped.calibration == retrained.calibration:
-            titles[SHIPPED] += f": {shipped.version} as shipped"
+            titles[SHIPPED] += f": {shipped.version}"
         else:
-            folders = {"shipped": models / SHIPPED, **folders}
-            titles["shipped"] = _title_of_shipped(shipped, retrained)
+            name = f"{SHIPPED} {shipped.version}"  # the table outlives the version
+            folders = {name: models / SHIPPED, **folders}
+            titles[name] = _title_of_shipped(shipped, retrained)
     report("drawing distortions")
     drawn = {name: distorted(images, name, 1) for name in DISTORTIONS}
     written = [rewritten(images, draw) for draw in range(HANDWRITING_DRAWS)]
@@ -617,7 +618,7 @@ def plot(contents: dict[str, Any]) -> Figure:
             title="at several confidences; circles: the model's own", fontsize=8, title_fontsize=8
         )
     _by_errors(by_steps, FINE_TICKS)
-    figure.suptitle("spiking (red) and conventional (blue) networks on the test set")
+    figure.suptitle(f"spiking (red) and conventional (blue) networks on the test set, {contents['date']}")
     return figure
 
 

@@ -107,7 +107,9 @@ def export(
         check_parity(network, reference, self_check, max_steps)
         if arrays is not None:
             check_engines(reference, native.NativeEngine(Path(temporary)), self_check, max_steps)
-        trials = _trials(_engine_of(Path(temporary)), validation[0], seeds, progress)
+        trials = _trials(
+            load_engine(Path(temporary), *load_settings().simulation), validation[0], seeds, progress
+        )
     card = _calibrated(draft, trials, *validation)
     trained = {
         "command": command,
@@ -197,18 +199,12 @@ def recalibrate(
         raise ModelError(f"expected a version such as 1.2.0, got {version!r}")
     if version == before.version:
         raise ModelError(f"expected another version than {version}, which {before.name} has: records name it")
-    trials = _trials(_engine_of(folder), validation[0], seeds, progress)
+    trials = _trials(load_engine(folder, *load_settings().simulation), validation[0], seeds, progress)
     card = _calibrated(before.model_copy(update={"version": version}), trials, *validation)
     notes = [*before.training.get("recalibrated", []), {"from_version": before.version, "commit": _commit()}]
     card = Card.model_validate({**card.model_dump(), "training": {**before.training, "recalibrated": notes}})
     write_card(folder, card)
     return card
-
-
-def _engine_of(folder: Path) -> Engine:
-    """Load a model into the engine that the service would take."""
-    settings = load_settings()
-    return load_engine(folder, settings.engine, settings.simd, settings.threads)
 
 
 def _trials(

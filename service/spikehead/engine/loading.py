@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from spikehead.engine import native
 from spikehead.engine.base import Engine
 from spikehead.engine.native.arrays import ForeignModelError
 from spikehead.model.card import ModelError, load_card
+from spikehead.settings import EngineName, Simd
 
 log = logging.getLogger("spikehead")
 
-EngineName = Literal["auto", "native", "onnxruntime"]
 
-
-def load_engine(folder: Path, engine: EngineName = "auto", simd: str = "auto", threads: int = 1) -> Engine:
+def load_engine(folder: Path, engine: EngineName = "auto", simd: Simd = "auto", threads: int = 1) -> Engine:
     """Load the model in `folder` into the engine of that name. Raises ModelError.
 
     `auto` takes the native engine if it was built and the model has arrays that it can run, else onnxruntime. A
@@ -24,7 +23,7 @@ def load_engine(folder: Path, engine: EngineName = "auto", simd: str = "auto", t
     of the native engine, `threads` those of onnxruntime.
     """
     if engine not in get_args(EngineName):
-        raise ModelError(f"expected one of the engines {', '.join(get_args(EngineName))}, got {engine}")
+        raise ModelError(f"expected an engine among {', '.join(get_args(EngineName))}, got {engine!r}")
     wants_native = engine == "native" or (engine == "auto" and native.available())
     if wants_native and load_card(folder).kind == "spiking":
         try:

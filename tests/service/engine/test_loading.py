@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from spikehead.engine.loading import EngineName, load_engine
+from spikehead.engine.loading import load_engine
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from spikehead.model.card import Card, ModelError
+from spikehead.settings import EngineName
 
 from tests.service.conftest import band, tiny_card, tiny_graph, write_model
 
@@ -51,16 +51,8 @@ def test_exactly_at_the_threshold(models_folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["auto", "onnxruntime"])
 def test_load_engine(models_folder: Path, name: EngineName) -> None:
-    engine = load_engine(models_folder / "tiny", name)
+    engine = load_engine(models_folder / "tiny", engine=name)
     assert (engine.name, engine.card.name) == ("onnxruntime", "tiny")
-
-
-def test_an_engine_that_there_is_not_is_refused(models_folder: Path) -> None:
-    name: Any = "tensorflow"
-    with pytest.raises(
-        ModelError, match=r"^expected one of the engines auto, native, onnxruntime, got tensorflow$"
-    ):
-        load_engine(models_folder / "tiny", name)
 
 
 def test_wrong_hash_is_refused(tmp_path: Path) -> None:

@@ -312,13 +312,13 @@ def test_a_model_whose_state_begins_anew_otherwise_is_written_again(
 
 def test_what_the_shipped_model_has_otherwise_is_said(compared: Compared) -> None:
     card = load_card(compared.folder("spiking-mha"))
-    assert _title_of_shipped(card, card) == "1.0.0 as shipped, stops otherwise"
+    assert _title_of_shipped(card, card) == "1.0.0, stops otherwise"
     settings = card.training["settings"]
     late = {**settings, "network": {**settings["network"], "attention": False, "mlp_ratio": 5}}
     graph = card.graph.model_copy(update={"sha256": "0" * 64})
     for changed, title in (
-        (settings, "1.0.0 as shipped, trained otherwise"),
-        (late, "1.0.0 as shipped, mlp ratio 5, attention False, trained otherwise"),
+        (settings, "1.0.0, trained otherwise"),
+        (late, "1.0.0, mlp ratio 5, attention False, trained otherwise"),
     ):
         other = card.model_copy(update={"graph": graph, "training": {**card.training, "settings": changed}})
         assert _title_of_shipped(other, card) == title
@@ -431,10 +431,10 @@ def test_a_contender_that_stands_there_is_not_trained_again(
     budget = Budget(epochs=2, teacher=compared.runs.parent / "teacher.pt", limit=24)
     contents = retrain(models, compared.runs, budget, CPU, tiny_mnist.folder, said.append)
     assert trained == []
-    shipped = ("shipped", "1.0.0 as shipped, another shape, trained otherwise: glm")
+    shipped = ("spiking-mha 1.0.0", "1.0.0, another shape, trained otherwise: glm")
     assert [(one["name"], one["title"]) for one in contents["rows"]] == [
         *([] if contender_is_shipped else [shipped]),
-        ("spiking-mha", f"tiny, spiking{': 1.0.0 as shipped' if contender_is_shipped else ''}: spiking-mha"),
+        ("spiking-mha", f"tiny, spiking{': 1.0.0' if contender_is_shipped else ''}: spiking-mha"),
         ("glm", "output neurons alone: glm"),
         ("ann-twin", "tiny, conventional: ann-twin"),
         ("int8", "tiny, conventional: ann-twin"),

@@ -301,7 +301,7 @@ def test_intensities_are_shown_and_not_spikes(served: dict[str, Served]) -> None
 
 @pytest.mark.parametrize("engine", ["auto", "native", "onnxruntime"])
 def test_a_conventional_network_always_runs_on_onnxruntime(engine: Any, served: dict[str, Served]) -> None:
-    assert load_engine(served["twin"].folder, engine).name == "onnxruntime"
+    assert load_engine(served["twin"].folder, engine=engine).name == "onnxruntime"
     if engine == "native" and native.available():
         with pytest.raises(ForeignModelError, match="expected arrays for the native engine"):
             native.NativeEngine(served["twin"].folder)
