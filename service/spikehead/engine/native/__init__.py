@@ -31,29 +31,29 @@ INTERFACE = 2
 """Of the compiled part that this module calls."""
 
 _FIRST_LAYER = 2 + encoding.CLASSES
-"""Where in a row of the engine's outcomes the layers' figures begin."""
+"""Column of the engine's outcomes at which the layers' figures begin."""
 
 _QUOTED = {encoder: f'"{encoder}"' for encoder in encoding.ENCODERS}
 
 
 def available() -> bool:
-    """Whether the compiled part was built."""
+    """Tell if the compiled part was built."""
     return _core is not None
 
 
 def contrast(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`spikehead.model.retina.contrast`, faster. uint8 [N, 28, 28] -> uint8 [N, 784]."""
+    """Compute `spikehead.model.retina.contrast`, faster. uint8 [N, 28, 28] -> uint8 [N, 784]."""
     seen: NDArray[np.uint8] = _core.contrast(np.ascontiguousarray(images))
     return seen
 
 
 def in_form(image: NDArray[np.uint8], centred: float, smallest: int, largest: int) -> bool:
-    """`spikehead.pictures.mnist_form.looks_like_mnist`, faster. uint8 [28, 28]."""
+    """Compute `spikehead.pictures.mnist_form.looks_like_mnist`, faster. uint8 [28, 28]."""
     return bool(_core.in_form(np.ascontiguousarray(image), centred, smallest, largest))
 
 
 def unfiltered(rows: bytes, height: int, width: int) -> NDArray[np.uint8] | None:
-    """Rows of a PNG, a byte a pixel, with their filters undone: uint8 [height, width]; None where one is unknown.
+    """Undo the filters of a PNG's rows, a byte a pixel: uint8 [height, width]; None if a filter is unknown.
 
     Source: the PNG specification, 9 Filtering.
     """
@@ -107,12 +107,12 @@ class NativeEngine:
 
     @property
     def simd(self) -> str:
-        """The instruction set that it runs on."""
+        """Instruction set that it runs on."""
         return str(self._engine.simd)
 
     @property
     def bounds(self) -> dict[str, tuple[int, int, int]]:
-        """Lowest and highest value that each hidden layer's integers can take, and the bits they are given."""
+        """Lowest and highest value of each hidden layer's integers, and the bits of its accumulators."""
         return dict(self._engine.bounds())
 
     def classify(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str] = ()) -> list[Outcome]:
@@ -173,7 +173,7 @@ class NativeEngine:
     def by_step(
         self, images: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: encoding.Encoder
     ) -> StepCounts:
-        """Simulate all steps of images uint8 [N, 28, 28], whatever the confidence, and note each step's figures."""
+        """See `spikehead.engine.base.Engine`."""
         found = self._engine.by_step(
             np.ascontiguousarray(images), list(seeds), steps, self._scale, encoder == "regular"
         ).swapaxes(0, 1)  # [T, N, figures]
@@ -201,7 +201,7 @@ class NativeEngine:
     ) -> tuple[Any, dict[str, Any]]:
         """Simulate given spike trains and keep everything. spikes {0, 1} [T, N, 784], uniforms [T, N, 10].
 
-        Returns what `_outcomes` takes, and arrays [N, T, ...]: the spikes of each hidden layer and of `output`,
+        Returns the argument of `_outcomes`, and arrays [N, T, ...]: the spikes of each hidden layer and of `output`,
         `traces`, `potential`, `spike_probability` and `feedback`. Steps that were not run are 0.
         """
         found: tuple[Any, dict[str, Any]] = self._engine.record(
@@ -215,7 +215,7 @@ class NativeEngine:
 
 
 class NativeOutcome:
-    """An `Outcome` over a row of the engine's arrays: what is not asked for is not made into Python objects."""
+    """The `Outcome` in a row of the engine's arrays: only values that are asked for become Python objects."""
 
     __slots__ = ("_encode_ms", "_layers", "_real", "_row", "_whole", "recorded")
 

@@ -60,7 +60,7 @@ void lay_out(Synapses& synapses, bool wide) {
   synapses.weight.clear();
 }
 
-// Builds a network from arrays. Whatever it reads, it checks the size of.
+// Builds a network from arrays. Checks the size of everything that it reads.
 class Builder {
  public:
   explicit Builder(const Arrays& arrays) : arrays_(arrays) {
@@ -104,7 +104,7 @@ class Builder {
     return {*values, found->second.shape};
   }
 
-  // So many values, whatever their shape.
+  // `size` values of any shape.
   template <class T>
   std::vector<T> values(const std::string& name, std::size_t size) {
     const auto [found, shape] = array<T>(name);
@@ -202,8 +202,8 @@ class Builder {
     neurons.threshold = padded_row(neurons.v_threshold, neurons.padded, 1, wide);
   }
 
-  // Takes their synapses from neurons that no input can make fire. Their potentials are nobody's business, and often
-  // far from all others: without them most layers fit into 16 bits.
+  // Removes the synapses of neurons that no input can make fire. Nothing reads their potentials, which are often far
+  // from all others: without them most layers fit into 16 bits.
   void leave_out_silent(Synapses& synapses, const std::string& layer) {
     const auto limit = v_threshold(layer, synapses.current.size());
     for (std::size_t output = 0; output < limit.size(); ++output) {
@@ -223,7 +223,7 @@ class Builder {
     return index;
   }
 
-  // What tells a token where it is, if anything does: a step adds it to the residual potential.
+  // Current that tells a token where it is, 0 if nothing does. Every step adds it to the residual potential.
   std::vector<std::int32_t> position() {
     Synapses& stem3 = network_.stem3;
     const std::size_t channels = network_.channels;
@@ -252,7 +252,7 @@ class Builder {
     }
   }
 
-  // Where the residual potential of each token starts.
+  // Lays out the start of each token's residual potential.
   void lay_out_places(const std::vector<std::int32_t>& position) {
     const Synapses& stem3 = network_.stem3;
     const std::size_t padded = stem3.padded, channels = network_.channels;

@@ -102,7 +102,7 @@ struct Out {
   nb::capsule owner;
 };
 
-// What a batch of simulations gives, a row an image, in two arrays: a few large ones are made faster than many.
+// Outcomes of a batch, a row for each image, in two arrays: numpy makes two large ones faster than many small ones.
 //   whole   int64 [N, 2 + 10 + 2 layers]   steps, sure, output counts; of each layer spikes, then synaptic operations
 //   real    double [N, 2 + 10]           seconds of encoding, seconds of it all, class probabilities
 struct Outcomes {
@@ -128,7 +128,7 @@ double seconds_since(std::chrono::steady_clock::time_point began) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
-// Number of images. Throws std::invalid_argument where there is not enough input for the steps.
+// Number of images. Throws std::invalid_argument if there is too little input for the steps.
 std::size_t check_input(const In<std::uint8_t>& spikes, const In<float>& uniforms, int max_steps) {
   check(spikes.ndim() == 3 && uniforms.ndim() == 3 && spikes.shape(2) == kPixels && uniforms.shape(2) == kClasses,
         "spikes [T, N, 784] and uniforms [T, N, 10]");
@@ -139,7 +139,7 @@ std::size_t check_input(const In<std::uint8_t>& spikes, const In<float>& uniform
   return images;
 }
 
-// What `simulate` asks for the input of each step of image i.
+// The function that `simulate` calls for the input of each step of image i.
 auto given(const In<std::uint8_t>& spikes, const In<float>& uniforms, std::size_t i) {
   return [&spikes, &uniforms, i](int t, std::uint8_t* to, float* random) {
     const std::size_t at = static_cast<std::size_t>(t) * spikes.shape(1) + i;
@@ -185,8 +185,8 @@ class Engine {
     return outcomes.tuple();
   }
 
-  // The same, with each image's answer as JSON: a list of the fields of `spikehead.engine.base.Answer`, and int64
-  // [2, layers], the spikes of all images and the operations that they caused.
+  // Encodes and simulates, and writes each image's answer as JSON: a list of the fields of
+  // `spikehead.engine.base.Answer`, and int64 [2, layers], the spikes of all images and their operations.
   nb::tuple answers(In<std::uint8_t> images, const Seeds& seeds, int max_steps, double confidence, In<double> scale,
                    bool regular, const std::vector<std::string>& ids, In<double> decode_ms, const nb::tuple& words) {
     check(images.size() == seeds.size() * kPixels, "784 pixels an image");
@@ -265,7 +265,7 @@ class Engine {
     return outcomes.tuple();
   }
 
-  // The same, and keeps everything: the outcomes, and a dictionary with an array [N, T, ...] for each hidden layer
+  // Simulates as `run` does, and keeps everything: the outcomes, and a dictionary with an array [N, T, ...] for each hidden layer
   // (uint8, in the graph's order of neurons), `traces`, `potential`, `spike_probability`, `output` and `feedback`.
   // Steps that were not run stay 0.
   nb::tuple record(In<std::uint8_t> spikes, In<float> uniforms, int max_steps, double confidence, In<double> scale) {
@@ -389,7 +389,7 @@ class Engine {
   std::vector<std::unique_ptr<Workspace>> spare_;
 };
 
-// One image's run, a time step at a call.
+// One image's run, one time step for each call.
 class Course {
  public:
   Course(const Engine& engine, In<std::uint8_t> image, std::uint64_t seed, bool regular)
@@ -442,7 +442,7 @@ class Course {
   int t_ = 0;  // steps so far
 };
 
-// Contrast of images uint8 [N, ...]: uint8 [N, 784].
+// Computes the contrast of images uint8 [N, ...]: uint8 [N, 784].
 nb::object contrast(In<std::uint8_t> images) {
   if (images.size() % kPixels) throw std::invalid_argument("expected 784 pixels an image");
   const std::size_t count = images.size() / kPixels;
@@ -456,8 +456,8 @@ nb::object contrast(In<std::uint8_t> images) {
   return result.array();
 }
 
-// Rows of a PNG with their filters undone (`spikehead.pictures.png`): bytes [height * (1 + width)] -> uint8 [height, width], one
-// byte a pixel. None where a row has a filter that there is not.
+// Undoes the filters of a PNG's rows (`spikehead.pictures.png`): bytes [height * (1 + width)] -> uint8 [height, width],
+// one byte a pixel. None if a row has a filter that PNG does not define.
 nb::object unfiltered(const nb::bytes& rows, int height, int width) {
   check(height >= 1 && width >= 1 && rows.size() == static_cast<std::size_t>(height) * (static_cast<std::size_t>(width) + 1),
         "a filter and as many bytes as the picture is wide for each row");
@@ -486,13 +486,13 @@ nb::object unfiltered(const nb::bytes& rows, int height, int width) {
   return picture.array();
 }
 
-// Tells whether 28 x 28 pixels are in MNIST's form.
+// Tells if 28 x 28 pixels are in MNIST's form.
 bool in_form(In<std::uint8_t> image, double centred, int smallest, int largest) {
   if (image.size() != kPixels) throw std::invalid_argument("expected 784 pixels");
   return has_form(image.data(), {centred, smallest, largest});
 }
 
-// Everything random of one image: spikes uint8 [T, 784], uniforms float32 [T, 10].
+// Draws everything random of one image: spikes uint8 [T, 784], uniforms float32 [T, 10].
 nb::tuple encode(In<std::uint8_t> contrast, std::uint64_t seed, int steps, bool regular, int slope) {
   if (contrast.size() != kPixels || steps < 0) throw std::invalid_argument("expected 784 pixels and steps from 0");
   if (slope < 1 || slope > 16) throw std::invalid_argument("expected a slope from 1 to 16");
@@ -538,7 +538,7 @@ NB_MODULE(_core, module) {
       .def("step", &spikehead::Course::step);
   module.def("contrast", &spikehead::contrast, nb::arg("images"));
   module.def("unfiltered", &spikehead::unfiltered, nb::arg("rows"), nb::arg("height"), nb::arg("width"),
-             "Rows of a PNG with their filters undone.");
+             "Undo the filters of a PNG's rows.");
   module.def("in_form", &spikehead::in_form, nb::arg("image"), nb::arg("centred"), nb::arg("smallest"),
              nb::arg("largest"));
   module.def("encode", &spikehead::encode, nb::arg("contrast"), nb::arg("seed"), nb::arg("steps"),
