@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spikehead.engine import native
-from spikehead.model.encoding import RATE_LEVELS, rates
+from spikehead.model.encoding import RATE_LEVELS, firing_rates
 from spikehead.model.retina import contrast
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.data import retina, unipen
+from training.data import unipen
 
 Split = Literal["train", "validation", "test"]
 VALIDATION_IMAGES = 10_000
@@ -216,7 +216,10 @@ def vary(images: Tensor, variation: Variation, generator: torch.Generator) -> Te
 
 
 def tuned(intensities: Tensor, slope: int) -> Tensor:
-    """Firing probabilities under a tuning curve of that slope, `spikehead.model.encoding.rates`. Any shape; exact."""
+    """Steepen firing probabilities as `spikehead.model.encoding.firing_rates` does along a tuning curve of that slope.
+
+    Any shape; exact.
+    """
     return (0.5 + slope * (intensities - 0.5)).clamp(0.0, 1.0)
 
 
@@ -227,8 +230,8 @@ def firing_probabilities(images: NDArray[np.uint8] | Tensor) -> Tensor:
     On the device of the images, uint8 [N, 28, 28]; numpy's are on the CPU.
     """
     if isinstance(images, Tensor) and images.device.type != "cpu":
-        seen = retina.contrast(images)
+        seen = contrast(images)
         return (seen.float() + (seen >> 7))[:, None] / RATE_LEVELS
     pixels = np.asarray(images)
     contrasts = native.contrast(pixels).reshape(pixels.shape) if native.available() else contrast(pixels)
-    return torch.from_numpy(rates(contrasts).astype(np.float32))[:, None] / RATE_LEVELS
+    return torch.from_numpy(firing_rates(contrasts).astype(np.float32))[:, None] / RATE_LEVELS

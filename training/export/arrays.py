@@ -34,8 +34,9 @@ GRAPH_ALONE = ("number.", "shape.", "neighbours")
 """How the names of constants begin that are no parameters of the network."""
 
 
-def arrays_of(model: onnx.ModelProto) -> bytes:
+def arrays_of(graph: bytes) -> bytes:
     """Collect the arrays of a step graph that the export wrote, as a file."""
+    model = onnx.load_from_string(graph)
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     arrays: dict[str, NDArray[Any]] = {}
     for name, values in tensors.items():
@@ -95,7 +96,7 @@ def add_arrays(folder: Path) -> Card:
         )
     graph = (folder / card.graph.file).read_bytes()
     try:
-        arrays = arrays_of(onnx.load_from_string(graph))
+        arrays = arrays_of(graph)
     except (KeyError, ValueError, IndexError) as error:
         raise ModelError(
             f"expected a graph that `export` wrote in {folder}, got one without: {error}"

@@ -1,8 +1,8 @@
 """Export: from a checkpoint to `models/<name>/`, the one thing that training and service share.
 
-Writes the step graph, simulates the validation set with it, fits calibration and stopping rule there,
-notes the normal firing rates, and writes the card. It checks itself: torch and onnxruntime must give the
-same spikes in every layer, or nothing is written.
+Writes the step graph and its arrays, simulates the validation set, fits calibration and stopping rule there,
+notes the normal firing rates, and writes the card. It checks itself: torch, onnxruntime and the native engine must
+give the same spikes in every layer, or nothing is written.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from spikehead.model.encoding import encode
 from spikehead.model.retina import contrast
 from spikehead.settings import load_settings
 
-from training.data import mnist as data
-from training.data import unipen
+from training.data import mnist, unipen
 from training.export import ann_graph
 from training.export.ann_graph import AnyAnn
 from training.export.arrays import ARRAYS_FILE, arrays_of, check_engines
-from training.export.graph import ExportError, build
+from training.export.graph import V_THRESHOLD, ExportError, build
 from training.fit.train import TrainingSettings, load_network
 from training.measure.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
 from training.measure.evaluate import simulate
 from training.measure.model_folder import hashed, write, write_card
+from training.network.layers import layers_of
 from training.network.neurons import tau_of_shift
-from training.network.spiking import Kind, SpikingNetwork, fan_outs, layer_shapes
+from training.network.spiking import CLASSES, Kind, SpikingNetwork
 
 GRAPH_FILE = "model.onnx"
 DESCRIPTIONS: dict[Kind, str] = {
@@ -96,11 +96,10 @@ def export(
     Raises ExportError if torch, onnxruntime and the native engine disagree in a single spike.
     """
     network, settings, contents = load_network(checkpoint)
-    proto = build(network, folder.name)
-    graph = proto.SerializeToString()
-    arrays = arrays_of(proto) if native.available() else None
+    graph = build(network, folder.name).SerializeToString()
+    arrays = arrays_of(graph) if native.available() else None
     interval = reset_interval_of(settings) if reset_interval is None else reset_interval
-    draft = _draft_card(network, proto, version, max_steps, interval or None, arrays)
+    draft = _draft_card(network, folder.name, version, graph, max_steps, interval or None, arrays)
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary), graph, draft, arrays)
         reference = OnnxruntimeEngine(Path(temporary))
@@ -230,7 +229,7 @@ def reset_interval_of(settings: TrainingSettings) -> int:
 def check_ann(network: AnyAnn, engine: OnnxruntimeEngine, images: NDArray[np.uint8]) -> None:
     """Raise ExportError unless torch and the engine agree in every logit, to a thousandth."""
     with torch.no_grad():
-        expected = network.eval()(data.firing_probabilities(images)).numpy()
+        expected = network.eval()(mnist.firing_probabilities(images)).numpy()
     found = engine.by_step(images, range(len(images)), 1, "bernoulli").potentials[0]
     distance = float(np.abs(found * ann_graph.POTENTIAL_UNIT - expected).max())
     if not distance < 1e-3:
@@ -271,70 +270,65 @@ def check_parity(
 
 def _draft_card(
     network: SpikingNetwork,
-    proto: onnx.ModelProto,
+    name: str,
     version: str,
+    graph: bytes,
     max_steps: int,
     reset_interval: int | None = None,
     arrays: bytes | None = None,
 ) -> Card:
-    """The card as far as network, graph and arrays decide it; calibration comes later."""
-    config, fan = network.config, fan_outs(network.config)
+    """The card as far as the network alone decides it; calibration comes later."""
+    config = network.config
+    layers, thresholds = layers_of(config), v_thresholds(graph)
     tau = tau_of_shift(config.shift_membrane)
-    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
-    layers: list[dict[str, Any]] = []
-    for layer, shape in layer_shapes(config).items():
-        neuron = {}
-        if threshold := tensors.get(f"{layer}.v_threshold"):
-            neuron = {"tau": tau, "v_threshold": numpy_helper.to_array(threshold).ravel().tolist()}
-        layers.append({"name": layer, "shape": shape, "fan_out": fan[layer], **neuron})
-    states = [
-        {"name": one.name, "shape": [axis.dim_value for axis in one.type.tensor_type.shape.dim][1:]}
-        for one in proto.graph.input
-        if one.name.startswith("state.")
+    for layer, values in thresholds.items():
+        layers[layer] = layers[layer].model_copy(update={"tau": tau, "v_threshold": values})
+    remembering = ("readout", "feedback") if thresholds else ("feedback",)
+    states = [{"name": f"state.{layer}", "shape": layers[layer].shape} for layer in ("input", *thresholds)]
+    states += [{"name": f"state.{neurons}", "shape": [CLASSES]} for neurons in remembering]
+    kernels = [
+        ("A", config.shift_input, config.trace_unit, "filtered spike trains, after the rate encoder"),
+        ("B", config.shift_feedback, -config.trace_unit, "feedback of the output spikes"),
     ]
-    unit = config.trace_unit
-    kernels: dict[str, dict[str, Any]] = {
-        "A": {
-            "shift": config.shift_input,
-            "unit": unit,
-            "use": "filtered spike trains, after the rate encoder",
-        },
-        "B": {"shift": config.shift_feedback, "unit": -unit, "use": "feedback of the output spikes"},
-    }
-    if config.kind != "glm":
-        kernels["membrane"] = {
-            "shift": config.shift_membrane,
-            "unit": 1,
-            "use": "leak of the hidden neurons",
-        }
-        kernels["readout"] = {
-            "shift": config.shift_readout,
-            "unit": 1,
-            "use": "filter of the tokens' spikes, after the weights",
-        }
+    if thresholds:
+        kernels += [
+            ("membrane", config.shift_membrane, 1, "leak of the hidden neurons"),
+            ("readout", config.shift_readout, 1, "filter of the tokens' spikes, after the weights"),
+        ]
     return Card.model_validate(
         {
             "schema_version": SCHEMA_VERSION,
-            "name": proto.graph.name,
+            "name": name,
             "version": version,
             "description": DESCRIPTIONS[config.kind],
             "licence": "Apache-2.0",
-            "graph": hashed(GRAPH_FILE, proto.SerializeToString()),
+            "graph": hashed(GRAPH_FILE, graph),
             "arrays": hashed(ARRAYS_FILE, arrays) if arrays is not None else None,
             "max_steps": max_steps,
             "reset_interval": reset_interval,
-            "layers": layers,
+            "layers": [layer.model_dump() for layer in layers.values()],
             "states": states,
             "rate_slope": config.rate_slope,
             "kernels": {
-                key: {**kernel, "tau": tau_of_shift(kernel["shift"])} for key, kernel in kernels.items()
+                key: {"shift": shift, "unit": unit, "use": use, "tau": tau_of_shift(shift)}
+                for key, shift, unit, use in kernels
             },
-            "potential_scale": float(network.readout_parameters()[3]),
+            "potential_scale": float(network.readout.constants(integer=True)[3]),
             "calibration": {"scale": [1.0 / (t + 1) for t in range(max_steps)], "confidence": 1.0},
             "parameters": sum(p.numel() for p in network.parameters()),
             "bits": config.bits,
         }
     )
+
+
+def v_thresholds(graph: bytes) -> dict[str, list[int]]:
+    """Read the integer threshold of each channel of each hidden layer from a step graph, in layer order."""
+    stored = {one.name: one for one in onnx.load_from_string(graph).graph.initializer}
+    return {
+        name.removesuffix(V_THRESHOLD): numpy_helper.to_array(values).astype(int).flatten().tolist()
+        for name, values in stored.items()
+        if name.endswith(V_THRESHOLD)
+    }
 
 
 def normal_of(images: NDArray[np.uint8], confidence: NDArray[np.float64]) -> Normal:

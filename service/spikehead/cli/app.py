@@ -189,17 +189,16 @@ def spikes(
 ) -> None:
     """List recent requests of a running service, or show one of them."""
     from spikehead.cli.probe import address_of
-    from spikehead.cli.remote import Remote
     from spikehead.cli.spikes import print_request, print_requests
 
-    remote = Remote(address_of(_settings()) if url is None else url, key)
+    url = address_of(_settings()) if url is None else url
+    query = {"limit": limit, "model": model, "order": "confidence" if low_confidence else None}
+    given = {name: value for name, value in query.items() if value is not None}
     with _faults_as_exits():
         if identifier is None:
-            print_requests(
-                remote, limit=limit or 20, model=model, low_confidence=low_confidence, as_json=as_json
-            )
-        elif limit is None and model is None and not low_confidence:
-            print_request(remote, identifier, as_json=as_json)
+            print_requests(url, key, {"limit": 20} | given, as_json=as_json)
+        elif not given:
+            print_request(url, key, identifier, as_json=as_json)
         else:
             raise typer.BadParameter("--limit, --model and --low-confidence are for the list, not for one ID")
 
@@ -217,7 +216,7 @@ def health() -> None:
 
 
 def _settings() -> Settings:
-    """Settings from the environment, logging by them. Exits where one is wrong."""
+    """Read the settings from the environment and set up logging. Exits if a setting is wrong."""
     import os
 
     from pydantic import ValidationError
@@ -251,9 +250,8 @@ def _settings() -> Settings:
 
 @contextmanager
 def _faults_as_exits() -> Iterator[None]:
-    """Errors that say what was expected and what came end the command, each kind with its exit code."""
-    from spikehead.cli.remote import ServiceError
-    from spikehead.errors import Problem
+    """End the command at errors that say what was expected and what came, with an exit code for each kind."""
+    from spikehead.errors import Problem, ServiceError
     from spikehead.model.card import ModelError
 
     try:
@@ -263,11 +261,13 @@ def _faults_as_exits() -> Iterator[None]:
     except ModelError as error:
         raise _exit(EXIT_MODEL, error) from None
     except ServiceError as error:
-        raise _exit(EXIT_SERVICE, error) from None
+        from spikehead.cli.drawing import printable
+
+        raise _exit(EXIT_SERVICE, printable(str(error))) from None
 
 
 def _exit(code: int, error: Exception | str) -> typer.Exit:
-    """Says what is wrong; to be raised."""
+    """Print what is wrong, and return the exit to raise."""
     typer.echo(f"spikehead: {error}", err=True)
     return typer.Exit(code)
 

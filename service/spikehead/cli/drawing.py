@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spikehead.cli.documents import Classification, RequestSummary
+from spikehead.library.answers import Classification, PastRequest
 from spikehead.model.encoding import CLASSES
 
 DRAWN_LAYERS = ("input", "output")
@@ -120,7 +120,7 @@ def raster(answer: Classification, width: int, glyphs: Glyphs) -> Iterator[Block
 
     Yields nothing if the answer has no raster.
     """
-    if not set(DRAWN_LAYERS) <= set(answer.raster):
+    if answer.raster is None or not set(DRAWN_LAYERS) <= set(answer.raster):
         return
     steps = answer.steps_used
     counts = Counter(t for t, _ in answer.raster["input"].events)
@@ -194,7 +194,7 @@ def _facts(answer: Classification, console: Console) -> Table:
     return table
 
 
-def table(requests: Sequence[RequestSummary], console: Console) -> Table:
+def table(requests: Sequence[PastRequest], console: Console) -> Table:
     """List requests, one in each line. Columns that do not fit are left out; the id stays whole."""
     columns = {
         "time (UTC)": [utc(request.time) for request in requests],

@@ -22,7 +22,7 @@ from spikehead.engine.base import (
 )
 from spikehead.model.card import Card
 from spikehead.model.decision import class_probabilities
-from spikehead.model.encoding import CLASSES, RATE_LEVELS, Encoder, encode, output_uniforms, rates
+from spikehead.model.encoding import CLASSES, RATE_LEVELS, Encoder, encode, firing_rates, output_uniforms
 from spikehead.model.retina import contrast
 from spikehead.model.synaptic_operations import SynapticOperations
 
@@ -79,7 +79,7 @@ def stimulate(
     """
     if card.kind == "spiking":
         return encode(seen, seeds, steps, encoder, card.rate_slope)
-    intensities = rates(seen)[None, :, None] / np.float32(RATE_LEVELS)  # [1, N, 1, 28, 28]
+    intensities = firing_rates(seen)[None, :, None] / np.float32(RATE_LEVELS)  # [1, N, 1, 28, 28]
     uniforms = np.stack([output_uniforms(seed, steps) for seed in seeds], axis=1)
     return np.broadcast_to(intensities, (steps, *intensities.shape[1:])), uniforms
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spikehead.engine.run import Run, attention_maps
 from spikehead.model.card import Card, Kernel
-from spikehead.model.encoding import RATE_LEVELS, input_spikes, rates
+from spikehead.model.encoding import RATE_LEVELS, firing_rates, input_spikes
 
 INK = "#1f77b4"
 WARM = "#d62728"
@@ -194,7 +194,7 @@ def random_spike_trains(seed: int, steps: int = 100, slope: int = 1) -> Figure:
     figure, axes = _figure(9, 4)
     t, row = np.nonzero(trains)
     axes[0, 0].scatter(t + 1, row, marker="|", s=90, color=INK)
-    asked = rates(wanted, slope) / RATE_LEVELS
+    asked = firing_rates(wanted, slope) / RATE_LEVELS
     labels = [
         f"{level / 255:.2f}: {rate:.2f} -> {train.mean():.2f}"
         for level, rate, train in zip(wanted, asked, trains.T, strict=True)

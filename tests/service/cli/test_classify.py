@@ -165,11 +165,13 @@ def test_wrong_usage_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stderr.startswith("spikehead: SPIKEHEAD_THREADS: ")
 
 
-def test_models_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_models_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, models_folder: Path, tmp_path: Path
+) -> None:
     result = run("classify", "four.raw", "--model", "resnet")
     assert (result.exit_code, result.stdout) == (EXIT_MODEL, "")
     assert result.stderr == (
-        "spikehead: expected a model named resnet (--model or SPIKEHEAD_DEFAULT_MODEL), found other, tiny\n"
+        f"spikehead: expected a model named resnet in {models_folder}, found other, tiny\n"
     )
     models = tmp_path / "models"
     (write_model(models, "broken") / "card.json").write_text("{}")

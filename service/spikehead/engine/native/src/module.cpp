@@ -18,6 +18,7 @@
 #include "encoder.hpp"
 #include "mnist_form.hpp"
 #include "retina.hpp"
+#include "retina_constants.hpp"
 #include "run.hpp"
 
 namespace nb = nanobind;
@@ -537,6 +538,7 @@ NB_MODULE(_core, module) {
            nb::arg("engine"), nb::arg("image"), nb::arg("seed"), nb::arg("regular") = false)
       .def("step", &spikehead::Course::step);
   module.def("contrast", &spikehead::contrast, nb::arg("images"));
+  module.attr("retina_constants") = spikehead::kRetinaConstants;
   module.def("unfiltered", &spikehead::unfiltered, nb::arg("rows"), nb::arg("height"), nb::arg("width"),
              "Undo the filters of a PNG's rows.");
   module.def("in_form", &spikehead::in_form, nb::arg("image"), nb::arg("centred"), nb::arg("smallest"),
