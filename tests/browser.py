@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -80,8 +80,8 @@ def serving(models: Path, records: Path, **more: Any) -> Iterator[str]:
         thread.join(LONG)
 
 
-def draw(page: Page, digit: int, shape: str) -> None:
-    """Draws a digit on the pad with the mouse, in real strokes of a slightly unsteady hand."""
+def draw(page: Page, digit: int, shape: str, moved: Callable[[], object] = lambda: None) -> None:
+    """Draw a digit on the pad with the mouse, in strokes of a slightly unsteady hand; call `moved` after each move."""
     pad = page.locator("#pad")
     pad.scroll_into_view_if_needed()
     box = pad.bounding_box()
@@ -95,4 +95,5 @@ def draw(page: Page, digit: int, shape: str) -> None:
         page.mouse.down()
         for place in places[1:]:
             page.mouse.move(*place)
+            moved()
         page.mouse.up()

@@ -511,7 +511,7 @@ def test_whole_requests_of_output_neurons_alone_are_the_same(glm: Path) -> None:
                 same(with_spikes, other)
                 for name, spikes in other.recorded.items():
                     assert np.array_equal(with_spikes.recorded[name], spikes)
-    assert load_engine(glm, Settings(engine="auto")).name == "native"
+    assert load_engine(glm, engine="auto").name == "native"
 
 
 @needs_native
@@ -704,26 +704,26 @@ def test_what_is_no_graph_is_refused(small: Path, data: bytes) -> None:
 
 @needs_native
 def test_auto_takes_the_native_engine(small: Path) -> None:
-    assert load_engine(small, Settings(engine="auto")).name == "native"
-    engine = load_engine(small, Settings(engine="native", simd="baseline"))
+    assert load_engine(small, engine="auto").name == "native"
+    engine = load_engine(small, engine="native", simd="baseline")
     assert isinstance(engine, native.NativeEngine) and engine.simd == "baseline"
 
 
 def test_without_a_compiler_onnxruntime_runs(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_core", None)
-    assert load_engine(small, Settings(engine="auto")).name == "onnxruntime"
+    assert load_engine(small, engine="auto").name == "onnxruntime"
     with pytest.raises(ModelError, match="expected the native engine, found that it was not built"):
-        load_engine(small, Settings(engine="native"))
+        load_engine(small, engine="native")
 
 
 @needs_native
 def test_a_graph_that_the_native_engine_refuses_runs_on_onnxruntime(
     models_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert load_engine(models_folder / "tiny", Settings(engine="auto")).name == "onnxruntime"
+    assert load_engine(models_folder / "tiny", engine="auto").name == "onnxruntime"
     assert "the native engine refuses" in caplog.text
     with pytest.raises(ModelError, match="expected a graph that the native engine can run"):
-        load_engine(models_folder / "tiny", Settings(engine="native"))
+        load_engine(models_folder / "tiny", engine="native")
 
 
 @needs_native
@@ -756,7 +756,7 @@ def test_an_instruction_set_that_is_missing_is_no_reason_for_another_engine(
 
     monkeypatch.setattr(native, "_core", Older)
     with pytest.raises(ModelError, match=r"instruction set of this machine \(baseline\), got avx512"):
-        load_engine(small, Settings(engine="auto", simd="avx512"))
+        load_engine(small, engine="auto", simd="avx512")
 
 
 @needs_native

@@ -58,8 +58,8 @@ def serving(models: Path, **settings: str) -> Iterator[tuple[int, subprocess.Pop
         port = probe.getsockname()[1]
     # nobody is behind a balancer here: it may end at once; and no limit counts unless a test is about it
     limits = {"SHUTDOWN_GRACE": "90", "CLIENT_TIMEOUT": "90", "TIMEOUT": "90"}
-    settings = {"DRAIN": "0.2", **limits, "PORT": str(port), **settings}
-    env = environment(MODELS=str(models), DEFAULT_MODEL="tiny", **settings)
+    settings = {"DRAIN": "0.2", **limits, "PORT": str(port), "DEFAULT_MODEL": "tiny", **settings}
+    env = environment(MODELS=str(models), **settings)
     with started([sys.executable, "-m", "service"], cwd=ROOT, env=env, stderr=subprocess.PIPE) as process:
         eventually(lambda: connects(port) or process.poll() is not None)
         assert process.poll() is None, process.stderr.read() if process.stderr else ""

@@ -53,7 +53,7 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from None
         except (RuntimeError, OSError, ValueError) as error:
             from spikehead.model.card import ModelError
-            from spikehead.pictures.normalise import ImageError
+            from spikehead.pictures.pixels import ImageError
 
             from training.data.mnist import DataError
             from training.export.graph import ExportError
@@ -568,7 +568,7 @@ def evaluate(
     with TemporaryDirectory() as temporary:
         silent = write_lesioned(model, Path(temporary), lesion) if lesion else []
         model = Path(temporary) if lesion else model
-        engine = load_engine(model, settings)
+        engine = load_engine(model, *settings.simulation)
         with _counted("simulations", seeds * len(images)) as progress:
             result = measure(engine, images, labels, seeds, progress)
         result["set"] = "validation" if validation else "test"
@@ -589,7 +589,7 @@ def evaluate(
             with _counted("draws of synapses", draws) as progress:
                 result["synapse_noise"] = synapse_noise(
                     model,
-                    lambda folder: load_engine(folder, settings),
+                    lambda folder: load_engine(folder, *settings.simulation),
                     images,
                     labels,
                     sigma or 0.0,

@@ -27,7 +27,6 @@ from spikehead.engine.loading import load_engine
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from spikehead.model.card import CARD_FILE, Card, ModelError, load_card, synapses_of
 from spikehead.model.synaptic_operations import energy_nj
-from spikehead.settings import Settings
 
 from training.comparison.quantised import QuantisedAnn
 from training.data import mnist as data
@@ -312,7 +311,7 @@ def write_model(contender: Contender, run: Path, data_root: Path | None, version
 
 def _title_of_shipped(shipped: Card, retrained: Card) -> str:
     """In what the shipped model differs from the contender of its name."""
-    name = f"{shipped.version} as shipped"
+    name = shipped.version
     if shipped.graph == retrained.graph:
         return f"{name}, stops otherwise"
     one, other = (
@@ -374,10 +373,11 @@ def measure(
     if (models / SHIPPED / CARD_FILE).exists():
         shipped, retrained = load_card(models / SHIPPED), load_card(folders[SHIPPED])
         if shipped.graph == retrained.graph and shipped.calibration == retrained.calibration:
-            titles[SHIPPED] += f": {shipped.version} as shipped"
+            titles[SHIPPED] += f": {shipped.version}"
         else:
-            folders = {"shipped": models / SHIPPED, **folders}
-            titles["shipped"] = _title_of_shipped(shipped, retrained)
+            name = f"{SHIPPED} {shipped.version}"  # the table outlives the version
+            folders = {name: models / SHIPPED, **folders}
+            titles[name] = _title_of_shipped(shipped, retrained)
     report("drawing distortions")
     drawn = {name: distorted(images, name, 1) for name in DISTORTIONS}
     written = [rewritten(images, draw) for draw in range(HANDWRITING_DRAWS)]
@@ -425,7 +425,7 @@ def _row(
     drawn: Drawn,
     written: Sequence[NDArray[np.uint8]],
 ) -> Row:
-    engine = load_engine(folder, Settings(engine="auto", simd="auto"))
+    engine = load_engine(folder)
     card = engine.card
     found = evaluate(engine, images, labels, seeds=1 if card.kind == "ann" else 5)
     cost = found["synaptic_operations"]
@@ -623,7 +623,7 @@ def plot(contents: dict[str, Any]) -> Figure:
             title="at several confidences; circles: the model's own", fontsize=8, title_fontsize=8
         )
     _by_errors(by_steps, FINE_TICKS)
-    figure.suptitle("spiking (red) and conventional (blue) networks on the test set")
+    figure.suptitle(f"spiking (red) and conventional (blue) networks on the test set, {contents['date']}")
     return figure
 
 

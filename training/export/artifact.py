@@ -98,7 +98,9 @@ def export(
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary), graph, draft)
         check_parity(network, OnnxruntimeEngine(Path(temporary)), self_check, max_steps)
-        trials = _trials(load_engine(Path(temporary), load_settings()), validation[0], seeds, progress)
+        trials = _trials(
+            load_engine(Path(temporary), *load_settings().simulation), validation[0], seeds, progress
+        )
     card = _calibrated(draft, trials, *validation)
     trained = {
         "command": command,
@@ -188,7 +190,7 @@ def recalibrate(
         raise ModelError(f"expected a version such as 1.2.0, got {version!r}")
     if version == before.version:
         raise ModelError(f"expected another version than {version}, which {before.name} has: records name it")
-    trials = _trials(load_engine(folder, load_settings()), validation[0], seeds, progress)
+    trials = _trials(load_engine(folder, *load_settings().simulation), validation[0], seeds, progress)
     card = _calibrated(before.model_copy(update={"version": version}), trials, *validation)
     notes = [*before.training.get("recalibrated", []), {"from_version": before.version, "commit": _commit()}]
     card = Card.model_validate({**card.model_dump(), "training": {**before.training, "recalibrated": notes}})

@@ -36,8 +36,8 @@ from spikehead.inference.simulator import Simulator, seeds_of_batch
 from spikehead.inference.summary import Summary
 from spikehead.model.card import Card
 from spikehead.model.encoding import PIXELS, SIDE
-from spikehead.pictures import normalise as images
-from spikehead.pictures.normalise import ImageError
+from spikehead.pictures.decode import is_tiny_png
+from spikehead.pictures.pixels import ImageError, check_ink
 from spikehead.records import Ids, Promise, Record, Recorder, time_of
 from spikehead.settings import Settings, recorded_share
 
@@ -142,7 +142,7 @@ class Classifier:
                 model = value
         if model not in self._native:
             return False
-        return (len(data) == PIXELS and content_type == bodies.RAW) or images.is_tiny_png(data)
+        return (len(data) == PIXELS and content_type == bodies.RAW) or is_tiny_png(data)
 
     def open_stream(self, content_type: str, query: Query, data: bytes) -> tuple[str, Iterator[Event]]:
         """The answer's id, and the same as `classify` in events: one a time step while it is simulated.
@@ -206,13 +206,13 @@ class Classifier:
         began = time.perf_counter()
         bad: dict[int, Problem] = {}
         try:
-            images.check_ink(pixels)
+            check_ink(pixels)
         except ImageError as error:
             if not batch.report:
                 raise _problem_of(error, error.image) from error
             for number in range(len(pixels)):
                 try:
-                    images.check_ink(pixels[number : number + 1])
+                    check_ink(pixels[number : number + 1])
                 except ImageError as another:
                     bad[number] = _problem_of(another, number)
             pixels = np.delete(pixels, list(bad), axis=0)

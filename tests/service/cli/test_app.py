@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from spikehead.cli.app import EXIT_MODEL, EXIT_SETTINGS
 
+from tests.service.cli.conftest import run as run_here
 from tests.service.conftest import band, write_model
 from tests.service.serving import LONG, run, serving
 
@@ -182,3 +183,11 @@ main.serve(None, 0)
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=LONG, check=False
     )
     assert (found.returncode, found.stdout) == (0, "alive\n")
+
+
+def test_exit_codes_are_in_the_help() -> None:
+    for command, codes in (("classify", "0 1 2 4 130"), ("spikes", "0 2 5 130")):
+        text = " ".join(run_here(command, "--help").stdout.split())
+        assert "Exit codes: " in text
+        for code in codes.split():
+            assert f" {code} " in text[text.index("Exit codes: ") :]

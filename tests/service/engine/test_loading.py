@@ -9,7 +9,7 @@ import pytest
 from spikehead.engine.loading import load_engine
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from spikehead.model.card import Card, ModelError
-from spikehead.settings import Settings
+from spikehead.settings import EngineName
 
 from tests.service.conftest import band, tiny_card, tiny_graph, write_model
 
@@ -50,8 +50,8 @@ def test_exactly_at_the_threshold(models_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["auto", "onnxruntime"])
-def test_load_engine(models_folder: Path, name: str) -> None:
-    engine = load_engine(models_folder / "tiny", Settings(engine=name))
+def test_load_engine(models_folder: Path, name: EngineName) -> None:
+    engine = load_engine(models_folder / "tiny", engine=name)
     assert (engine.name, engine.card.name) == ("onnxruntime", "tiny")
 
 

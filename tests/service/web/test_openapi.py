@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from spikehead.errors import KINDS, MEDIA_TYPE
 from spikehead.inference.options import BATCH_OPTION_NAMES, OPTION_NAMES
-from spikehead.pictures.normalise import from_pixels, prepare
+from spikehead.pictures.normalise import prepare
+from spikehead.pictures.pixels import from_pixels
 from spikehead.settings import Settings
 from spikehead.web.app import create_app
 from spikehead.web.documents import openapi, schemas

@@ -15,7 +15,6 @@ from spikehead.engine import native
 from spikehead.engine.loading import load_engine
 from spikehead.model.card import ModelError, load_card
 from spikehead.model.synaptic_operations import energy_nj
-from spikehead.settings import Settings
 
 from tests.training.conftest import Exported, Mnist, make_network, write_checkpoint
 from training.comparison import compare as module
@@ -312,13 +311,13 @@ def test_a_model_whose_state_begins_anew_otherwise_is_written_again(
 
 def test_what_the_shipped_model_has_otherwise_is_said(compared: Compared) -> None:
     card = load_card(compared.folder("spiking-mha"))
-    assert _title_of_shipped(card, card) == "1.0.0 as shipped, stops otherwise"
+    assert _title_of_shipped(card, card) == "1.0.0, stops otherwise"
     settings = card.training["settings"]
     late = {**settings, "network": {**settings["network"], "attention": False, "mlp_ratio": 5}}
     graph = card.graph.model_copy(update={"sha256": "0" * 64})
     for changed, title in (
-        (settings, "1.0.0 as shipped, trained otherwise"),
-        (late, "1.0.0 as shipped, mlp ratio 5, attention False, trained otherwise"),
+        (settings, "1.0.0, trained otherwise"),
+        (late, "1.0.0, mlp ratio 5, attention False, trained otherwise"),
     ):
         other = card.model_copy(update={"graph": graph, "training": {**card.training, "settings": changed}})
         assert _title_of_shipped(other, card) == title
@@ -353,7 +352,7 @@ def test_some_contenders_are_shipped(compared: Compared) -> None:
 @pytest.mark.parametrize("name", [one.name for one in FEW])
 def test_a_row_is_what_its_model_does(name: str, compared: Compared) -> None:
     """Measured once more: accuracy, steps, operations, robustness."""
-    engine = load_engine(compared.folder(name), Settings())
+    engine = load_engine(compared.folder(name))
     conventional = engine.card.kind == "ann"
     images, labels = compared.test_images, compared.test_labels
     found, line = evaluate(engine, images, labels, seeds=1 if conventional else 5), compared.row(name)
@@ -429,10 +428,10 @@ def test_a_contender_that_stands_there_is_not_trained_again(
     budget = Budget(epochs=2, teacher=compared.runs.parent / "teacher.pt", limit=24)
     contents = retrain(models, compared.runs, budget, CPU, tiny_mnist.folder, said.append)
     assert trained == []
-    shipped = ("shipped", "1.0.0 as shipped, another shape, trained otherwise: glm")
+    shipped = ("spiking-mha 1.0.0", "1.0.0, another shape, trained otherwise: glm")
     assert [(one["name"], one["title"]) for one in contents["rows"]] == [
         *([] if contender_is_shipped else [shipped]),
-        ("spiking-mha", f"tiny, spiking{': 1.0.0 as shipped' if contender_is_shipped else ''}: spiking-mha"),
+        ("spiking-mha", f"tiny, spiking{': 1.0.0' if contender_is_shipped else ''}: spiking-mha"),
         ("glm", "output neurons alone: glm"),
         ("ann-twin", "tiny, conventional: ann-twin"),
         ("int8", "tiny, conventional: ann-twin"),

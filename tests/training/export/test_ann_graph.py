@@ -16,7 +16,6 @@ from spikehead.engine.loading import load_engine
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from spikehead.engine.stepping import stimulate
 from spikehead.model.retina import contrast
-from spikehead.settings import Settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -301,7 +300,7 @@ def test_intensities_are_shown_and_not_spikes(served: dict[str, Served]) -> None
 
 @pytest.mark.parametrize("engine", ["auto", "native", "onnxruntime"])
 def test_a_conventional_network_always_runs_on_onnxruntime(engine: Any, served: dict[str, Served]) -> None:
-    assert load_engine(served["twin"].folder, Settings(engine=engine)).name == "onnxruntime"
+    assert load_engine(served["twin"].folder, engine=engine).name == "onnxruntime"
     if engine == "native" and native.available():
         with pytest.raises(native.ForeignGraphError, match="expected a graph that the native engine can run"):
             native.NativeEngine(served["twin"].folder)

@@ -21,7 +21,7 @@ from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from spikehead.model.card import Card, ModelError, load_card
 from spikehead.model.encoding import encode
 from spikehead.model.retina import contrast
-from spikehead.settings import Settings
+from spikehead.settings import EngineName
 
 from tests.training.conftest import (
     EXPORT_STEPS,
@@ -431,8 +431,9 @@ def test_a_model_is_shown_what_it_was_trained_on(drawn: Drawn, tmp_path: Path) -
     fired = trains.sum((0, 2, 3, 4)).astype(int).tolist()
     answered = run.output_spikes.sum(0).long().tolist()
     rule = Rule(EXPORT_STEPS, 1.0)
-    for name in ("onnxruntime", *(["native"] if native.available() else [])):
-        engine = load_engine(tmp_path / "steep", Settings(engine=name))
+    names: list[EngineName] = ["onnxruntime", "native"] if native.available() else ["onnxruntime"]
+    for name in names:
+        engine = load_engine(tmp_path / "steep", engine=name)
         for recorded in ((), ("input",)):
             found = engine.classify(Stimulus(images, seeds), rule, recorded)
             assert [outcome.output_counts.tolist() for outcome in found] == answered, (name, recorded)

@@ -11,9 +11,12 @@ from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from tests.training.conftest import GLM, SMALL, make_glm, make_network
 from training.export.artifact import _draft_card, check_parity
 from training.export.graph import Builder, ExportError, build
+from training.fit.restore import restore
 from training.measure.model_folder import write
 from training.network.neurons import lif_step
 from training.network.spiking import NetworkConfig, SpikingNetwork
+
+ROOT = Path(__file__).resolve().parents[3]
 
 CONFIGS = {
     "small": SMALL,
@@ -36,6 +39,16 @@ def network_of(name: str) -> SpikingNetwork:
 
 def images(count: int) -> np.ndarray:
     return np.random.default_rng(5).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "folder", ["models/spiking-mha", "models/glm", "training/checkpoints/spiking-mha-unipen"]
+)
+def test_the_graph_of_a_kept_model_is_built_again_to_the_byte(folder: str) -> None:
+    model = ROOT / folder
+    network = restore(model, images(20)).eval()
+    network.integer = True
+    assert build(network, model.name).SerializeToString() == (model / "model.onnx").read_bytes()
 
 
 @pytest.mark.parametrize("name", CONFIGS)
