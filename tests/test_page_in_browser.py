@@ -15,6 +15,7 @@ from spikehead.model.card import load_card
 
 from tests.browser import WAIT, browsing, chromium, draw, serving
 from tests.service.conftest import SHIPPED
+from tests.service.serving import eventually
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PLOTS = [
@@ -188,8 +189,7 @@ def test_time_can_be_scrubbed(watched: Watched) -> None:
     watched["slider"].press("ArrowLeft")
     expect(watched["step"]).to_have_text("Step 4 of 16")
     cursor = "document.getElementById('classes').layout.shapes[0].x0"
-    while watched.page.evaluate(cursor) != 3.85:
-        watched.page.wait_for_timeout(50)
+    eventually(lambda: watched.page.evaluate(cursor) == 3.85)
 
 
 def test_time_plays(watched: Watched) -> None:
@@ -206,8 +206,7 @@ def test_time_plays(watched: Watched) -> None:
     expect(watched["play"]).to_have_text("Play")
     assert watched.page.evaluate("window.steps.splice(0)")[-10:] == every[-10:]  # before, not all are there
     watched["play"].click()  # from the end: all over again
-    expect(watched["step"]).not_to_have_text("Step 16 of 16")
-    expect(watched["step"]).to_have_text("Step 16 of 16")
+    eventually(lambda: watched.page.evaluate("window.steps.at(-1)") == every[-1])
     expect(watched["play"]).to_have_text("Play")
     assert watched.page.evaluate("window.steps") == every
 
@@ -631,8 +630,7 @@ def test_a_finger_draws_on_the_pad_and_scrolls_on_a_plot(watched: Watched) -> No
     watched["potentials"].evaluate("box => box.scrollIntoView({ block: 'center' })")
     before = page.evaluate("scrollY")
     touch(watched, [(180, 400 - 20 * step) for step in range(10)])
-    page.wait_for_timeout(500)
-    assert page.evaluate("scrollY") > before + 50
+    eventually(lambda: page.evaluate("scrollY") > before + 50)
 
 
 def test_dark(watched: Watched) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong with a request, as `application/problem+json` (RFC 9457).
+"""Errors of requests, as `application/problem+json` (RFC 9457).
 
 Each kind has a stable `type`, `/problems/<kind>`, which the service also answers with a description. Nothing
 here knows HTTP beyond the status code that a kind asks for.
@@ -155,7 +155,7 @@ class Problem(Exception):
     def status(self) -> int:
         return KINDS[self.kind].status
 
-    def document(self, request_id: str) -> dict[str, Any]:
+    def document(self, request_id: str = "") -> dict[str, Any]:
         """The members of the problem document."""
         named = "" if self.filename is None else f" ({self.filename!r})"
         where = "" if self.image is None else f"image {self.image}{named}: "
@@ -177,6 +177,10 @@ class Problem(Exception):
     def json(self, request_id: str) -> bytes:
         """The problem document. In ASCII: what a client sent may hold lone surrogates, which UTF-8 has not."""
         return json.dumps(self.document(request_id)).encode("ascii")
+
+
+class ServiceError(RuntimeError):
+    """A service gives no answer, or another program does. The message says what was expected and what came."""
 
 
 def example(kind: str) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+EngineName = Literal["auto", "native", "onnxruntime"]
+Simd = Literal["auto", "avx512", "avx2", "baseline"]
+
 PREFIX = "SPIKEHEAD_"
 FLUSH_SHARE = 0.3
 
@@ -33,25 +36,25 @@ class Settings(BaseSettings):
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="address to listen on; `::` is every address of IPv6 and of IPv4, `unix:/PATH` a unix socket",
+        description="address to listen on: `::` for every address of IPv6 and IPv4, `unix:/PATH` for a unix socket",
     )
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     root_path: str = Field(
         default="",
-        description="path that a proxy serves it under, such as `/digits`, whether the proxy strips it or not",
+        description="path under which a proxy serves it, such as `/digits`; the proxy may strip it or not",
     )
     models: Path = Field(
         default_factory=default_models,
-        description="folder that holds a folder for each model (default: the models that come with it)",
+        description="folder with one folder for each model (default: the models that come with it)",
     )
     default_model: str = Field(
-        default="spiking-mha", description="model that answers when a request names none"
+        default="spiking-mha", description="model that answers if a request names none"
     )
-    engine: Literal["auto", "native", "onnxruntime"] = Field(
+    engine: EngineName = Field(
         default="auto",
-        description="what simulates spikes: `native`, `onnxruntime`, or `auto` for the fastest one installed",
+        description="engine that simulates: `native`, `onnxruntime`, or `auto` for the fastest one installed",
     )
-    simd: Literal["auto", "avx512", "avx2", "baseline"] = Field(
+    simd: Simd = Field(
         default="auto",
         description="instruction set of the native engine: `avx512`, `avx2`, `baseline`, or `auto` for the best one",
     )
@@ -73,95 +76,106 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default=1, ge=1, le=256, description="worker processes")
     max_concurrency: int = Field(
-        default=0, ge=0, le=1024, description="requests that a worker takes up at a time; 0: four a core"
+        default=0,
+        ge=0,
+        le=1024,
+        description="requests that a worker processes at the same time; 0: four for each core",
     )
     max_queue: int = Field(
         default=64,
         ge=0,
-        description="requests that wait for their turn in a worker; more are refused with 429",
+        description="requests that may wait in a worker; more are refused with 429",
     )
     timeout: float = Field(
         default=30.0,
         gt=0,
-        description="seconds from a request's head to its answer; then it is refused with 503",
+        description="seconds from a request's head to its answer; after that, the answer is 503",
     )
     client_timeout: float = Field(
         default=10.0,
         gt=0,
-        description="seconds that a client has to send a head, a body, or to take an answer; then it is cut off",
+        description="seconds that a client has to send a head or a body, or to take an answer; then it is disconnected",
     )
     start_timeout: float = Field(
         default=60.0,
         ge=1,
-        description="seconds in which a worker that is starting has to show that it lives; then another one is started",
+        description="seconds in which a worker that is starting has to show that it lives; after that, it is replaced",
     )
     keep_alive: int = Field(
         default=75,
         ge=1,
         le=86_400,
-        description="seconds that a connection may be idle; more than those of a proxy in front, mostly 60",
+        description="seconds that a connection may be idle; longer than the limit of a proxy in front, usually 60",
     )
     shutdown_grace: float = Field(
         default=9.0,
         ge=1,
-        description="seconds from SIGTERM to the end, at most: what is in flight is finished",
+        description="most seconds from SIGTERM to the end; requests in flight are finished",
     )
     drain: float = Field(
         default=4.0,
         ge=0,
-        description="seconds of these in which it still takes requests, and says that it is not ready; "
-        "if it is not set, at most half of them",
+        description="seconds of the grace in which requests are still accepted while `/health/ready` says 503; "
+        "if not set, at most half of the grace",
     )
     api_keys: SecretStr = Field(
         default=SecretStr(""),
-        description="keys, with commas between; then every route but `/health/...` asks for one of them",
+        description="keys, separated by commas; if set, every route but `/health/...` asks for one of them",
     )
     rate_limit: str = Field(
         default="",
-        description="requests that a key, or else an address, has in a worker, such as `100/second`; empty: no limit",
+        description="requests allowed to each key, or without keys to each address, in a worker, "
+        "such as `100/second`; empty: no limit",
     )
     cors_origins: str = Field(
         default="",
-        description="origins of other pages that may ask, with commas between, such as `https://app.example` or "
-        "`https://*.app.example`; `*`: all; empty: none",
+        description="origins of other pages that may call the service, separated by commas, "
+        "such as `https://app.example` or `https://*.app.example`; `*`: all; empty: none",
     )
     reload_seconds: float = Field(
-        default=5.0, ge=0, description="how often the folder of models is looked at; 0: only on SIGHUP"
+        default=5.0, ge=0, description="seconds between two looks at the folder of models; 0: only on SIGHUP"
     )
     trusted_proxies: str = Field(
         default="",
-        description="addresses or networks of proxies whose `X-Forwarded-For` says who asks, with commas between",
+        description="addresses or networks of proxies whose `X-Forwarded-For` names the client, separated by commas",
     )
     traces: bool = Field(
-        default=False, description="OpenTelemetry traces, sent as its OTEL_... variables say (extra `traces`)"
+        default=False, description="send OpenTelemetry traces, as the OTEL_... variables say (extra `traces`)"
     )
     record: str = Field(
         default="all",
-        description="which requests are remembered: `all`, `off`, or a share of them such as `sample:0.01`",
+        description="which requests are stored: `all`, `off`, or a random share such as `sample:0.01`",
     )
     database_url: str = Field(
         default="sqlite:///spikehead.db",
         min_length=1,
-        description="where: `sqlite:///FILE`, or `postgresql+psycopg://USER:PASSWORD@HOST/NAME`",
+        description="database of the records: `sqlite:///FILE`, or `postgresql+psycopg://USER:PASSWORD@HOST/NAME`",
     )
     record_queue: int = Field(
-        default=10_000, ge=1, description="most records that wait to be written; more are dropped and counted"
+        default=10_000,
+        ge=1,
+        description="most records that may wait to be written; more are dropped and counted",
     )
     retention: int = Field(
         default=1_000_000,
         ge=0,
         le=10**12,
-        description="records that are kept, about: older ones are deleted each minute; 0: no limit",
+        description="about how many records are kept: older ones are deleted every minute; 0: no limit",
     )
     retention_days: float = Field(
         default=30.0, ge=0, le=36_500, description="days after which a record is deleted; 0: never"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="least level that is logged: `debug`, `info`, `warning` or `error`"
+        default="info", description="lowest level that is logged: `debug`, `info`, `warning` or `error`"
     )
     log_format: Literal["console", "json"] = Field(
-        default="console", description="`console` for people, `json` for machines: a line an event"
+        default="console", description="`console` for people, `json` for machines: one line for each event"
     )
+
+    @property
+    def simulation(self) -> tuple[EngineName, Simd, int]:
+        """Engine, instruction set and threads, as `load_engine` takes them."""
+        return self.engine, self.simd, self.threads
 
     @property
     def keys(self) -> list[str]:
@@ -175,7 +189,7 @@ class Settings(BaseSettings):
 
     @property
     def flush_seconds(self) -> float:
-        """Of the grace: kept for writing records, after requests are finished."""
+        """Return the seconds of the grace that are kept for writing records, after requests are finished."""
         return FLUSH_SHARE * self.shutdown_grace
 
     @field_validator("port", mode="before")
@@ -305,7 +319,7 @@ def _all(value: str, good: Callable[[str], object], expected: str) -> str:
 
 
 def listed(value: str) -> list[str]:
-    """What stands between commas."""
+    """Split at commas."""
     return [part for part in (part.strip() for part in value.split(",")) if part]
 
 

@@ -62,7 +62,7 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="port to listen on (SPIKEHEAD_PORT)")
     ] = None,
 ) -> None:
-    """Serve over HTTP. Settings come from the environment, see the README."""
+    """Serve over HTTP. Settings come from the environment, see docs/settings.md."""
     # while it starts: the first process of a container does not end by a signal that it does not handle
     signal.signal(signal.SIGTERM, _end)
     from spikehead.records import DatabaseURLError, Store
@@ -150,7 +150,7 @@ def classify(
 
     A file that cannot be used does not stop the others: see standard error.
     """
-    from spikehead.cli import terminal
+    from spikehead.cli.classify import classify_files
 
     options = {
         "model": model,
@@ -161,7 +161,7 @@ def classify(
     }
     settings = _settings()
     with _faults_as_exits():
-        complete = terminal.classify(files, options, settings, as_json)
+        complete = classify_files(files, options, settings, as_json)
     if not complete:
         raise typer.Exit(EXIT_FILE)
 
@@ -188,24 +188,23 @@ def spikes(
     as_json: JsonOption = False,
 ) -> None:
     """List recent requests of a running service, or show one of them."""
-    from spikehead.cli import terminal
     from spikehead.cli.probe import address_of
+    from spikehead.cli.spikes import print_request, print_requests, service_at
 
-    remote = terminal.Remote(address_of(_settings()) if url is None else url, key)
-    with _faults_as_exits():
+    with _faults_as_exits(), service_at(address_of(_settings()) if url is None else url, key) as client:
         if identifier is None:
-            terminal.spikes(
-                remote, limit=limit or 20, model=model, low_confidence=low_confidence, as_json=as_json
+            print_requests(
+                client, limit=limit or 20, model=model, low_confidence=low_confidence, as_json=as_json
             )
         elif limit is None and model is None and not low_confidence:
-            terminal.one_of_spikes(remote, identifier, as_json=as_json)
+            print_request(client, identifier, as_json=as_json)
         else:
             raise typer.BadParameter("--limit, --model and --low-confidence are for the list, not for one ID")
 
 
 @app.command(epilog="Exit codes: 0 it is ready; 1 it is not, or cannot be reached; 2 wrong settings.")
 def health() -> None:
-    """Ask the service on this machine, as the settings say where it listens, if it is ready."""
+    """Ask the service on this machine if it is ready, at the address that the settings give."""
     from spikehead.cli import probe
 
     settings = _settings()
@@ -251,8 +250,7 @@ def _settings() -> Settings:
 @contextmanager
 def _faults_as_exits() -> Iterator[None]:
     """Errors that say what was expected and what came end the command, each kind with its exit code."""
-    from spikehead.cli.terminal import ServiceError
-    from spikehead.errors import Problem
+    from spikehead.errors import Problem, ServiceError
     from spikehead.model.card import ModelError
 
     try:
@@ -262,7 +260,9 @@ def _faults_as_exits() -> Iterator[None]:
     except ModelError as error:
         raise _exit(EXIT_MODEL, error) from None
     except ServiceError as error:
-        raise _exit(EXIT_SERVICE, error) from None
+        from spikehead.cli.drawing import printable
+
+        raise _exit(EXIT_SERVICE, printable(str(error))) from None
 
 
 def _exit(code: int, error: Exception | str) -> typer.Exit:

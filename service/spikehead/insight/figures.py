@@ -96,7 +96,7 @@ def filtered_spike_trains(run: Run) -> Figure:
 
 
 def kernel_values(kernel: Kernel, steps: int) -> NDArray[np.float64]:
-    """What one spike at step 0 leaves at steps 0..steps-1, in spikes: sign * exp(-t / tau). [steps]."""
+    """Compute the trace of one spike at step 0, in spikes: sign * exp(-t / tau), t = 0..steps-1. [steps]."""
     return np.asarray(np.sign(kernel.unit) * np.exp(-np.arange(steps) / kernel.tau))
 
 
@@ -161,7 +161,7 @@ def output_feedback(run: Run) -> Figure:
 
 
 def attention(card: Card, run: Run) -> Figure:
-    """Where each head of each block looks, laid over the image. Raises FigureError where there is none."""
+    """Draw the attention of each head of each block over the image. Raises FigureError if there is none."""
     maps = attention_maps(card, run)
     if not maps:
         raise FigureError(f"{card.name} has no spiking attention")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from spikehead.pictures.normalise import TINY
+from spikehead.pictures.decode import TINY
 from spikehead.telemetry.request import id_for
 from spikehead.telemetry.request_log import RequestLog
 from spikehead.web.guard.access import Keys

@@ -99,7 +99,7 @@ def test_records_survive_a_reopening(url: str) -> None:
 def test_processes_that_start_at_once(url: str) -> None:
     """Each brings the schema up to date, and writes a record of its own."""
     command = [sys.executable, "-m", "tests.service.records.processes", "start", url, "6"]
-    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), timeout=500)
     assert (done.returncode, done.stderr) == (0, "")
     store = Store(url)
     assert numbers(store.page(Filter(), RecordPage(9))[0]) == [5, 4, 3, 2, 1, 0]

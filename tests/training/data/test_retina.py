@@ -11,7 +11,7 @@ from spikehead.model.retina import contrast
 
 from tests.service.retina_pictures import edge_cases
 from tests.training.conftest import Mnist
-from training.data import mnist as data
+from training.data import mnist
 
 DEVICES = [
     "cpu",
@@ -29,22 +29,22 @@ def box(generator: np.random.Generator, hollow: bool = False) -> NDArray[np.uint
     return image
 
 
-def pictures(mnist: Mnist) -> dict[str, NDArray[np.uint8]]:
+def pictures(tiny: Mnist) -> dict[str, NDArray[np.uint8]]:
     """Pictures of which each takes another way through the retina."""
     generator = np.random.default_rng(0)
-    digits = mnist.images[:40].astype(np.int16)
+    digits = tiny.images[:40].astype(np.int16)
     ramp = np.linspace(0, 160, 28, dtype=np.int16)
     stripes = (np.arange(28) // 3 % 2 * 120).astype(np.int16)
     specks = np.where(
         generator.random(digits.shape) < 0.1, generator.integers(0, 2, digits.shape) * 255, digits
     )
-    varied = data.vary(
-        torch.from_numpy(mnist.images[:200].copy()),
-        data.Variation().times(2.0),
+    varied = mnist.vary(
+        torch.from_numpy(tiny.images[:200].copy()),
+        mnist.Variation().times(2.0),
         torch.Generator().manual_seed(0),
     )
     return {
-        "digits": mnist.images[:40],
+        "digits": tiny.images[:40],
         "varied": varied.numpy(),
         "lit": np.clip(digits + 90, 0, 255).astype(np.uint8),
         "inverted": (255 - digits).astype(np.uint8),
@@ -56,7 +56,7 @@ def pictures(mnist: Mnist) -> dict[str, NDArray[np.uint8]]:
         "blank": np.full((2, 28, 28), 37, np.uint8),
         "crossed": np.maximum(digits, np.eye(28, dtype=np.int16) * 200).astype(np.uint8),
         "blurred": np.mean([np.roll(digits, i, (1, 2)) for i in range(-3, 4)], axis=0).astype(np.uint8),
-        "thick": np.kron(mnist.images[:40, 7:21, 7:21], np.ones((2, 2))).astype(np.uint8),
+        "thick": np.kron(tiny.images[:40, 7:21, 7:21], np.ones((2, 2))).astype(np.uint8),
         "boxes": np.stack([box(generator) for _ in range(60)]),
         "outlines": np.stack([box(generator, hollow=True) for _ in range(60)]),
         "edge cases": edge_cases(),
@@ -99,8 +99,8 @@ def test_the_pictures_take_every_way(tiny_mnist: Mnist, monkeypatch: pytest.Monk
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_firing_probabilities_are_the_same_on_a_gpu(tiny_mnist: Mnist) -> None:
     images = tiny_mnist.images[:300]
-    found = data.firing_probabilities(torch.from_numpy(images.copy()).cuda())
-    assert found.device.type == "cuda" and torch.equal(found.cpu(), data.firing_probabilities(images))
+    found = mnist.firing_probabilities(torch.from_numpy(images.copy()).cuda())
+    assert found.device.type == "cuda" and torch.equal(found.cpu(), mnist.firing_probabilities(images))
     assert np.array_equal(found.cpu().numpy()[:, 0] * 256, firing_rates(contrast(images)))
 
 
