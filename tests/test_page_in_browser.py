@@ -15,6 +15,7 @@ from spikehead.model.card import load_card
 
 from tests.browser import WAIT, browsing, chromium, draw, serving
 from tests.service.conftest import SHIPPED
+from tests.service.serving import eventually
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PLOTS = [
@@ -187,7 +188,8 @@ def test_time_can_be_scrubbed(watched: Watched) -> None:
     expect(watched["classes"].locator(".shapelayer path").first).to_be_attached()
     watched["slider"].press("ArrowLeft")
     expect(watched["step"]).to_have_text("Step 4 of 16")
-    watched.page.wait_for_function("document.getElementById('classes').layout.shapes[0].x0 === 3.85")
+    cursor = "document.getElementById('classes').layout.shapes[0].x0"
+    eventually(lambda: watched.page.evaluate(cursor) == 3.85)
 
 
 def test_time_plays(watched: Watched) -> None:
@@ -204,7 +206,7 @@ def test_time_plays(watched: Watched) -> None:
     expect(watched["play"]).to_have_text("Play")
     assert watched.page.evaluate("window.steps.splice(0)")[-10:] == every[-10:]  # before, not all are there
     watched["play"].click()  # from the end: all over again
-    watched.page.wait_for_function("window.steps.at(-1) === 'Step 16 of 16'")
+    eventually(lambda: watched.page.evaluate("window.steps.at(-1)") == every[-1])
     expect(watched["play"]).to_have_text("Play")
     assert watched.page.evaluate("window.steps") == every
 
@@ -628,7 +630,7 @@ def test_a_finger_draws_on_the_pad_and_scrolls_on_a_plot(watched: Watched) -> No
     watched["potentials"].evaluate("box => box.scrollIntoView({ block: 'center' })")
     before = page.evaluate("scrollY")
     touch(watched, [(180, 400 - 20 * step) for step in range(10)])
-    page.wait_for_function("before => scrollY > before + 50", arg=before)
+    eventually(lambda: page.evaluate("scrollY") > before + 50)
 
 
 def test_dark(watched: Watched) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong with a request, as `application/problem+json` (RFC 9457).
+"""Errors of requests, as `application/problem+json` (RFC 9457).
 
 Each kind has a stable `type`, `/problems/<kind>`, which the service also answers with a description. Nothing
 here knows HTTP beyond the status code that a kind asks for.

@@ -189,7 +189,7 @@ class Settings(BaseSettings):
 
     @property
     def flush_seconds(self) -> float:
-        """Of the grace: kept for writing records, after requests are finished."""
+        """Return the seconds of the grace that are kept for writing records, after requests are finished."""
         return FLUSH_SHARE * self.shutdown_grace
 
     @field_validator("port", mode="before")
@@ -319,7 +319,7 @@ def _all(value: str, good: Callable[[str], object], expected: str) -> str:
 
 
 def listed(value: str) -> list[str]:
-    """What stands between commas."""
+    """Split at commas."""
     return [part for part in (part.strip() for part in value.split(",")) if part]
 
 

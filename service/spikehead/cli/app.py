@@ -204,7 +204,7 @@ def spikes(
 
 @app.command(epilog="Exit codes: 0 it is ready; 1 it is not, or cannot be reached; 2 wrong settings.")
 def health() -> None:
-    """Ask the service on this machine, as the settings say where it listens, if it is ready."""
+    """Ask the service on this machine if it is ready, at the address that the settings give."""
     from spikehead.cli import probe
 
     settings = _settings()

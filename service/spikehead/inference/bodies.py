@@ -76,7 +76,7 @@ class Source:
 
 @dataclass
 class Parsed:
-    """What a body holds: pictures still to be decoded, or all of them as pixels."""
+    """The content of a body: pictures still to be decoded, or all of them as pixels."""
 
     sources: list[Source] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)  # of JSON
@@ -282,7 +282,7 @@ def _media_type(content_type: str) -> tuple[str, Mapping[bytes, bytes]]:
 
 
 def _json_object(data: bytes, max_images: int) -> dict[str, Any]:
-    """A JSON object with options and so many pictures. Raises Problem.
+    """Parse a JSON object with options and at most `max_images` pictures. Raises Problem.
 
     What it is made of is counted first: parsing keeps everybody waiting, and a small body can be millions of lists.
     """

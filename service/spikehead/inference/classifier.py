@@ -82,7 +82,7 @@ class Decoded:
     problems: tuple[Problem, ...] = ()  # in order, each with its number in the batch
 
     def __len__(self) -> int:
-        """How many pictures were looked at."""
+        """Count the pictures that were looked at."""
         return len(self.decode_ms) + len(self.problems)
 
     @classmethod
@@ -129,7 +129,7 @@ class Classifier:
         return self._answer(simulator, options, picture, [options.seed], [self._ids.new()])
 
     def is_light(self, content_type: str, query: Query, data: bytes) -> bool:
-        """Whether `classify` takes less time than handing the request to another thread would.
+        """Tell if `classify` takes less time than handing the request to another thread would.
 
         That is so for pixels and tiny PNG files, by the size in their header, without a raster, where the model
         is on the native engine.
@@ -244,7 +244,7 @@ class Classifier:
         return Classified(b",".join(answers), summary, promise)
 
     def _single(self, content_type: str, query: Query, data: bytes) -> tuple[Simulator, Options, Decoded]:
-        """What one picture is asked of, and the picture. Raises Problem."""
+        """Return the simulator, the options and the picture of a body with one picture. Raises Problem."""
         began = time.perf_counter()
         parsed = bodies.parse_single(content_type, data)
         simulator, options = self._options(collect([*query, *parsed.fields], parsed.options))
@@ -302,7 +302,7 @@ class Classifier:
     def _remember(self, records: list[Record], options: Options) -> tuple[list[bool], Promise | None]:
         """Which of them are remembered, or will be soon; and a promise where it is required.
 
-        Raises Problem where it is required and not possible.
+        Raises Problem if it is required and not possible.
         """
         if options.record == "required":
             promise = self._recorder.add_promised(records)
@@ -335,7 +335,7 @@ def _named(answer: bytes, filename: str | None) -> bytes:
 def _records(
     card: Card, pixels: NDArray[np.uint8], seeds: Sequence[int], answers: Sequence[Answer], ids: Sequence[str]
 ) -> list[Record]:
-    """What is remembered of answers to images uint8 [N, 28, 28]."""
+    """Make the records of answers to images uint8 [N, 28, 28]."""
     data = pixels.tobytes()
     return [
         Record(

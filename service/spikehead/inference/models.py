@@ -34,7 +34,7 @@ class Models:
         return iter(self._simulators.values())
 
     def get(self, name: str) -> Simulator:
-        """Raises Problem where there is no such model."""
+        """Raises Problem if there is no such model."""
         try:
             return self._simulators[name]
         except KeyError:
@@ -121,7 +121,7 @@ def fingerprint(folder: Path) -> Print:
 
 
 def fingerprints(models: Path) -> dict[Path, Print]:
-    """Of each model's folder. Empty where `models` cannot be read."""
+    """Fingerprint each model's folder. Empty if `models` cannot be read."""
     try:
         return {folder: fingerprint(folder) for folder in model_folders(models)}
     except (ModelError, OSError):

@@ -41,7 +41,7 @@ class SchemaError(Exception):
 
 
 class Database:
-    """Where it is and how to connect. Making one touches no file and no network.
+    """A database's URL and how to connect to it. Making one touches no file and no network.
 
     Raises DatabaseURLError.
     """
@@ -241,7 +241,7 @@ def _versions() -> ScriptDirectory:
 
 
 def _is_current(connection: Connection) -> bool:
-    """Whether the schema is the newest one. Raises SchemaError where it comes from a later release."""
+    """Tell if the schema is the newest one. Raises SchemaError if it comes from a later release."""
     found = MigrationContext.configure(
         connection, opts={"version_table": VERSION_TABLE}
     ).get_current_revision()

@@ -1,4 +1,4 @@
-"""What answers have in common: a dictionary for packing them. It halves what a record needs, and the time for it.
+"""The text that answers have in common, as a dictionary for packing them. It halves a record, and the time to pack it.
 
 Answers that were stored with it can only be read with it, so it must never change. An answer that looks otherwise is
 only stored less well. Sources: RFC 8878, 5 (a raw content dictionary); RFC 1950, 2.2, FDICT.

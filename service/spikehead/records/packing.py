@@ -1,5 +1,5 @@
-"""How pixels and answers are packed for the table, many at once: what takes the interpreter's lock keeps requests
-waiting, and what is done to all together takes it least."""
+"""Packing of pixels and answers for the table, many at once: work under the interpreter's lock keeps requests waiting,
+and work on all together takes it least."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _MASK_BYTES = PIXELS // 8
 def packed_pixels(images: Sequence[bytes]) -> list[bytes]:
     """784 pixels in about 250 bytes: four of five are 0. Those of which few are 0 stay as they are.
 
-    Raises ValueError where an image has not 784 pixels.
+    Raises ValueError if an image has not 784 pixels.
     """
     for pixels in images:
         if len(pixels) != PIXELS:

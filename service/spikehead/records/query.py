@@ -1,4 +1,4 @@
-"""What one may ask the store for: filters, pages and their cursors."""
+"""Queries of the store: filters, pages and their cursors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CursorError(ValueError):
 
 @dataclass(frozen=True)
 class Filter:
-    """Which records. All conditions must hold; None is no condition."""
+    """Conditions on records. All must hold; None is no condition."""
 
     model: str | None = None
     prediction: int | None = None
@@ -36,7 +36,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class RecordPage:
-    """How many records, after which one, in which order."""
+    """A page: its size, the record that it follows, and its order."""
 
     limit: int
     before: str | None = None  # the cursor that an earlier page gave: go on after it
@@ -56,7 +56,7 @@ def cursor(position: Position) -> str:
 
 
 def position(page: RecordPage) -> Position | None:
-    """Where the page begins; None at the very start. Raises CursorError."""
+    """Parse the cursor; None at the very start. Raises CursorError."""
     text = page.before
     if text is None:
         return None

@@ -51,7 +51,7 @@ class Ids:
             return f"{self._last:016x}{random.getrandbits(32):08x}"
 
     def some(self, count: int) -> list[str]:
-        """So many new ones, in order."""
+        """Make `count` new ones, in order."""
         digits = f"{random.getrandbits(32 * count):0{8 * count}x}"
         with self._lock:
             first = self._next()
@@ -64,7 +64,7 @@ class Ids:
 
 
 def is_id(text: str) -> bool:
-    """Whether a request can have that identifier."""
+    """Tell if a request can have that identifier."""
     return _ID.fullmatch(text) is not None
 
 

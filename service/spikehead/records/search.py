@@ -1,4 +1,4 @@
-"""How a page of records is found: by walking along an index, or by gathering what matches and sorting it."""
+"""Search for a page of records: by walking along an index, or by gathering what matches and sorting it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Search:
             self.outside = window + equal + steps
 
     def positions(self, connection: Connection) -> list[Position]:
-        """Of the page, and of one record more where there is one.
+        """Return the positions of the page's records, and of one more if there is one.
 
         It walks in order, and stops when it has enough: fast where many records match, since none is sorted.
         Unless the index knows all conditions it stops after WALK records. Then the records that match are gathered

@@ -150,7 +150,7 @@ class Store:
         )
 
     def get(self, identifier: str) -> Record:
-        """The record of that id. Raises KeyError where there is none, and StoreError."""
+        """The record of that id. Raises KeyError if there is none, and StoreError."""
         if is_id(identifier):
             with self._reading() as connection:
                 statement = select(schema.records).where(schema.records.c.id == identifier)

@@ -38,7 +38,7 @@ GRACE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class RecorderState:
-    """How recording goes. The numbers count records since the start."""
+    """The state of recording. The numbers count records since the start."""
 
     status: Literal["ok", "degraded"]
     reason: str | None  # why it is degraded
@@ -62,11 +62,11 @@ class Promise:
         self._lock = threading.Lock()
 
     def wait(self, timeout: float) -> bool:
-        """Whether they are on disk; False after `timeout` seconds, when they may still be written later."""
+        """Wait, and tell if they are on disk; False after `timeout` seconds, when they may still be written later."""
         return self._done.wait(timeout) and self.stored
 
     def then(self, told: Callable[[bool], None]) -> None:
-        """Calls `told(stored)` once it is known, from any thread; at once where it is known already."""
+        """Calls `told(stored)` once it is known, from any thread; at once if it is known already."""
         with self._lock:
             if not self._done.is_set():
                 self._told = told
@@ -131,13 +131,13 @@ class Recorder:
     def add(self, records: Sequence[Record]) -> bool:
         """Takes records to be written soon, oldest first; returns at once.
 
-        False where there is no room for all of them: then none is taken, and they count as dropped.
+        False if there is no room for all of them: then none is taken, and they count as dropped.
         """
         with self._changed:
             return self._take(records)
 
     def add_promised(self, records: Sequence[Record]) -> Promise | None:
-        """Takes records, to be written at once, and says later whether they are on disk. None where there is no room.
+        """Takes records, to be written at once, and says later whether they are on disk. None if there is no room.
 
         Where writing fails, the promise is broken; the records stay in the queue and may be written later.
         """
@@ -150,7 +150,7 @@ class Recorder:
     def flush(self, timeout: float) -> bool:
         """Waits until all that was added so far is on disk, so that who asks the store next finds it.
 
-        False after `timeout` seconds, or where writing fails; at once where it has failed and is not tried yet.
+        False after `timeout` seconds, or where writing fails; at once if it has failed and is not tried yet.
         """
         with self._changed:
             if not self._waiting:
@@ -323,7 +323,7 @@ class Recorder:
         self._waiters.clear()
 
     def _wait_for_work(self) -> bool:
-        """Until there is something to do. False where there is nothing left to do."""
+        """Until there is something to do. False if there is nothing left to do."""
         with self._changed:
             idle = BEAT_SECONDS
             if self._prune_at is not None:
@@ -352,7 +352,7 @@ class Recorder:
         return bool(self._waiting) and time.monotonic() < self._deadline
 
     def _give_up(self) -> None:
-        """What is still in the queue is dropped."""
+        """Drop what is still in the queue."""
         with self._changed:
             lost = len(self._waiting)
             self._dropped += lost

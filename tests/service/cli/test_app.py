@@ -170,14 +170,14 @@ def test_a_hangup_before_there_are_models_is_not_the_end() -> None:
     """As who deploys may send it right after the start."""
     program = """
 import os, signal
-from spikehead.cli import app as main
+from spikehead.cli import app
 
 def serve(settings, sockets):
     os.kill(os.getpid(), signal.SIGHUP)
     print("alive")
 
-main._serve_alone = serve
-main.serve(None, 0)
+app._serve_alone = serve
+app.serve(None, 0)
 """
     found = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=LONG, check=False

@@ -16,7 +16,7 @@ import pytest
 from spikehead.cli.app import app
 from spikehead.cli.drawing import ASCII, UNICODE, percent, picture, printable, raster
 from spikehead.library.answers import Classification, read
-from spikehead.web.documents import schemas
+from spikehead.web.documents import examples
 from typer.testing import CliRunner
 
 from tests.service.cli.conftest import ROOT, lines, run
@@ -120,7 +120,7 @@ def test_ascii_where_the_encoding_has_no_blocks(monkeypatch: pytest.MonkeyPatch)
 
 def test_long_runs_take_several_strips() -> None:
     document = {
-        **schemas.CLASSIFICATION,
+        **examples.CLASSIFICATION,
         "steps_used": 9,
         "prediction": 7,
         "raster": {

@@ -23,7 +23,7 @@ from spikehead.inference.options import OPTION_NAMES
 from spikehead.library import answers
 from spikehead.library.client import RemoteProblem
 from spikehead.library.options import ServiceOptions
-from spikehead.web.documents import schemas
+from spikehead.web.documents import examples, schemas
 
 from tests.service.conftest import band
 from tests.service.serving import LONG
@@ -59,10 +59,10 @@ def test_the_methods_are_the_same() -> None:
 
 
 def test_an_answer_holds_every_value_of_the_json() -> None:
-    document = {**schemas.CLASSIFICATION, "new": [1]}
+    document = {**examples.CLASSIFICATION, "new": [1]}
     answer = answers.read(answers.Classification, json.dumps(document).encode())
     plain = json.loads(answers._reader(answers.Classification).dump_json(answer))
-    assert plain == {"raster": None, **schemas.CLASSIFICATION}
+    assert plain == {"raster": None, **examples.CLASSIFICATION}
 
 
 @pytest.mark.parametrize(
@@ -241,6 +241,6 @@ def test_nobody_answers() -> None:
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
-    known = json.dumps(schemas.REQUESTS).encode()
+    known = json.dumps(examples.REQUESTS).encode()
     with saying(200, known, unix=tmp_path / "http") as url, spikehead.Client(url) as client:
-        assert client.spikes().requests[0].id == schemas.ID
+        assert client.spikes().requests[0].id == examples.ID

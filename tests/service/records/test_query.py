@@ -3,7 +3,7 @@
 import pytest
 from spikehead.records import CursorError, Order, RecordPage
 from spikehead.records.query import CURSOR, Position, cursor, position
-from spikehead.web.documents.schemas import RecentQuery
+from spikehead.web.documents.queries import RecentQuery
 
 ID = "0123456789abcdef01234567"
 

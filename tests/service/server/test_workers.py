@@ -15,7 +15,7 @@ from spikehead.server.workers import WorkerProcess, Workers
 from spikehead.settings import Settings
 
 from tests.service.server.test_ending import count, workers_of
-from tests.service.serving import LONG, eventually, heard, serving, until
+from tests.service.serving import LONG, eventually, heard, serving
 
 START, USUAL = 60.0, 5.0  # seconds: SPIKEHEAD_START_TIMEOUT, and of a worker that serves
 
@@ -159,10 +159,10 @@ def test_one_that_does_not_answer_keeps_nobody_from_looking_at_the_others(
 
 
 def test_the_end_comes_although_a_worker_stands_still(models_folder: Path) -> None:
-    with serving(models_folder, WORKERS="2", SHUTDOWN_GRACE="3") as (port, process):
-        until(port, "/health/ready")
+    with serving(models_folder, WORKERS="2", SHUTDOWN_GRACE="3") as (_, process):
+        said = heard(process)
+        eventually(lambda: count(said, b"serving on http://") == 2)  # both handle SIGTERM
         os.kill(min(workers_of(process.pid)), signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=LONG)
-    assert process.returncode == 0
-    assert b"has not ended, it is killed" in said
+        assert process.wait(LONG) == 0
+        eventually(lambda: count(said, b"has not ended, it is killed"))

@@ -7,39 +7,12 @@
 #include <cstring>
 
 #include "network.hpp"
+#include "retina_constants.hpp"
 
 namespace spikehead {
 namespace {
 
-// What they mean is said where `spikehead.model.retina` has them.
-constexpr int kMargin = 3;
-constexpr int kSpeck = 64;
-constexpr int kSpecks = 8;
-constexpr int kMarginWindow = 5;
-constexpr int kEven = 12;
-constexpr int kGuessWeights[] = {4, 5, 5};
-constexpr int kPaperRadii[] = {3, 7};
-constexpr int kReaches = 48;
-constexpr int kInsideClosing = 5;
-constexpr int kClosing = 4;
-constexpr int kThick = 4;
-constexpr int kThinnings = 3;
-constexpr int kSurround = 3;
-constexpr int kMinPeak = 32;
-constexpr int kFloorDivisor = 8;
-
-struct Share {
-  int parts, of;
-};
-constexpr Share kEvenShare{9, 10};
-constexpr Share kInkShare{4, 10};
-constexpr Share kKeptShare{1, 3};
-constexpr Share kCoreShare{1, 200};
-constexpr Share kClosedShare{3, 2};
-constexpr Share kThickShare{3, 10};
-constexpr Share kSteepShare{5, 8};
-
-constexpr bool at_least(int part, Share share, int whole) { return part * share.of >= whole * share.parts; }
+constexpr bool at_least(int part, const int (&share)[2], int whole) { return part * share[1] >= whole * share[0]; }
 
 typedef std::uint8_t Lanes __attribute__((vector_size(16)));
 constexpr int kLanes = sizeof(Lanes);
