@@ -94,7 +94,7 @@ def test_addresses_that_are_none(url: str) -> None:
     result = run("spikes", "--url", url)
     assert (result.exit_code, result.stdout) == (EXIT_SETTINGS, "")
     assert result.stderr == (
-        "spikehead: An option has a wrong value: expected url: an address such as http://127.0.0.1:8000 or "
+        "spikehead: An option has an invalid value: expected url: an address such as http://127.0.0.1:8000 or "
         f"unix:/PATH, got {url!r}\n"
     )
 
