@@ -1,4 +1,4 @@
-"""Several processes on one database: records deleted while they wait in a queue are not written, and a process alone does not wait."""
+"""Several processes on one database: deletions reach the queues of others, and a process alone does not wait."""
 
 from __future__ import annotations
 
