@@ -231,6 +231,6 @@ def _described(request: Request, name: str) -> str:
 async def _on_disconnect(request: Request, error: Exception) -> Response:
     """The client has gone, or was cut off: nobody reads this."""
     noted = problem_of(request.scope)
-    response = problem_response(Problem("malformed-body", "a whole body", "a part of it"), request.scope)
+    response = problem_response(Problem("malformed-body", "a whole body", "only part of it"), request.scope)
     note_problem(request.scope, noted or GONE)
     return response

@@ -66,7 +66,7 @@ def test_a_service_of_kubernetes_named_spikehead_is_said_in_one_line(models_fold
 
 def test_variables_that_are_no_setting_are_named(models_folder: Path) -> None:
     found = warnings(MODELS=str(models_folder), DEFAULT_MODEL="tiny", HTTP_PORT="8001", LOG_LEVEL="")
-    assert found == ["spikehead: SPIKEHEAD_HTTP_PORT is no setting of the service, it changes nothing"]
+    assert found == ["spikehead: SPIKEHEAD_HTTP_PORT is not a setting of the service: it is ignored"]
 
 
 def test_wrong_database(models_folder: Path) -> None:

@@ -261,7 +261,7 @@ def test_none_of_a_group_where_one_is_refused(store: Store) -> None:
     with pytest.raises(RecordError):
         store.insert([record(1), broken])
     assert everything(store) == []
-    with pytest.raises(RecordError, match="expected records, got one that cannot be stored"):
+    with pytest.raises(RecordError, match="expected a record that can be stored, got"):
         store.insert([record(1)._replace(image=None)])  # type: ignore[arg-type]
     store.insert([])
     assert everything(store) == []
