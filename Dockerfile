@@ -4,11 +4,11 @@
 FROM python:3.12-slim AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends g++
 WORKDIR /src
-COPY pyproject.toml CMakeLists.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt CMakeLists.txt README.md LICENSE ./
 COPY service service
 COPY models models
 RUN python -m venv /opt/venv
-RUN /opt/venv/bin/pip install --no-cache-dir '.[postgres]'
+RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[postgres]'
 
 FROM python:3.12-slim
 COPY --from=build /opt/venv /opt/venv

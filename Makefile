@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+# The versions that were tested: `make lock` writes them anew.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 # glibc's allocator gives memory back to the system after each batch and asks for it again: a fifth of the time.
 FAST_MALLOC := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
@@ -15,7 +16,7 @@ print("native engine: built" if native.available() else "native engine: not buil
 endef
 export SAY_ENGINE
 
-.PHONY: help serve setup test quick check check-code audit format train bench stress sanitize clean
+.PHONY: help serve setup test quick check check-code audit lock format train bench stress sanitize clean
 
 help:
 	@echo "make serve   set up and serve on http://127.0.0.1:8000"
@@ -27,6 +28,7 @@ help:
 	@echo "make bench   the engine against others, and the latency of each phase of a request"
 	@echo "make stress  what the service withstands: overload, slow clients, kills, a soak (12 minutes, nothing else running)"
 	@echo "make sanitize  the native engine's tests with sanitizers"
+	@echo "make lock    write constraints.txt anew: the newest versions that go together"
 	@echo "make format  format the code"
 	@echo "make clean   remove the virtual environment and caches"
 
@@ -41,7 +43,7 @@ test: $(VENV)/.check
 # All of tests/service but what is marked slow and what takes longest: it starts services, kills processes, or sends
 # hundreds of pictures. `make test` runs that too.
 QUICK_WITHOUT := server records/test_crowd.py records/test_kill.py telemetry/test_logs.py telemetry/test_traces.py \
-	web/test_contract.py pictures/test_drawings.py cli/test_app.py cli/test_terminal.py
+	web/test_contract.py pictures/test_drawings.py cli/test_app.py cli/test_classify.py
 
 quick: $(VENV)/.check
 	$(BIN)/ruff format --check .
@@ -58,6 +60,13 @@ check-code: $(VENV)/.check
 # Packages with known vulnerabilities. Needs the network; where the index does not know a package, that is said.
 audit: $(VENV)/.check
 	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
+
+# One file for every Python from 3.11 on and every system. pip is no constraint to itself.
+lock: $(VENV)/.python
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra check --no-annotate \
+		--no-emit-package pip --no-emit-package setuptools --custom-compile-command 'make lock' \
+		--output-file constraints.txt pyproject.toml
 
 format: $(VENV)/.check
 	$(BIN)/ruff format .
@@ -94,12 +103,12 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-NATIVE := CMakeLists.txt $(wildcard service/spikehead/engine/native/src/*)
+NATIVE := CMakeLists.txt service/spikehead/model/retina.py $(wildcard service/spikehead/engine/native/src/*)
 # An installation from here remembers where each module lies: it is made again where files came or went.
 FOLDERS := $(shell find service training -type d ! -name __pycache__)
 COMPILE := $(BIN)/python -m compileall -q service training
 
-$(VENV)/.serve: $(VENV)/.python pyproject.toml $(NATIVE) $(FOLDERS)
+$(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt $(NATIVE) $(FOLDERS)
 	@echo "setting up the service (once, about a minute)"
 	$(PIP) --editable '.[figures]'
 	@$(COMPILE)
@@ -107,7 +116,7 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml $(NATIVE) $(FOLDERS)
 	touch $@
 
 # torch first and by name: this takes the CPU build where the package index has one.
-$(VENV)/.check: $(VENV)/.python pyproject.toml $(NATIVE) $(FOLDERS)
+$(VENV)/.check: $(VENV)/.python pyproject.toml constraints.txt $(NATIVE) $(FOLDERS)
 	@echo "setting up service, training and tests (once, a few minutes)"
 	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[check]'

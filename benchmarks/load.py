@@ -153,7 +153,7 @@ def settle(port: int) -> None:
 def direct(images: np.ndarray, count: int) -> float:
     """Images a second of the engine itself on two threads."""
     settings = load_settings()
-    engine = load_engine(settings.models / settings.default_model, settings)
+    engine = load_engine(settings.models / settings.default_model, *settings.simulation)
     rule = Rule(engine.card.max_steps, engine.card.calibration.confidence)
     half = [images[::2], images[1::2]]
 

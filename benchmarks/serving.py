@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-START_LIMIT = 60.0  # seconds
+START_LIMIT = 120.0  # seconds
 LOG_SHOWN = 2000  # characters
 
 
@@ -62,7 +62,8 @@ def started(
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
         with suppress(ProcessLookupError):  # LitServe's workers outlive it
             os.killpg(process.pid, signal.SIGKILL)
 

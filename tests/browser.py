@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,9 @@ from spikehead.settings import Settings
 from spikehead.web.app import create_app
 
 from tests.service.drawings import Style, paths
+from tests.service.serving import LONG, eventually
 
-WAIT = 45_000
+WAIT = 120_000
 """Milliseconds: far more than anything takes, for machines that are busy with something else."""
 
 HAND = Style(
@@ -59,23 +59,29 @@ def browsing(executable: str) -> Iterator[Browser]:
 def serving(models: Path, records: Path, **more: Any) -> Iterator[str]:
     """A service with these models on a free port, its records in the folder `records`. Yields its address."""
     settings = Settings(models=models, database_url=f"sqlite:///{records / 'records.db'}", **more)
-    config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="warning", ws="none")
+    config = uvicorn.Config(
+        create_app(settings),
+        host="127.0.0.1",
+        port=0,
+        log_level="warning",
+        ws="none",
+        timeout_graceful_shutdown=5,
+    )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        while not server.started:
-            if not thread.is_alive():
-                raise RuntimeError("the service did not start: its reason is in the log")
-            time.sleep(0.05)
+        eventually(lambda: server.started or not thread.is_alive())
+        if not server.started:
+            raise RuntimeError("the service did not start: its reason is in the log")
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(LONG)
 
 
-def draw(page: Page, digit: int, shape: str) -> None:
-    """Draws a digit on the pad with the mouse, in real strokes of a slightly unsteady hand."""
+def draw(page: Page, digit: int, shape: str, moved: Callable[[], object] = lambda: None) -> None:
+    """Draw a digit on the pad with the mouse, in strokes of a slightly unsteady hand; call `moved` after each move."""
     pad = page.locator("#pad")
     pad.scroll_into_view_if_needed()
     box = pad.bounding_box()
@@ -89,4 +95,5 @@ def draw(page: Page, digit: int, shape: str) -> None:
         page.mouse.down()
         for place in places[1:]:
             page.mouse.move(*place)
+            moved()
         page.mouse.up()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.service.serving import connects, eventually, started
 
 CONFIGURATION = """\
 daemon off;
@@ -48,19 +49,7 @@ def proxying(program: str, folder: Path, service: str, how: tuple[str, str]) -> 
     text = CONFIGURATION.format(folder=folder, port=port, location=location, target=service + end)
     (folder / "nginx.conf").write_text(text)
     command = [program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        give_up = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > give_up:
-                    process.kill()
-                    raise RuntimeError(f"nginx did not start: {process.communicate()[1]}") from None
-                time.sleep(0.02)
+    with started(command, stderr=subprocess.PIPE, text=True) as process:
+        eventually(lambda: connects(port) or process.poll() is not None)
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.communicate()

@@ -15,6 +15,7 @@ from spikehead.model.card import load_card
 
 from tests.browser import WAIT, browsing, chromium, draw, serving
 from tests.service.conftest import SHIPPED
+from tests.service.serving import eventually
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PLOTS = [
@@ -188,8 +189,7 @@ def test_time_can_be_scrubbed(watched: Watched) -> None:
     watched["slider"].press("ArrowLeft")
     expect(watched["step"]).to_have_text("Step 4 of 16")
     cursor = "document.getElementById('classes').layout.shapes[0].x0"
-    while watched.page.evaluate(cursor) != 3.85:
-        watched.page.wait_for_timeout(50)
+    eventually(lambda: watched.page.evaluate(cursor) == 3.85)
 
 
 def test_time_plays(watched: Watched) -> None:
@@ -206,8 +206,7 @@ def test_time_plays(watched: Watched) -> None:
     expect(watched["play"]).to_have_text("Play")
     assert watched.page.evaluate("window.steps.splice(0)")[-10:] == every[-10:]  # before, not all are there
     watched["play"].click()  # from the end: all over again
-    expect(watched["step"]).not_to_have_text("Step 16 of 16")
-    expect(watched["step"]).to_have_text("Step 16 of 16")
+    eventually(lambda: watched.page.evaluate("window.steps.at(-1)") == every[-1])
     expect(watched["play"]).to_have_text("Play")
     assert watched.page.evaluate("window.steps") == every
 
@@ -462,11 +461,11 @@ def test_a_service_that_sends_no_steps_and_no_replay(watched: Watched) -> None:
     )
     page.route(
         "**/spikes/*include=all",
-        lambda route: refuse(route, 422, "There is no such option", "expected none, got 'include'"),
+        lambda route: refuse(route, 422, "The option does not exist", "expected none, got 'include'"),
     )
     choose(watched, "5.png")
     watched.answered(5)
-    expect(watched["status"]).to_contain_text("There is no such option: expected none, got 'include'.")
+    expect(watched["status"]).to_contain_text("The option does not exist: expected none, got 'include'.")
     expect(watched["bars"].locator("li.best")).to_contain_text("5")
     expect(watched["time"]).to_be_hidden()
     expect(watched["pixels"]).to_be_visible()
@@ -478,12 +477,15 @@ def test_a_model_that_has_changed(watched: Watched) -> None:
     watched.page.route(
         "**/spikes/*include=all",
         lambda route: refuse(
-            route, 409, "The model has changed since", "expected spiking-mha 1.0.0, got version 1.1.0"
+            route,
+            409,
+            "The model has changed since the request",
+            "expected spiking-mha 1.0.0, got version 1.1.0",
         ),
     )
     watched["list"].locator("button").first.click()
     expect(watched["status"]).to_contain_text(
-        "The model has changed since: expected spiking-mha 1.0.0, got version 1.1.0."
+        "The model has changed since the request: expected spiking-mha 1.0.0, got version 1.1.0."
     )
     expect(watched["pixels"]).to_be_visible()
     expect(watched["potentials-panel"]).to_be_hidden()
@@ -631,8 +633,7 @@ def test_a_finger_draws_on_the_pad_and_scrolls_on_a_plot(watched: Watched) -> No
     watched["potentials"].evaluate("box => box.scrollIntoView({ block: 'center' })")
     before = page.evaluate("scrollY")
     touch(watched, [(180, 400 - 20 * step) for step in range(10)])
-    page.wait_for_timeout(500)
-    assert page.evaluate("scrollY") > before + 50
+    eventually(lambda: page.evaluate("scrollY") > before + 50)
 
 
 def test_dark(watched: Watched) -> None:

@@ -27,6 +27,7 @@ from benchmarks.stress.client import (
     Client,
     Connection,
     Tally,
+    _arrivals,
     closed_loop,
     described,
     each_once,
@@ -37,6 +38,7 @@ from benchmarks.stress.client import (
 from benchmarks.stress.plan import QUICK
 from benchmarks.stress.requests import post
 from benchmarks.stress.verdicts import Claim, Row, not_measured, table
+from tests.service.serving import LONG
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll and /proc")
 
@@ -51,23 +53,29 @@ def server(answer: Callable[[int, int], bytes | None], piece: int = 1000) -> Ite
     listening.settimeout(0.05)
     over = threading.Event()
 
+    def receive(connection: socket.socket) -> bytes:
+        """What has come; nothing once it is over."""
+        while not over.is_set():
+            try:
+                return connection.recv(65_536)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        return b""
+
     def serve(connection: socket.socket, number: int) -> None:
         with connection:
             connection.settimeout(0.05)
             received, done = b"", 0
             while not over.is_set():
-                try:
-                    data = connection.recv(65_536)
-                except TimeoutError:
-                    continue
-                except OSError:
-                    return
+                data = receive(connection)
                 received += data
                 while b"\r\n\r\n" in received:
                     head, _, received = received.partition(b"\r\n\r\n")
                     length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
-                    while len(received) < length:
-                        received += connection.recv(65_536)
+                    while len(received) < length and (data := receive(connection)):
+                        received += data
                     received = received[length:]
                     sent = answer(number, done)
                     if sent is None:
@@ -129,7 +137,7 @@ class TestClient:
             return GOOD
 
         with server(answer) as port:
-            found = closed_loop(port, [SMALL], 3, time.monotonic(), 0.2)
+            found = closed_loop(port, [SMALL], 3, time.monotonic(), 1.0)
         assert set(found.counts()) == {200} and len(found.status) > 10
         assert connections == {0, 1, 2}
         assert sorted(found.number) == list(range(len(found.number)))
@@ -166,7 +174,7 @@ class TestClient:
                 client.poll(0.01)
             for connection in list(client._all.values()):
                 connection.socket.send(SMALL)
-            assert client.finish(1.0).counts() == {status: 1}
+            assert client.finish(LONG).counts() == {status: 1}
 
     def test_no_answer(self) -> None:
         with server(lambda *_: b"") as port:
@@ -181,21 +189,20 @@ class TestClient:
 
     def test_leaving_after_the_first_refusal(self) -> None:
         began = time.monotonic()
-        found = closed_loop(closed_port(), [SMALL], 4, began, 5.0, leaving=True)
-        assert set(found.counts()) == {REFUSED} and time.monotonic() - began < 2
+        found = closed_loop(closed_port(), [SMALL], 4, began, LONG, leaving=True)
+        assert set(found.counts()) == {REFUSED} and time.monotonic() - began < LONG / 2
 
     def test_open_loop_waits_for_no_answer(self) -> None:
         with server(lambda connection, _: FULL if connection else b"") as port:
-            found = open_loop(port, [SMALL], 100.0, time.monotonic(), 0.5, most=10, seed=1, patience=0.1)
-        counts = found.counts()
-        assert counts[WAITING] == 1 and set(counts) == {WAITING, 429}
-        assert 25 < sum(counts.values()) < 85
+            found = open_loop(port, [SMALL], 100.0, time.monotonic(), 0.5, most=100, seed=1, patience=2)
+        sent = len(list(_arrivals(100.0, 0.0, 0.5, 1)))
+        assert found.counts() == {WAITING: 1, 429: sent - 1} and sent > 25
         assert min(np.array(found.began) - np.array(found.due)) >= 0
 
     def test_open_loop_says_what_it_could_not_send(self) -> None:
         with server(lambda *_: b"") as port:
             found = open_loop(port, [SMALL], 100.0, time.monotonic(), 0.3, most=2, seed=1, patience=0.0)
-        assert found.counts()[WAITING] == 2 and found.counts()[UNSENT] > 5
+        assert found.counts() == {WAITING: 2, UNSENT: len(list(_arrivals(100.0, 0.0, 0.3, 1))) - 2}
 
     def test_watch(self) -> None:
         with server(lambda _, number: GOOD if number < 2 else None) as port:
@@ -389,14 +396,14 @@ class TestSlow:
 
             thread = threading.Thread(target=cut)
             thread.start()
-            clients = slow.trickle(listening.getsockname()[1], 2, time.monotonic(), 0.8)
+            clients = slow.trickle(listening.getsockname()[1], 2, time.monotonic(), 3.0)
             over.set()
             thread.join()
         gone = [client for client in clients if client.cut]
         assert len(gone) >= 3 and len(clients) == len(gone) + 2
         assert {client.part for client in gone} == {"head", "body"}
         assert {client.status for client in gone} == {408}
-        assert all(client.lasted < 0.7 for client in gone)
+        assert all(0 < client.lasted < LONG for client in gone)
 
 
 class TestMemoryAndStart:

@@ -58,7 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
         *("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={folder / 'password'}"),
     )
     options = f"-k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
-    run(programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
+    run(programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-t", "120", "-o", options, "start")
     try:
         run(script, POSTGRES_USER="postgres", PGHOST=str(folder), PGPORT=str(port), **PASSWORD)
         yield str(folder), port

@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import tomllib
 import urllib.request
 from pathlib import Path
@@ -30,6 +29,7 @@ from tests.deployment.files import (
     instructions,
     seconds,
 )
+from tests.service.serving import LONG, eventually, started
 
 
 def test_what_is_copied_exists_and_is_not_ignored() -> None:
@@ -106,6 +106,7 @@ def test_ci_calls_the_readmes_test_command() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # it compiles
 def test_build_steps_by_hand(tmp_path: Path) -> None:
     """The Dockerfile's steps in a plain virtual environment: install, start, health check."""
     source, image = tmp_path / "src", tmp_path / "app"
@@ -137,39 +138,30 @@ def test_build_steps_by_hand(tmp_path: Path) -> None:
     }
     command = json.loads(arguments("CMD")[-1])
     check = [str(venv / "bin" / health_check()[0]), *health_check()[1:]]
-    with subprocess.Popen(
+    with started(
         [str(venv / "bin" / command[0]), *command[1:]],
         cwd=image,
         env=variables,
         stderr=subprocess.PIPE,
         text=True,
     ) as service:
-        try:
-            for _ in range(100):
-                healthy = (
-                    subprocess.run(check, env=variables, capture_output=True, check=False).returncode == 0
-                )
-                if healthy or service.poll() is not None:
-                    break
-                time.sleep(0.2)
-            assert healthy, (
-                service.stderr.read() if service.poll() is not None and service.stderr else "not in time"
-            )
-            installed = subprocess.run(
-                [str(venv / "bin" / "python"), "-m", "pip", "list", "--format=json"],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            packages = {package["name"] for package in json.loads(installed.stdout)}
-            assert "torch" not in packages and "psycopg-binary" in packages
-            ready = urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5)
-            engine = "native" if shutil.which("g++") else "onnxruntime"
-            document = json.load(ready)
-            assert document["status"] == "ready"
-            engines = {model["name"]: model["engine"] for model in document["models"]}
-            assert engines["spiking-mha"] == engine
-        finally:
-            service.terminate()
-            if service.stderr:
-                service.stderr.read()
+
+        def healthy() -> bool:
+            assert service.poll() is None, service.stderr.read() if service.stderr else ""
+            return subprocess.run(check, env=variables, capture_output=True, check=False).returncode == 0
+
+        eventually(healthy)
+        installed = subprocess.run(
+            [str(venv / "bin" / "python"), "-m", "pip", "list", "--format=json"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        packages = {package["name"] for package in json.loads(installed.stdout)}
+        assert "torch" not in packages and "psycopg-binary" in packages
+        ready = urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=LONG)
+        engine = "native" if shutil.which("g++") else "onnxruntime"
+        document = json.load(ready)
+        assert document["status"] == "ready"
+        engines = {model["name"]: model["engine"] for model in document["models"]}
+        assert engines["spiking-mha"] == engine

@@ -1,0 +1,1 @@
+"""Comparison with other networks, on the same pictures."""

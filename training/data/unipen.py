@@ -13,8 +13,10 @@ recording make up which character; one index file is one writer, or one sitting 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import re
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from spikehead.model.encoding import SIDE
-from spikehead.pictures import normalise as images
+from spikehead.pictures import components, filters, ink, normalise, strokes
 
 FOLDER = "unipen"
 """Below the data folder, beside `MNIST`."""
@@ -264,7 +266,8 @@ def _radii(count: int, pen: Pen, random: np.random.Generator) -> NDArray[np.floa
 
 def seen(character: Character, random: np.random.Generator) -> Pictures:
     """Show a character as the service would see a drawing of it. -> uint8 [28, 28]."""
-    return images.normalise(draw(character.strokes, Pen.drawn(random), random))
+    drawing = draw(character.strokes, Pen.drawn(random), random)
+    return normalise.normalise(np.asarray(drawing))
 
 
 # ----------------------------------------------------------------------------------------- all of a split
@@ -302,10 +305,10 @@ def pictures(
 
 
 def _fingerprint(files: list[Path], labels: str) -> str:
-    """Hash what decides what is drawn: index files, this module, and the preparation. Recordings do not change."""
+    """Hash what decides what is drawn: index files, this module, and the modules from a drawing to 28 x 28."""
     digest = hashlib.sha256(labels.encode())
-    for source in (Path(__file__), Path(images.__file__)):
-        digest.update(source.read_bytes())
+    for module in (sys.modules[__name__], components, filters, ink, normalise, strokes):
+        digest.update(inspect.getsource(module).encode())
     for path in files:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

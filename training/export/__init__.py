@@ -1,0 +1,1 @@
+"""Export: from a trained network to a model folder."""

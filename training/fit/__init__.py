@@ -1,0 +1,1 @@
+"""Fitting: trainings, what guides them, and what they run on."""

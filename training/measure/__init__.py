@@ -1,0 +1,1 @@
+"""Measuring: accuracy, calibration and robustness of an exported model."""

@@ -1,0 +1,1 @@
+"""The networks: the spiking transformer, its neurons, and the conventional networks that it is compared with."""

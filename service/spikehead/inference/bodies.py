@@ -27,8 +27,9 @@ from python_multipart.multipart import parse_options_header
 from spikehead.errors import Problem
 from spikehead.inference.options import quoted
 from spikehead.model.encoding import PIXELS, SIDE
-from spikehead.pictures import normalise as images
-from spikehead.pictures.normalise import Pixels
+from spikehead.pictures.decode import looks_encoded
+from spikehead.pictures.normalise import prepare
+from spikehead.pictures.pixels import Pixels, described, from_pixels, from_raw
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
@@ -75,7 +76,7 @@ class Source:
 
 @dataclass
 class Parsed:
-    """What a body holds: pictures still to be decoded, or all of them as pixels."""
+    """The content of a body: pictures still to be decoded, or all of them as pixels."""
 
     sources: list[Source] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)  # of JSON
@@ -84,20 +85,20 @@ class Parsed:
 
 
 def _encoded(data: bytes) -> Source:
-    return Source(lambda max_pixels: images.prepare(data, max_pixels=max_pixels))
+    return Source(lambda max_pixels: prepare(data, max_pixels=max_pixels))
 
 
 def _raw(data: bytes | memoryview) -> Source:
-    return Source(lambda _: images.from_raw(data))
+    return Source(lambda _: from_raw(data))
 
 
 def _pixels(rows: Any) -> Source:
-    return Source(lambda _: images.from_pixels(rows))
+    return Source(lambda _: from_pixels(rows))
 
 
 def of_file(data: bytes) -> Source:
     """A form's file of unknown kind: a picture, unless it is 784 bytes that do not begin like one."""
-    return _raw(data) if len(data) == PIXELS and not images.looks_encoded(data) else _encoded(data)
+    return _raw(data) if len(data) == PIXELS and not looks_encoded(data) else _encoded(data)
 
 
 def parse_single(content_type: str, data: bytes) -> Parsed:
@@ -108,7 +109,7 @@ def parse_single(content_type: str, data: bytes) -> Parsed:
         raise Problem("unsupported-media-type", _SINGLE_TYPES, quoted(media_type))
     if not data:
         raise Problem("empty-body", "an image in the body", "0 bytes")
-    if says_picture or (media_type != MULTIPART and images.looks_encoded(data)):
+    if says_picture or (media_type != MULTIPART and looks_encoded(data)):
         return Parsed([_encoded(data)])
     if media_type in _UNCHOSEN:
         media_type = _by_first_bytes(media_type, data, len(data) == PIXELS) or media_type
@@ -179,7 +180,7 @@ def _is_text(data: bytes) -> bool:
 
 def _unknown(expected: str, media_type: str, data: bytes) -> Problem:
     """Say what is wrong with a body whose first bytes do not help."""
-    if images.looks_encoded(data):
+    if looks_encoded(data):
         return Problem("unsupported-media-type", expected, "a single picture's file (see /classify)")
     if data.startswith(b"\x89PNG"):
         received = "one without its line ends (curl sends files as they are with --data-binary, not with -d)"
@@ -210,7 +211,7 @@ def _json_batch(document: dict[str, Any], max_images: int) -> Parsed:
         raise Problem("missing-image", "'images' or 'pixels'", received)
     for name, value in (("images", pictures), ("pixels", pixels)):
         if value is not None and not isinstance(value, list):
-            raise Problem("malformed-body", f"{name}: a list", images.described(value))
+            raise Problem("malformed-body", f"{name}: a list", described(value))
         if value is not None:
             _check_count(len(value), max_images)  # first: a small body can hold millions of empty lists
     if pixels is not None:
@@ -230,7 +231,7 @@ def _source_of_item(item: Any) -> Source:
         return _pixels(item)
     if not isinstance(item, dict):
         expected = "base64, an array of pixels, or an object with 'image' or 'pixels'"
-        raise Problem("missing-image", expected, images.described(item))
+        raise Problem("missing-image", expected, described(item))
     rest = dict(item)
     source = _source_of_object(rest, "the object")
     if rest:
@@ -250,7 +251,7 @@ def _source_of_object(document: dict[str, Any], where: str) -> Source:
 def _base64(text: Any) -> Source:
     """A picture in base64, plain or as a data URL; of either alphabet, with or without padding, in lines or not."""
     if not isinstance(text, str):
-        raise Problem("malformed-body", "image: a picture in base64", images.described(text))
+        raise Problem("malformed-body", "image: a picture in base64", described(text))
     text = text.lstrip()
     if _CUT_DATA_URL.fullmatch(text):
         received = f"{quoted(text)}, which ends before its data (curl -F cuts at ';': use --form-string)"
@@ -281,7 +282,7 @@ def _media_type(content_type: str) -> tuple[str, Mapping[bytes, bytes]]:
 
 
 def _json_object(data: bytes, max_images: int) -> dict[str, Any]:
-    """A JSON object with options and so many pictures. Raises Problem.
+    """Parse a JSON object with options and at most `max_images` pictures. Raises Problem.
 
     What it is made of is counted first: parsing keeps everybody waiting, and a small body can be millions of lists.
     """
@@ -296,7 +297,7 @@ def _json_object(data: bytes, max_images: int) -> dict[str, Any]:
     except ValueError as error:
         raise Problem("malformed-body", "JSON", str(error)) from None
     if not isinstance(document, dict):
-        raise Problem("malformed-body", "a JSON object", images.described(document))
+        raise Problem("malformed-body", "a JSON object", described(document))
     return document
 
 
@@ -410,7 +411,7 @@ def _filename(header: bytes, disposition: Mapping[bytes, bytes]) -> str | None:
 
 def _is_picture(data: bytes) -> bool:
     """Tell if a form's field is no text but a picture's file or its pixels."""
-    return images.looks_encoded(data) or (len(data) == PIXELS and not _is_text(data))
+    return looks_encoded(data) or (len(data) == PIXELS and not _is_text(data))
 
 
 def _base64_file(data: bytes) -> Source:

@@ -36,8 +36,8 @@ from spikehead.inference.simulator import Simulator, seeds_of_batch
 from spikehead.inference.summary import Summary
 from spikehead.model.card import Card
 from spikehead.model.encoding import PIXELS, SIDE
-from spikehead.pictures import normalise as images
-from spikehead.pictures.normalise import ImageError
+from spikehead.pictures.decode import is_tiny_png
+from spikehead.pictures.pixels import ImageError, check_ink
 from spikehead.records import Ids, Promise, Record, Recorder, time_of
 from spikehead.settings import Settings, recorded_share
 
@@ -82,7 +82,7 @@ class Decoded:
     problems: tuple[Problem, ...] = ()  # in order, each with its number in the batch
 
     def __len__(self) -> int:
-        """How many pictures were looked at."""
+        """Count the pictures that were looked at."""
         return len(self.decode_ms) + len(self.problems)
 
     @classmethod
@@ -129,7 +129,7 @@ class Classifier:
         return self._answer(simulator, options, picture, [options.seed], [self._ids.new()])
 
     def is_light(self, content_type: str, query: Query, data: bytes) -> bool:
-        """Whether `classify` takes less time than handing the request to another thread would.
+        """Tell if `classify` takes less time than handing the request to another thread would.
 
         That is so for pixels and tiny PNG files, by the size in their header, without a raster, where the model
         is on the native engine.
@@ -142,7 +142,7 @@ class Classifier:
                 model = value
         if model not in self._native:
             return False
-        return (len(data) == PIXELS and content_type == bodies.RAW) or images.is_tiny_png(data)
+        return (len(data) == PIXELS and content_type == bodies.RAW) or is_tiny_png(data)
 
     def open_stream(self, content_type: str, query: Query, data: bytes) -> tuple[str, Iterator[Event]]:
         """The answer's id, and the same as `classify` in events: one a time step while it is simulated.
@@ -206,13 +206,13 @@ class Classifier:
         began = time.perf_counter()
         bad: dict[int, Problem] = {}
         try:
-            images.check_ink(pixels)
+            check_ink(pixels)
         except ImageError as error:
             if not batch.report:
                 raise _problem_of(error, error.image) from error
             for number in range(len(pixels)):
                 try:
-                    images.check_ink(pixels[number : number + 1])
+                    check_ink(pixels[number : number + 1])
                 except ImageError as another:
                     bad[number] = _problem_of(another, number)
             pixels = np.delete(pixels, list(bad), axis=0)
@@ -244,7 +244,7 @@ class Classifier:
         return Classified(b",".join(answers), summary, promise)
 
     def _single(self, content_type: str, query: Query, data: bytes) -> tuple[Simulator, Options, Decoded]:
-        """What one picture is asked of, and the picture. Raises Problem."""
+        """Return the simulator, the options and the picture of a body with one picture. Raises Problem."""
         began = time.perf_counter()
         parsed = bodies.parse_single(content_type, data)
         simulator, options = self._options(collect([*query, *parsed.fields], parsed.options))
@@ -302,7 +302,7 @@ class Classifier:
     def _remember(self, records: list[Record], options: Options) -> tuple[list[bool], Promise | None]:
         """Which of them are remembered, or will be soon; and a promise where it is required.
 
-        Raises Problem where it is required and not possible.
+        Raises Problem if it is required and not possible.
         """
         if options.record == "required":
             promise = self._recorder.add_promised(records)
@@ -335,7 +335,7 @@ def _named(answer: bytes, filename: str | None) -> bytes:
 def _records(
     card: Card, pixels: NDArray[np.uint8], seeds: Sequence[int], answers: Sequence[Answer], ids: Sequence[str]
 ) -> list[Record]:
-    """What is remembered of answers to images uint8 [N, 28, 28]."""
+    """Make the records of answers to images uint8 [N, 28, 28]."""
     data = pixels.tobytes()
     return [
         Record(

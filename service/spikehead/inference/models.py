@@ -10,9 +10,9 @@ from spikehead.engine.loading import load_engine
 from spikehead.errors import Problem
 from spikehead.inference.options import quoted
 from spikehead.inference.simulator import Simulator
-from spikehead.model.card import CARD_FILE, ModelError
-from spikehead.pictures import normalise as images
-from spikehead.settings import Settings
+from spikehead.model.card import CARD_FILE, ModelError, load_card
+from spikehead.pictures.normalise import warm_up
+from spikehead.settings import EngineName, Settings, Simd
 
 log = logging.getLogger("spikehead")
 
@@ -34,7 +34,7 @@ class Models:
         return iter(self._simulators.values())
 
     def get(self, name: str) -> Simulator:
-        """Raises Problem where there is no such model."""
+        """Raises Problem if there is no such model."""
         try:
             return self._simulators[name]
         except KeyError:
@@ -81,6 +81,29 @@ def _holds_a_model(folder: Path) -> bool:
     return (folder / CARD_FILE).is_file() or any(name.endswith(".onnx") for name in names)
 
 
+def find_model(models: Path, name: str) -> Path:
+    """The folder of a model; what is wrong with others does not matter. Raises ModelError."""
+    found: dict[str, Path] = {}
+    broken: dict[str, ModelError] = {}
+    for folder in model_folders(models):
+        try:
+            card = load_card(folder)
+        except ModelError as error:
+            broken[folder.name] = error
+            continue
+        if card.name == name in found:
+            raise _two_models(name, models, folder)
+        found[card.name] = folder
+    if name not in found:
+        names = ", ".join(sorted(found)) or "none"
+        raise broken.get(name) or ModelError(f"expected a model named {name} in {models}, found {names}")
+    return found[name]
+
+
+def _two_models(name: str, models: Path, folder: Path) -> ModelError:
+    return ModelError(f"expected one model named {name} in {models}, found another in {folder}")
+
+
 Print = tuple[tuple[str, int, int, int], ...]
 """A folder's fingerprint: name, size, time and inode of each file."""
 
@@ -98,7 +121,7 @@ def fingerprint(folder: Path) -> Print:
 
 
 def fingerprints(models: Path) -> dict[Path, Print]:
-    """Of each model's folder. Empty where `models` cannot be read."""
+    """Fingerprint each model's folder. Empty if `models` cannot be read."""
     try:
         return {folder: fingerprint(folder) for folder in model_folders(models)}
     except (ModelError, OSError):
@@ -116,20 +139,20 @@ def load_models(settings: Settings, kept: Mapping[Path, Simulator] | None = None
     simulators: dict[str, Simulator] = {}
     folders: dict[Path, Simulator] = {}
     for folder in model_folders(settings.models):
-        simulator = folders[folder] = (kept or {}).get(folder) or usable(folder, settings)
+        simulator = folders[folder] = (kept or {}).get(folder) or usable(folder, *settings.simulation)
         name = simulator.card.name
         if name in simulators:
-            raise ModelError(
-                f"expected one model named {name} in {settings.models}, found another in {folder}"
-            )
+            raise _two_models(name, settings.models, folder)
         simulators[name] = simulator
-    images.warm_up()
+    warm_up()
     return Models(simulators, settings.default_model, folders)
 
 
-def usable(folder: Path, settings: Settings) -> Simulator:
+def usable(
+    folder: Path, engine_name: EngineName = "auto", simd: Simd = "auto", threads: int = 1
+) -> Simulator:
     """A model that has been loaded and has classified something. Raises ModelError."""
-    engine = load_engine(folder, settings)
+    engine = load_engine(folder, engine_name, simd, threads)
     try:
         simulator = Simulator(engine)
         simulator.warm_up()

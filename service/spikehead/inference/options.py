@@ -31,7 +31,7 @@ ON_ERROR: tuple[OnError, ...] = ("fail", "report")
 
 @dataclass(frozen=True)
 class Options:
-    """What a request asked for, complete: every default is filled in."""
+    """The options of a request, complete: every default is filled in."""
 
     max_steps: int
     confidence: float
@@ -149,7 +149,7 @@ def _agreed(name: str, values: list[Any], parsed: list[Any]) -> Any:
 
 
 def model_name(given: Given, default: str) -> str:
-    """The model asked for. Raises Problem where two are."""
+    """The model asked for. Raises Problem if two are."""
     values = given.get("model", [default])
     for value in values:
         if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What a request's answers say of themselves, for logs, metrics and traces."""
+"""Summary of a request's answers, for logs, metrics and traces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spikehead.engine.base import Answer
 
 @dataclass(slots=True)
 class Summary:
-    """Of all images of a request together."""
+    """Model, figures and ids of all images of a request together."""
 
     model: str
     images: int
@@ -66,11 +66,11 @@ class Summary:
 
     @staticmethod
     def fields(single: bool) -> dict[str, str]:
-        """How each of `values` is printed, by its name. `single`: those of one image."""
+        """Return the format of each of `values`, by its name. `single`: those of one image."""
         return _OF_ONE if single else _OF_MANY
 
     def values(self) -> tuple[Any, ...]:
-        """What a line of the log says of it."""
+        """Return the values for a line of the log."""
         return _values_of_many(self) if self.prediction is None else _values_of_one(self)
 
     def words(self) -> dict[str, Any]:

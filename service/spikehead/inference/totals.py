@@ -1,4 +1,4 @@
-"""What a model has done since it was loaded: images, time steps, spikes and synaptic operations."""
+"""Totals of a model since it was loaded: images, time steps, spikes and synaptic operations."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Totals:
             sums.operations += work.operations
 
     def take(self) -> Sums:
-        """What was added since this was called last."""
+        """Return the counts since the last call."""
         fresh = Sums.nothing(self.card)
         with self._lock:
             taken, self._sums = self._sums, fresh

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spikehead.engine.run import Run, attention_maps
 from spikehead.model.card import Card, Kernel
-from spikehead.model.encoding import RATE_LEVELS, input_spikes, rates
+from spikehead.model.encoding import RATE_LEVELS, firing_rates, input_spikes
 
 INK = "#1f77b4"
 WARM = "#d62728"
@@ -96,7 +96,7 @@ def filtered_spike_trains(run: Run) -> Figure:
 
 
 def kernel_values(kernel: Kernel, steps: int) -> NDArray[np.float64]:
-    """What one spike at step 0 leaves at steps 0..steps-1, in spikes: sign * exp(-t / tau). [steps]."""
+    """Compute the trace of one spike at step 0, in spikes: sign * exp(-t / tau), t = 0..steps-1. [steps]."""
     return np.asarray(np.sign(kernel.unit) * np.exp(-np.arange(steps) / kernel.tau))
 
 
@@ -161,7 +161,7 @@ def output_feedback(run: Run) -> Figure:
 
 
 def attention(card: Card, run: Run) -> Figure:
-    """Where each head of each block looks, laid over the image. Raises FigureError where there is none."""
+    """Draw the attention of each head of each block over the image. Raises FigureError if there is none."""
     maps = attention_maps(card, run)
     if not maps:
         raise FigureError(f"{card.name} has no spiking attention")
@@ -194,7 +194,7 @@ def random_spike_trains(seed: int, steps: int = 100, slope: int = 1) -> Figure:
     figure, axes = _figure(9, 4)
     t, row = np.nonzero(trains)
     axes[0, 0].scatter(t + 1, row, marker="|", s=90, color=INK)
-    asked = rates(wanted, slope) / RATE_LEVELS
+    asked = firing_rates(wanted, slope) / RATE_LEVELS
     labels = [
         f"{level / 255:.2f}: {rate:.2f} -> {train.mean():.2f}"
         for level, rate, train in zip(wanted, asked, trains.T, strict=True)

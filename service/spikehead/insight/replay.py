@@ -100,7 +100,7 @@ def _lists(values: dict[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def same_model(stored: Record, models: Models) -> Simulator:
-    """The model that answered. Raises Problem where it is gone or has changed since."""
+    """The model that answered. Raises Problem if it is gone or has changed since."""
     simulator = models.get(stored.model)
     if simulator.card.version != stored.model_version:
         raise Problem(
@@ -112,7 +112,7 @@ def same_model(stored: Record, models: Models) -> Simulator:
 
 
 def replay(stored: Record, models: Models) -> Replay:
-    """Simulate a stored request again. Raises Problem where its model is gone or has changed since."""
+    """Simulate a stored request again. Raises Problem if its model is gone or has changed since."""
     simulator = same_model(stored, models)
     card = simulator.card
     answer = from_json(stored.answer)
@@ -129,7 +129,7 @@ def replay(stored: Record, models: Models) -> Replay:
 
 
 def _differences(answer: dict[str, Any], run: Run, card: Card) -> list[str]:
-    """What the replay gave another value than the answer had: "steps_used: 2, recorded 3"."""
+    """List the values that differ between replay and answer, as "steps_used: 2, recorded 3"."""
     counts = {name: int(run.spikes[name].sum()) for name in card.layer_names}
     spikes = answer["spike_counts"]
     pairs = {

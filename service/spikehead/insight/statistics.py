@@ -82,7 +82,7 @@ def statistics(
 
 
 def _as_usual(answer: Any, card: Card) -> bool:
-    """Whether it was simulated as the validation set was: more steps, or other spikes, have other rates."""
+    """Tell if it was simulated as the validation set was: more steps, or other spikes, have other rates."""
     return bool(
         answer["encoder"] == "bernoulli"
         and answer["max_steps"] == card.max_steps

@@ -101,7 +101,7 @@ class Plotly:
 
 
 def plotly_path() -> Path:
-    """Where the installed package has its script. The package itself is not imported."""
+    """Find the script of the installed package, without importing it."""
     spec = importlib.util.find_spec("plotly")
     folders = [] if spec is None else spec.submodule_search_locations or []
     for folder in folders:
@@ -121,7 +121,7 @@ def _read_plotly(path: Path) -> Plotly:
 
 
 def plotly() -> Plotly:
-    """The script, read when it is first asked for. Raises Problem where it is not installed."""
+    """The script, read when it is first asked for. Raises Problem if it is not installed."""
     path = plotly_path()
     with _reading:
         return _read_plotly(path)

@@ -1,4 +1,4 @@
-"""HTTP on the wire: uvicorn's protocol with problems instead of its plain text, with time limits for clients that send or
+"""HTTP on the wire: uvicorn's protocol with problems instead of plain text, with time limits for clients that send or
 read a byte a second, and with the fast path in front of the application."""
 
 from __future__ import annotations

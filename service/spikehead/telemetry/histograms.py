@@ -13,7 +13,7 @@ from prometheus_client import Histogram
 
 
 class BucketCounts:
-    """How many values fell into each bucket since it was emptied last, and their sum. Safe across threads."""
+    """Counts of the values in each bucket since it was emptied last, and their sum. Safe across threads."""
 
     def __init__(self, histogram: BulkHistogram, bounds: Sequence[float]) -> None:
         """`bounds`: those of the histogram, which has its labels."""
@@ -24,7 +24,7 @@ class BucketCounts:
         self._lock = threading.Lock()
 
     def add(self, value: float, times: int = 1) -> None:
-        """A value was seen, so many times."""
+        """Count a value `times` times."""
         bucket = bisect_left(self._bounds, value)
         with self._lock:
             self._counts[bucket] += times
@@ -43,7 +43,7 @@ class BulkHistogram(Histogram):
     """A histogram that also takes counts of buckets."""
 
     def take(self, counts: Sequence[int], total: float) -> None:
-        """As if as many values had been observed as `counts` has for each bucket, with that sum."""
+        """Count as if `counts` values had been observed in each bucket, with that sum."""
         for bucket, count in zip(self._buckets, counts, strict=True):
             if count:
                 bucket.inc(count)

@@ -22,6 +22,7 @@ Format = Literal["console", "json"]
 
 QUIET = {
     "alembic": logging.WARNING,
+    "httpx2": logging.WARNING,
     "PIL": logging.WARNING,
     "matplotlib": logging.WARNING,
     "python_multipart": logging.ERROR,  # a warning for each form that is none: clients could fill the log

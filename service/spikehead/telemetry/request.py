@@ -1,4 +1,4 @@
-"""What of a request is read the same way wherever it is answered, and what is left with it for those further out."""
+"""Reading of requests that is the same wherever they are answered, and notes left with them for outer layers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def below(root_path: str, path: str) -> str:
 
 
 def prefers(accept: str, one: str, other: str) -> bool:
-    """Whether an Accept header names media type `one`, and does not want `other` more. Source: RFC 9110, 12.5.1."""
+    """Tell if an Accept header names media type `one`, and does not prefer `other`. Source: RFC 9110, 12.5.1."""
     weights: dict[str, float] = {}
     for entry in accept.lower().split(","):
         name, *parameters = (part.strip() for part in entry.split(";"))
@@ -85,7 +85,7 @@ def note(scope: Scope, summary: Summary, queue_ms: float = 0.0) -> None:
 
 
 def noted(scope: Scope) -> tuple[Summary, float] | None:
-    """What was left with the request; None where nothing was classified."""
+    """Return the summary left with the request; None if nothing was classified."""
     state = scope["state"]
     return (state[_SUMMARY], state[_WAITED]) if _SUMMARY in state else None
 

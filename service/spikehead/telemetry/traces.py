@@ -22,7 +22,7 @@ class TracesError(RuntimeError):
 
 
 def provider() -> Any:
-    """What makes spans and sends them in the background. Raises TracesError without the extra."""
+    """Make the provider of spans, which sends them in the background. Raises TracesError without the extra."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import SERVICE_NAME, Resource

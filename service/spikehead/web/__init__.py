@@ -1,0 +1,1 @@
+"""The web application: what answers HTTP, and what it is made of."""

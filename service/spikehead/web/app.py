@@ -51,7 +51,7 @@ Every error is an `application/problem+json` document (RFC 9457) with a stable `
 def create_app(settings: Settings | None = None, models: Models | None = None) -> FastAPI:
     """The service with these settings (default: from the environment) and models (default: loaded at startup).
 
-    Startup fails with ModelError where a model cannot be used. Raises TracesError where traces are asked for and
+    Startup fails with ModelError where a model cannot be used. Raises TracesError if traces are asked for and
     OpenTelemetry is not installed.
     """
     service = Service(settings or load_settings())
@@ -146,7 +146,7 @@ def _tell(task: asyncio.Task[None]) -> None:
 
 
 def _within(seconds: float, function: Callable[[], object]) -> None:
-    """Waits for it so long, and no longer."""
+    """Wait for it for `seconds` at most."""
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -165,7 +165,7 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """What the framework refuses by itself: unknown routes and methods."""
+    """Answer what the framework refuses by itself: unknown routes and methods."""
     assert isinstance(error, HTTPException)
     path, method = quoted(request.scope["path"]), request.scope["method"]
     headers = dict(error.headers or {})
@@ -200,7 +200,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request, said: str) -> list[str]:
-    """What a path takes: the framework says it of one of its routes, the document of all."""
+    """List the methods that a path takes: the framework says it of one of its routes, the document of all."""
     path, paths = request.scope["path"], request.app.openapi()["paths"]
     found = {method.strip() for method in said.split(",") if method.strip()}
     for template in [path] if path in paths else paths:  # `/spikes/statistics` is no id
@@ -221,7 +221,7 @@ def _query_names(request: Request) -> list[str]:
 
 
 def _described(request: Request, name: str) -> str:
-    """What a query parameter takes, in words."""
+    """Describe in words what a query parameter takes."""
     parameter = _query_parameters(request).get(name, {})
     schemas = parameter.get("schema", {}).get("anyOf", [parameter.get("schema", {})])
     choices = next((schema["enum"] for schema in schemas if "enum" in schema), None)
@@ -231,6 +231,6 @@ def _described(request: Request, name: str) -> str:
 async def _on_disconnect(request: Request, error: Exception) -> Response:
     """The client has gone, or was cut off: nobody reads this."""
     noted = problem_of(request.scope)
-    response = problem_response(Problem("malformed-body", "a whole body", "a part of it"), request.scope)
+    response = problem_response(Problem("malformed-body", "a whole body", "only part of it"), request.scope)
     note_problem(request.scope, noted or GONE)
     return response

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spikehead.errors import Problem
 from spikehead.inference.classifier import Classified, Query
-from spikehead.pictures.normalise import TINY
+from spikehead.pictures.decode import TINY
 from spikehead.telemetry.request import id_for, note, note_route
 from spikehead.telemetry.request_log import RequestLog
 from spikehead.web.guard.access import Keys

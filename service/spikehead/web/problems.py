@@ -1,4 +1,4 @@
-"""Problems as HTTP answers: `application/problem+json`, with the headers that belong to them."""
+"""Problems as HTTP answers: `application/problem+json` and its headers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from spikehead.errors import MEDIA_TYPE, Problem
 from spikehead.telemetry.request import note_problem, request_id
 
 CHALLENGE = 'Bearer realm="spikehead", Basic realm="spikehead", charset="UTF-8"'
-"""With Basic, a browser asks for a key by itself: it is the password, whatever the name."""
+"""Basic makes browsers ask for a key: it is the password, with any name."""
 
 
 def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem, answered to a request."""
+    """Answer a request with a problem."""
     named = dict(headers or {})
     if problem.retry_after is not None:
         named["Retry-After"] = str(problem.retry_after)
@@ -27,5 +27,5 @@ def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] 
 
 
 def problem_document(problem: Problem, identifier: str) -> bytes:
-    """The problem as JSON."""
+    """Encode a problem as JSON."""
     return problem.json(identifier)

@@ -43,7 +43,7 @@ class Reloader:
             before = now
 
     async def _pause(self, seconds: float) -> bool:
-        """Whether it was told to look, before the time was over."""
+        """Wait; tell if it was told to look before the time was over."""
         try:
             await asyncio.wait_for(self._asked.wait(), seconds or None)
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""What a running service consists of: settings, models, records, and the threads that compute. One a process."""
+"""A running service: settings, models, records, and the threads that compute. One in each process."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _cores() -> int:
 
 
 class Service:
-    """What the routes work with. One a process."""
+    """The running service that routes work with. One in each process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -168,7 +168,7 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(pool, function)
 
     async def kept(self, promise: Promise | None) -> None:
-        """Returns once records that were required are on disk. Raises Problem where they are not, in good time."""
+        """Returns once records that were required are on disk. Raises Problem if they are not, in good time."""
         if promise is None:
             return
         loop = asyncio.get_running_loop()

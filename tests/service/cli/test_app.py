@@ -2,19 +2,18 @@
 
 import http.client
 import json
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from spikehead.cli.app import EXIT_MODEL, EXIT_SETTINGS
 
+from tests.service.cli.conftest import run as run_here
 from tests.service.conftest import band, write_model
-from tests.service.serving import run, serving
+from tests.service.serving import LONG, run, serving
 
 
 def refused(*arguments: str, **settings: str) -> tuple[int, str]:
@@ -67,7 +66,7 @@ def test_a_service_of_kubernetes_named_spikehead_is_said_in_one_line(models_fold
 
 def test_variables_that_are_no_setting_are_named(models_folder: Path) -> None:
     found = warnings(MODELS=str(models_folder), DEFAULT_MODEL="tiny", HTTP_PORT="8001", LOG_LEVEL="")
-    assert found == ["spikehead: SPIKEHEAD_HTTP_PORT is no setting of the service, it changes nothing"]
+    assert found == ["spikehead: SPIKEHEAD_HTTP_PORT is not a setting of the service: it is ignored"]
 
 
 def test_wrong_database(models_folder: Path) -> None:
@@ -90,7 +89,7 @@ def server(models_folder: Path) -> Iterator[int]:
 
 
 def test_serves(server: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server, timeout=LONG)
     connection.request(
         "POST", "/classify?seed=7", band(4).tobytes(), {"Content-Type": "application/octet-stream"}
     )
@@ -102,7 +101,7 @@ def test_serves(server: int) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_large_bodies_get_their_answer_and_the_connection_goes_on(server: int, chunked: bool) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server, timeout=LONG)
     body = iter([bytes(65536)] * 48) if chunked else bytes(3 * 1024 * 1024)
     connection.request("POST", "/classify", body, {"Content-Type": "image/png"}, encode_chunked=chunked)
     response = connection.getresponse()
@@ -114,16 +113,16 @@ def test_large_bodies_get_their_answer_and_the_connection_goes_on(server: int, c
 
 
 def test_a_body_that_never_comes_is_not_waited_for(server: int) -> None:
-    with socket.create_connection(("127.0.0.1", server), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", server), timeout=LONG) as client:
         client.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_client_that_goes_away_does_no_harm(server: int) -> None:
     for _ in range(3):
-        with socket.create_connection(("127.0.0.1", server), timeout=20) as client:
+        with socket.create_connection(("127.0.0.1", server), timeout=LONG) as client:
             client.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 784\r\n\r\nabc")
-    connection = http.client.HTTPConnection("127.0.0.1", server, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server, timeout=LONG)
     connection.request("GET", "/health/ready")
     assert connection.getresponse().status == 200
     connection.close()
@@ -139,7 +138,7 @@ def test_unusual_requests_get_no_500(server: int) -> None:
         b"Content-Length: 1\r\n\r\nx",
     ]
     for request in requests:
-        with socket.create_connection(("127.0.0.1", server), timeout=20) as client:
+        with socket.create_connection(("127.0.0.1", server), timeout=LONG) as client:
             client.sendall(request)
             status = int(client.recv(65536).split(b" ")[1])
             assert 400 <= status < 500, request
@@ -155,7 +154,7 @@ def test_unusual_requests_get_no_500(server: int) -> None:
     ],
 )
 def test_what_is_no_http_gets_a_problem_too(server: int, request_bytes: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", server), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", server), timeout=LONG) as client:
         client.sendall(request_bytes)
         answer = b""
         while part := client.recv(65536):
@@ -167,34 +166,28 @@ def test_what_is_no_http_gets_a_problem_too(server: int, request_bytes: bytes) -
     assert f"X-Request-ID: {document['request_id']}".encode() in head
 
 
-def test_a_stalled_upload_does_not_keep_the_service_from_ending(models_folder: Path) -> None:
-    with serving(models_folder) as (port, process), socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\nabc")
-        time.sleep(0.3)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
-
-
-def test_ends_on_sigterm(models_folder: Path) -> None:
-    with serving(models_folder) as (_, process):
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
-
-
 def test_a_hangup_before_there_are_models_is_not_the_end() -> None:
     """As who deploys may send it right after the start."""
     program = """
 import os, signal
-from service import __main__ as main
+from spikehead.cli import app
 
 def serve(settings, sockets):
     os.kill(os.getpid(), signal.SIGHUP)
     print("alive")
 
-main._serve_alone = serve
-main.serve(None, 0)
+app._serve_alone = serve
+app.serve(None, 0)
 """
     found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=LONG, check=False
     )
     assert (found.returncode, found.stdout) == (0, "alive\n")
+
+
+def test_exit_codes_are_in_the_help() -> None:
+    for command, codes in (("classify", "0 1 2 4 130"), ("spikes", "0 2 5 130")):
+        text = " ".join(run_here(command, "--help").stdout.split())
+        assert "Exit codes: " in text
+        for code in codes.split():
+            assert f" {code} " in text[text.index("Exit codes: ") :]

@@ -9,7 +9,7 @@ import pytest
 from spikehead.engine.loading import load_engine
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from spikehead.model.card import Card, ModelError
-from spikehead.settings import Settings
+from spikehead.settings import EngineName
 
 from tests.service.conftest import band, tiny_card, tiny_graph, write_model
 
@@ -50,8 +50,8 @@ def test_exactly_at_the_threshold(models_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["auto", "onnxruntime"])
-def test_load_engine(models_folder: Path, name: str) -> None:
-    engine = load_engine(models_folder / "tiny", Settings(engine=name))
+def test_load_engine(models_folder: Path, name: EngineName) -> None:
+    engine = load_engine(models_folder / "tiny", engine=name)
     assert (engine.name, engine.card.name) == ("onnxruntime", "tiny")
 
 
@@ -110,6 +110,10 @@ def test_graph_that_does_not_fit_its_card_is_refused(tmp_path: Path) -> None:
         ({"reset_interval": 65}, "less than or equal to 64"),
         ({"rate_slope": 17}, "less than or equal to 16"),
         ({"kind": "ann", "rate_slope": 3}, "expected rate_slope 1 of a conventional network, .* got 3"),
+        (
+            {"arrays": {"file": "arrays.safetensors", "sha256": "no hash"}},
+            "arrays.sha256: String should match",
+        ),
         ({"surprise": 1}, "Extra inputs are not permitted"),
     ],
 )

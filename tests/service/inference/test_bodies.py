@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spikehead.errors import Problem
 from spikehead.inference import bodies
 from spikehead.inference.bodies import parse_batch, parse_single
-from spikehead.pictures.normalise import ImageError
+from spikehead.pictures.pixels import ImageError
 
 from tests.service.conftest import band
 from tests.service.picture_files import png

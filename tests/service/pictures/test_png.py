@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from spikehead.engine import native
-from spikehead.pictures import normalise as images
 from spikehead.pictures import png
+from spikehead.pictures.normalise import prepare
 
 from tests.service.conftest import band
 
@@ -107,7 +107,7 @@ def test_pictures_come_the_same_way_with_and_without_it(monkeypatch: pytest.Monk
     digit = np.zeros((28, 28), np.uint8)
     digit[5:23, 12:17] = np.arange(90).reshape(18, 5) + 120
     files = [saved(Image.fromarray(picture)) for picture in (digit, digit[::-1], 255 - digit, digit // 9)]
-    quick = [images.prepare(file, max_pixels=10_000) for file in files]
+    quick = [prepare(file, max_pixels=10_000) for file in files]
     monkeypatch.setattr(png, "plain_grey", lambda data: None)
     for file, found in zip(files, quick, strict=True):
-        assert np.array_equal(images.prepare(file, max_pixels=10_000), found)
+        assert np.array_equal(prepare(file, max_pixels=10_000), found)

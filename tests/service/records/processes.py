@@ -16,8 +16,9 @@ from spikehead.records import Recorder, Store, database
 from sqlalchemy import Connection
 
 from tests.service.records.making import add_and_wait, identifier, record
+from tests.service.serving import LONG
 
-LONGEST = 100
+LONGEST = 300
 """Seconds that a process may take."""
 
 
@@ -53,7 +54,7 @@ def start(url: str, count: int) -> None:
     def work(number: int) -> None:
         os.close(go)
         os.read(ready, 1)  # ends for all of them at the same time
-        store = Store(url, patience=20)
+        store = Store(url, patience=LONG)
         store.insert([record(number)])
         store.close()
 
@@ -69,10 +70,10 @@ def kill(url: str, rounds: int) -> None:
         reader, writer = os.pipe()
 
         def work(first: int = turn * 1_000_000, answers: int = writer) -> None:
-            recorder = Recorder(Store(url, patience=20), linger=0.001)
+            recorder = Recorder(Store(url, patience=LONG), linger=0.001)
             for number in range(first, first + 1_000_000, 2):
                 recorder.add([record(number)])  # company that nobody waits for
-                if add_and_wait(recorder, [record(number + 1)], 20):
+                if add_and_wait(recorder, [record(number + 1)], LONG):
                     os.write(answers, b"%8d" % (number + 1))
 
         child = fork(work)
@@ -84,7 +85,7 @@ def kill(url: str, rounds: int) -> None:
             rest = answers.read()  # said before it was killed
         acknowledged += [int(rest[i : i + 8]) for i in range(0, len(rest), 8)]
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        store = Store(url, patience=20)
+        store = Store(url, patience=LONG)
         lost = [number for number in acknowledged if not known(store, number)]
         store.close()
         if lost:

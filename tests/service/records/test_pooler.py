@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +15,9 @@ from spikehead.records import Filter, Recorder, RecorderState, RecordPage, Store
 
 from tests.service.records.conftest import own_database, shown
 from tests.service.records.making import add_and_wait, numbers, record
+from tests.service.serving import LONG, connects, eventually, started
 
 PROGRAM = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
-LONG = 30.0
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="needs PgBouncer (Debian: pgbouncer)")
 
 
@@ -45,20 +44,10 @@ def pooled(tmp_path: Path) -> Iterator[str]:
                 folder.chmod(0o777)
             # the folder of the server's socket may be closed to all but its owner
             command += ["-u", Path(where).owner() if where.startswith("/") else "nobody"]
-        process = subprocess.Popen([*command, str(tmp_path / "pgbouncer.ini")], stderr=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + LONG
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except OSError:
-                    assert process.poll() is None and time.monotonic() < deadline
-                    time.sleep(0.02)
+        with started([*command, str(tmp_path / "pgbouncer.ini")], stderr=subprocess.DEVNULL) as process:
+            eventually(lambda: connects(port) or process.poll() is not None)
+            assert process.poll() is None
             yield shown(server.set(host="127.0.0.1", port=port, database="pooled", query={}))
-        finally:
-            process.terminate()
-            process.wait(LONG)
 
 
 def test_records_are_written_and_read(pooled: str) -> None:

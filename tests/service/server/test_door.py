@@ -7,7 +7,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from spikehead.web.app import create_app
 from spikehead.web.guard.admission import Admission
 
 from tests.service.conftest import band
+from tests.service.serving import LONG, eventually
 
 HEAVY = b"\x00" * 300_000
 RAW = {"Content-Type": "application/octet-stream"}
@@ -45,11 +45,15 @@ def running(models_folder: Path, tmp_path: Path) -> Iterator[Running]:
 
 @contextmanager
 def served(models_folder: Path, tmp_path: Path, **more: Any) -> Iterator[Running]:
-    usual: dict[str, Any] = {"default_model": "tiny", "max_concurrency": 1}
+    usual: dict[str, Any] = {
+        "default_model": "tiny",
+        "max_concurrency": 1,
+        "client_timeout": LONG,
+        "max_queue": 0,
+    }
     settings = Settings(
         database_url=f"sqlite:///{tmp_path}/records.db",
         models=models_folder,
-        max_queue=0,
         drain=0,
         **usual | more,
     )
@@ -61,13 +65,12 @@ def served(models_folder: Path, tmp_path: Path, **more: Any) -> Iterator[Running
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=lambda: loop.run_until_complete(worker._serve([listening])), daemon=True)
     thread.start()
-    give_up = time.monotonic() + 20
-    while not worker.started:
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
-    yield Running(port, app.state.service.admission, worker, loop)
-    worker.should_exit = True
-    thread.join(timeout=20)
+    try:
+        eventually(lambda: worker.started)
+        yield Running(port, app.state.service.admission, worker, loop)
+    finally:
+        worker.should_exit = True
+        thread.join(LONG)
     loop.close()
 
 
@@ -80,16 +83,16 @@ def test_connections_that_wait_in_the_queue_at_the_end_are_answered(
 
         async def end() -> None:
             stands.set()
-            assert came.wait(20)  # nothing else runs in this loop meanwhile
+            assert came.wait(LONG)  # nothing else runs in this loop meanwhile
             await running.worker._stop_listening()
 
         done = asyncio.run_coroutine_threadsafe(end(), running.loop)
-        assert stands.wait(20)
-        clients = [socket.create_connection(("127.0.0.1", running.port), 20) for _ in range(20)]
+        assert stands.wait(LONG)
+        clients = [socket.create_connection(("127.0.0.1", running.port), LONG) for _ in range(20)]
         for client in clients:
             client.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         came.set()
-        done.result(20)
+        done.result(LONG)
         for client in clients:
             with client:
                 assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
@@ -99,7 +102,7 @@ def test_connections_that_wait_in_the_queue_at_the_end_are_answered(
 
 @contextmanager
 def connected(running: Running) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=LONG)
     try:
         yield connection
     finally:

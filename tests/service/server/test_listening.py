@@ -17,7 +17,7 @@ import pytest
 from spikehead.server.listening import ListenError, address_of, listening, plain_address, waiting_at
 from spikehead.settings import Settings
 
-from tests.service.serving import ROOT, ask, end, environment, serving, until
+from tests.service.serving import LONG, ROOT, ask, environment, eventually, serving, started, until
 
 
 def has_ipv6() -> bool:
@@ -137,21 +137,17 @@ def on_unix_socket(models: Path, path: Path, workers: str) -> Iterator[subproces
         HOST=f"unix:{path}",
         WORKERS=workers,
         DRAIN="0.2",
+        SHUTDOWN_GRACE="90",
         TRUSTED_PROXIES="*",
         LOG_FORMAT="json",
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service"], cwd=ROOT, env=env, stderr=subprocess.PIPE, start_new_session=True
-    )
-    try:
+    with started([sys.executable, "-m", "service"], cwd=ROOT, env=env, stderr=subprocess.PIPE) as process:
         yield process
-    finally:
-        end(process)
 
 
 def over(path: Path, request: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(20)
+        client.settimeout(LONG)
         client.connect(str(path))
         client.sendall(request)
         answer = b""
@@ -164,13 +160,12 @@ def over(path: Path, request: bytes) -> bytes:
 def test_a_unix_socket_is_served(models_folder: Path, tmp_path: Path, workers: str) -> None:
     path = tmp_path / "s"
     with on_unix_socket(models_folder, path, workers) as process:
-        while not path.exists():
-            assert process.poll() is None
+        eventually(path.exists)
         for kept in (b"", b"X-Forwarded-For: 10.1.2.3\r\n"):
             request = b"GET /health/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%b\r\n" % kept
             assert over(path, request).startswith(b"HTTP/1.1 200 ")
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=LONG)
         assert process.returncode == 0 and not path.exists()
         lines = [json.loads(line) for line in said.splitlines() if line.startswith(b"{")]
         assert f"serving on unix:{path}" in [line["event"] for line in lines]
@@ -202,7 +197,12 @@ def test_a_port_that_is_taken(models_folder: Path, workers: str) -> None:
         port = other.getsockname()[1]
         env = environment(MODELS=str(models_folder), DEFAULT_MODEL="tiny", PORT=str(port), WORKERS=workers)
         found = subprocess.run(
-            [sys.executable, "-m", "service"], cwd=ROOT, env=env, capture_output=True, timeout=60, check=False
+            [sys.executable, "-m", "service"],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            timeout=LONG,
+            check=False,
         )
     assert found.returncode == 3
     expected = "expected an address that is free to listen on (SPIKEHEAD_HOST, SPIKEHEAD_PORT)"

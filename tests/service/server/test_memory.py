@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.service.serving import LONG
+
 PROGRAM = """
 import resource, sys
 from spikehead.server.memory import keep_freed_memory
@@ -36,6 +38,7 @@ def faults(how: str, **environment: str) -> tuple[str, int]:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
+        timeout=LONG,
         check=True,
     )
     said, count = found.stdout.split()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from spikehead.settings import Settings
 
 from tests.service.conftest import band
 from tests.service.server.test_door import Running, served
+from tests.service.serving import LONG, eventually, is_read
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="only what the native engine answers is light, and it was not built"
@@ -36,8 +36,8 @@ class Wire:
 
     def send(self, *parts: bytes) -> None:
         """Each part arrives alone."""
-        for number, part in enumerate(parts):
-            time.sleep(0.1 if number else 0.0)
+        for part in parts:
+            eventually(lambda: is_read(self.sock))
             self.sock.sendall(part)
 
     def head(self) -> tuple[int, dict[str, str]]:
@@ -107,7 +107,7 @@ def wire(running: Running) -> Iterator[Wire]:
 @contextmanager
 def connected(running: Running) -> Iterator[Wire]:
     with (
-        socket.create_connection(("127.0.0.1", running.port), timeout=20) as sock,
+        socket.create_connection(("127.0.0.1", running.port), timeout=LONG) as sock,
         sock.makefile("rb") as file,
     ):
         yield Wire(sock, file)
@@ -253,11 +253,12 @@ def test_the_answers_id_is_the_requests(wire: Wire, whole: bool, logged: list[An
         wire.send(*([asked] if whole else [asked[:-100], asked[-100:]]))
         status, headers, document = wire.answer()
         assert (status, headers["x-request-id"]) == (200, name or document["id"])
-        deadline = time.monotonic() + 10  # the line comes after the answer
-        while not (lines := [line for line in logged if line.get("record") == document["id"]]):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        assert [line["id"] for line in lines] == [headers["x-request-id"]]
+
+        def lines(record: str = document["id"]) -> list[str]:
+            return [line["id"] for line in logged if line.get("record") == record]
+
+        eventually(lines)  # they come after the answer
+        assert lines() == [headers["x-request-id"]]
 
 
 def test_it_is_taken_with_the_root_path_and_without(tmp_path: Path, taken: list[bool]) -> None:

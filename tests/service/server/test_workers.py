@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from multiprocessing import Pipe
 from pathlib import Path
@@ -15,8 +14,8 @@ from spikehead.server import workers
 from spikehead.server.workers import WorkerProcess, Workers
 from spikehead.settings import Settings
 
-from tests.service.server.test_ending import workers_of
-from tests.service.serving import serving, until
+from tests.service.server.test_ending import count, workers_of
+from tests.service.serving import LONG, eventually, heard, serving
 
 START, USUAL = 60.0, 5.0  # seconds: SPIKEHEAD_START_TIMEOUT, and of a worker that serves
 
@@ -130,18 +129,16 @@ def test_workers_whose_start_takes_longer_than_a_ping_start(
     models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each process, the one above too, sleeps before it imports anything."""
-    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(12)\n")
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(7)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with serving(models_folder, WORKERS="2", LOG_FORMAT="json") as (port, process):
-        until(port, "/health/ready", seconds=60)
+    with serving(models_folder, WORKERS="2", LOG_FORMAT="json") as (_, process):
+        said = heard(process)
         first = workers_of(process.pid)
-        time.sleep(8)  # the other one has started in any case, and each has been asked whether it lives
+        eventually(lambda: count(said, b"serving on http://") == 2)
         assert workers_of(process.pid) == first and len(first) == 2
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert b"killed" not in said and b"has died" not in said
-    assert said.count(b'"serving on http://') == 2
+        assert process.wait(LONG) == 0
+    assert count(said, b"killed") == count(said, b"has died") == 0
 
 
 def test_one_that_does_not_answer_keeps_nobody_from_looking_at_the_others(
@@ -162,10 +159,10 @@ def test_one_that_does_not_answer_keeps_nobody_from_looking_at_the_others(
 
 
 def test_the_end_comes_although_a_worker_stands_still(models_folder: Path) -> None:
-    with serving(models_folder, WORKERS="2", SHUTDOWN_GRACE="3") as (port, process):
-        until(port, "/health/ready")
+    with serving(models_folder, WORKERS="2", SHUTDOWN_GRACE="3") as (_, process):
+        said = heard(process)
+        eventually(lambda: count(said, b"serving on http://") == 2)  # both handle SIGTERM
         os.kill(min(workers_of(process.pid)), signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert b"has not ended, it is killed" in said
+        assert process.wait(LONG) == 0
+        eventually(lambda: count(said, b"has not ended, it is killed"))

@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import band
-from tests.service.serving import ROOT, ask, serving
+from tests.service.serving import LONG, ROOT, ask, serving
 
 RAW = {"Content-Type": "application/octet-stream"}
 
@@ -88,6 +88,8 @@ except RuntimeError:
 
 def test_what_is_logged_at_an_error_has_its_traceback() -> None:
     """In a process of its own: logging is set up once in each."""
-    said = subprocess.run([sys.executable, "-c", FAILS], cwd=ROOT, capture_output=True, check=True).stderr
+    said = subprocess.run(
+        [sys.executable, "-c", FAILS], cwd=ROOT, capture_output=True, timeout=LONG, check=True
+    ).stderr
     line = json.loads(said)
     assert line["event"] == "what" and "RuntimeError: why" in line["exception"]

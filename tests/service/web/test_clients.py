@@ -14,7 +14,7 @@ import pytest
 
 from tests.service.conftest import band
 from tests.service.picture_files import png
-from tests.service.serving import serving
+from tests.service.serving import LONG, serving
 
 PICTURE = png(band(4))
 PIXELS = band(4).tobytes()
@@ -204,7 +204,7 @@ CLIENTS: dict[str, bytes] = {
 
 def asked(port: int, sent: bytes) -> tuple[int, dict[str, Any]]:
     """Status and document of an answer, whose head says how long it is."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=LONG) as client:
         client.sendall(sent)
         with client.makefile("rb") as answer:
             status = int(answer.readline().split()[1])

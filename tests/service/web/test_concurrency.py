@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
 
 from tests.service.conftest import band
+from tests.service.serving import LONG
 
 RAW = {"Content-Type": "application/octet-stream"}
 
@@ -21,14 +22,14 @@ def test_others_are_answered_while_a_simulation_runs(
 
     def held(self: OnnxruntimeEngine, *arguments: Any) -> Any:
         started.set()
-        assert release.wait(timeout=20)
+        assert release.wait(LONG)
         return classify(self, *arguments)
 
     monkeypatch.setattr(OnnxruntimeEngine, "classify", held)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.post, "/classify", content=band(4).tobytes(), headers=RAW)
         try:
-            assert started.wait(timeout=20)
+            assert started.wait(LONG)
             assert client.get("/health/live").status_code == 200
             assert not waiting.done()
         finally:

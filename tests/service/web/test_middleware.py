@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from spikehead.settings import Settings
 from spikehead.web.app import create_app
 
 from tests.service.conftest import band
+from tests.service.serving import LONG, eventually
 
 RAW = {"Content-Type": "application/octet-stream"}
 BODY = band(4).tobytes()
@@ -33,7 +33,7 @@ class Held:
     def hold(self, classify: Callable[..., Any]) -> Callable[..., Any]:
         def held(engine: OnnxruntimeEngine, *arguments: Any) -> Any:
             self.started.release()
-            assert self.release.wait(20)
+            assert self.release.wait(LONG)
             self.simulated += 1
             return classify(engine, *arguments)
 
@@ -65,12 +65,9 @@ def test_too_many_are_refused_at_once(models_folder: Path, tmp_path: Path, held:
         while held.started.acquire(blocking=False):
             pass
         asked = [pool.submit(client.post, "/classify", content=BODY, headers=RAW) for _ in range(3)]
-        assert held.started.acquire(timeout=20)
+        assert held.started.acquire(timeout=LONG)
         admission = client.app.state.service.admission  # type: ignore[attr-defined]
-        give_up = time.monotonic() + 10
-        while admission.waiting < 2:
-            assert time.monotonic() < give_up
-            time.sleep(0.01)
+        eventually(lambda: admission.waiting == 2)
         refused = client.post("/classify", content=BODY, headers=RAW)
         assert (refused.status_code, refused.json()["type"]) == (429, "/problems/overloaded")
         assert refused.headers["retry-after"] == "1"
@@ -86,11 +83,11 @@ def test_too_many_are_refused_at_once(models_folder: Path, tmp_path: Path, held:
 
 
 def test_a_deadline(models_folder: Path, tmp_path: Path, held: Held) -> None:
-    with client_with(models_folder, tmp_path, held, timeout=0.3, max_concurrency=1) as client:
+    with client_with(models_folder, tmp_path, held, timeout=2, max_concurrency=1) as client:
         held.release.clear()
         late = client.post("/classify", content=BODY, headers=RAW)
         assert (late.status_code, late.json()["type"]) == (503, "/problems/timed-out")
-        assert late.json()["expected"] == "an answer within 0.3 seconds"
+        assert late.json()["expected"] == "an answer within 2 seconds"
         assert 'spikehead_refused_total{reason="timed_out"} 1.0' in client.get("/metrics").text
         held.release.set()
         assert client.post("/classify", content=BODY, headers=RAW).status_code == 200
@@ -98,7 +95,7 @@ def test_a_deadline(models_folder: Path, tmp_path: Path, held: Held) -> None:
 
 def test_a_deadline_of_a_stream(models_folder: Path, tmp_path: Path, held: Held) -> None:
     """Steps have been sent: the last event says what happened, and nothing is logged as a mistake."""
-    with client_with(models_folder, tmp_path, held, timeout=0.5) as client:
+    with client_with(models_folder, tmp_path, held, timeout=2) as client:
         held.release.clear()
         answer = client.post("/classify", content=BODY, headers=RAW | {"Accept": "text/event-stream"})
         held.release.set()
@@ -128,10 +125,7 @@ def test_work_for_a_client_that_has_gone_is_dropped(models_folder: Path, tmp_pat
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     try:
-        give_up = time.monotonic() + 20
-        while not server.started:
-            assert time.monotonic() < give_up
-            time.sleep(0.02)
+        eventually(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         service = app.state.service
         admission = service.admission
@@ -140,28 +134,24 @@ def test_work_for_a_client_that_has_gone_is_dropped(models_folder: Path, tmp_pat
 
         def slowly(*arguments: Any) -> Any:
             held.started.release()
-            assert held.release.wait(20)
+            assert held.release.wait(LONG)
             held.simulated += 1
             return classify(*arguments)
 
         service.classifier.classify = slowly
 
         def send() -> socket.socket:
-            sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+            sock = socket.create_connection(("127.0.0.1", port), timeout=LONG)
             head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n"
             sock.sendall(head + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
             return sock
 
         first = send()
-        assert held.started.acquire(timeout=20)
+        assert held.started.acquire(timeout=LONG)
         second, third = send(), send()
-        while admission.waiting < 2:
-            assert time.monotonic() < give_up + 20
-            time.sleep(0.01)
+        eventually(lambda: admission.waiting == 2)
         second.close()
-        while admission.waiting > 1:
-            assert time.monotonic() < give_up + 20
-            time.sleep(0.01)
+        eventually(lambda: admission.waiting == 1)
         held.release.set()
         for sock in (first, third):
             response = http.client.HTTPResponse(sock)
@@ -174,7 +164,7 @@ def test_work_for_a_client_that_has_gone_is_dropped(models_folder: Path, tmp_pat
         assert 'route="/classify",status="499"} 1.0' in service.metrics.exposition().decode()
     finally:
         server.should_exit = True
-        thread.join(timeout=20)
+        thread.join(LONG)
 
 
 @pytest.mark.parametrize(

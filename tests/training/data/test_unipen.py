@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from spikehead.pictures import normalise as images
+from spikehead.pictures.normalise import prepare
 
 from tests.service.picture_files import png
 from tests.training.conftest import Unipen, write_unipen
@@ -175,7 +175,7 @@ def test_what_is_seen_is_what_the_service_sees_of_the_drawing() -> None:
     character = unipen.Character("1", (np.array([[0, 0], [3, 10]], np.float32),))
     random = np.random.default_rng(5)
     drawing = unipen.draw(character.strokes, Pen.drawn(random), random)
-    posted = images.prepare(png(np.asarray(drawing)), max_pixels=10**6)
+    posted = prepare(png(np.asarray(drawing)), max_pixels=10**6)
     assert np.array_equal(unipen.seen(character, np.random.default_rng(5)), posted)
 
 

@@ -1,11 +1,11 @@
-"""What the OpenAPI document says about bodies, options and errors, with an example for each."""
+"""Parts of the OpenAPI document on bodies, options and errors, with an example for each."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from spikehead.errors import KINDS, MEDIA_TYPE, example
-from spikehead.web.documents import schemas
+from spikehead.web.documents import examples, schemas
 
 JSON = "application/json"
 
@@ -179,16 +179,16 @@ def classify_body() -> dict[str, Any]:
     }
     content["application/x-www-form-urlencoded"] = {
         "schema": _object("image", _BASE64, options),
-        "example": {"image": schemas.PNG_BASE64, "seed": 7},
+        "example": {"image": examples.PNG_BASE64, "seed": 7},
     }
     content[JSON] = {
         "schema": {"oneOf": [_object("image", _BASE64, options), _object("pixels", _PIXELS, options)]},
         "examples": {
             "image": {
                 "summary": "base64",
-                "value": {"image": schemas.PNG_BASE64, "seed": 7, "raster": "output"},
+                "value": {"image": examples.PNG_BASE64, "seed": 7, "raster": "output"},
             },
-            "pixels": {"summary": "pixels", "value": {"pixels": schemas.PIXELS, "seed": 7}},
+            "pixels": {"summary": "pixels", "value": {"pixels": examples.PIXELS, "seed": 7}},
         },
     }
     return {"required": True, "content": content}
@@ -212,13 +212,13 @@ def batch_body() -> dict[str, Any]:
         },
         "application/x-www-form-urlencoded": {
             "schema": _object("images", {"type": "array", "minItems": 1, "items": _BASE64}, options),
-            "example": {"images": [schemas.PNG_BASE64] * 2, "on_error": "report"},
+            "example": {"images": [examples.PNG_BASE64] * 2, "on_error": "report"},
         },
         JSON: {
             "schema": {"oneOf": [_object("images", pictures, options), _object("pixels", pixels, options)]},
             "examples": {
-                "images": {"summary": "base64", "value": {"images": [schemas.PNG_BASE64] * 2, "seed": 7}},
-                "pixels": {"summary": "pixels", "value": {"pixels": [schemas.PIXELS], "seed": 7}},
+                "images": {"summary": "base64", "value": {"images": [examples.PNG_BASE64] * 2, "seed": 7}},
+                "pixels": {"summary": "pixels", "value": {"pixels": [examples.PIXELS], "seed": 7}},
             },
         },
     }
@@ -266,13 +266,13 @@ def _add(responses: dict[str, Any], problems: list[str]) -> None:
     for status, more in refusals(problems).items():
         known = responses.setdefault(str(status), more)
         if known is not more:
-            examples = known["content"][MEDIA_TYPE]["examples"]
-            examples.update(more["content"][MEDIA_TYPE]["examples"])
-            known["description"] = _titles(examples)
+            kinds = known["content"][MEDIA_TYPE]["examples"]
+            kinds.update(more["content"][MEDIA_TYPE]["examples"])
+            known["description"] = _titles(kinds)
 
 
-def _titles(examples: dict[str, Any]) -> str:
-    return ". ".join(one["summary"] for one in examples.values()) + "."
+def _titles(kinds: dict[str, Any]) -> str:
+    return ". ".join(kind["summary"] for kind in kinds.values()) + "."
 
 
 def _secure(document: dict[str, Any]) -> None:

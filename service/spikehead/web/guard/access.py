@@ -1,4 +1,4 @@
-"""Who may ask: API keys and a rate for each client, for everything but health."""
+"""Access: API keys and a rate for each client, for everything but health."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounded work: so many requests at a time, so many that wait for their turn, and the rest is refused at once."""
+"""Bounded work: a number of requests at a time, a number that wait for their turn, and the rest is refused at once."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        """Whether a request that comes now would be refused."""
+        """Tell if a request that comes now would be refused."""
         return self.working >= self.most_working and self.waiting >= self.most_waiting
 
     def check(self) -> None:
-        """Raises Problem where a request that comes now would be refused. Before its body is read, if possible."""
+        """Raises Problem if a request that comes now would be refused. Before its body is read, if possible."""
         if self.full:
             raise self.refusal()
 
     def enter(self) -> asyncio.Future[None] | None:
-        """Takes a turn, for which `leave` must be called; None where it begins at once, else what to wait for.
+        """Takes a turn, for which `leave` must be called; None if it begins at once, else what to wait for.
 
-        Raises Problem where the queue is full.
+        Raises Problem if the queue is full.
         """
         if self.working < self.most_working and not self._queue:
             self.working += 1
@@ -64,7 +64,7 @@ class Admission:
             self.working -= 1
 
     def take_light(self) -> None:
-        """Counts a request that is answered at once, in the event loop. Raises Problem where there are too many.
+        """Counts a request that is answered at once, in the event loop. Raises Problem if there are too many.
 
         Such requests never wait in a queue of ours. Those that have arrived together are answered one after the
         other in one turn of the event loop: they are the queue.
@@ -80,6 +80,6 @@ class Admission:
         self._light, self._counting = 0, False
 
     def refusal(self) -> Problem:
-        """What a request gets that is too many."""
+        """Make the problem of a request that is one too many."""
         limit = f"at most {self.most_working} requests at a time and {self.most_waiting} that wait"
         return Problem("overloaded", limit, "more", retry_after=RETRY_SECONDS)

@@ -13,14 +13,14 @@ from spikehead.errors import Problem
 
 
 class RateLimits:
-    """`limit` as in `100/second` or `100/second; 5000/hour`. Raises ValueError where it cannot be read."""
+    """`limit` as in `100/second` or `100/second; 5000/hour`. Raises ValueError if it cannot be read."""
 
     def __init__(self, limit: str) -> None:
         self._limits = parse_many(limit)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def take(self, client: str) -> None:
-        """Counts a request. Raises Problem where the client has had its share."""
+        """Counts a request. Raises Problem if the client has had its share."""
         for limit in self._limits:
             if not self._limiter.hit(limit, client):
                 left = self._limiter.get_window_stats(limit, client).reset_time - time.time()

@@ -18,7 +18,7 @@ from spikehead.errors import Problem
 from spikehead.inference.classifier import Decoded, Event
 from spikehead.inference.options import quoted
 from spikehead.telemetry.request import name_by_record, note, prefers, query_of, request_id
-from spikehead.web.documents import openapi, schemas
+from spikehead.web.documents import examples, openapi, schemas
 from spikehead.web.problems import problem_document
 from spikehead.web.routes.common import JSON, service_of, turn
 
@@ -57,7 +57,7 @@ async def _body(request: Request, limit: int) -> bytes:
     response_class=Response,
     responses=openapi.answers(
         schemas.Classification,
-        schemas.CLASSIFICATION,
+        examples.CLASSIFICATION,
         openapi.CLASSIFY_PROBLEMS,
         "What the network made of it",
         {EVENTS: {"schema": {"type": "string"}, "example": openapi.STREAM}},
@@ -119,7 +119,7 @@ async def _as_events(request: Request, events: Iterator[Event]) -> AsyncIterator
     summary="Classify many pictures",
     response_class=Response,
     responses=openapi.answers(
-        schemas.BatchResult, schemas.BATCH, openapi.BATCH_PROBLEMS, "One answer a picture, in order"
+        schemas.BatchResult, examples.BATCH, openapi.BATCH_PROBLEMS, "One answer a picture, in order"
     ),
     openapi_extra={
         "parameters": openapi.option_parameters(schemas.BatchOptions),
@@ -177,7 +177,7 @@ class Parts(Response):
 
 
 async def _still_there(request: Request) -> None:
-    """Raises ClientDisconnect where nobody waits for the answer any more."""
+    """Raises ClientDisconnect if nobody waits for the answer any more."""
     if await request.is_disconnected():
         raise ClientDisconnect
 

@@ -1,4 +1,4 @@
-"""What routes share: the running service, a turn to compute, and JSON."""
+"""Parts that routes share: the running service, a turn to compute, and JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Turn:
 async def turn(request: Request, admission: Admission | None = None) -> AsyncIterator[Turn]:
     """The request's turn; default: among those that classify. Its body must have been read.
 
-    Raises Problem where too many wait, ClientDisconnect where its client goes while it waits.
+    Raises Problem if too many wait, ClientDisconnect where its client goes while it waits.
     """
     admission = admission or service_of(request).admission
     mine = Turn()
@@ -69,7 +69,7 @@ async def _gone(request: Request) -> None:
 
 
 def each_option_once(request: Request) -> None:
-    """Raises Problem where the query gives an option twice, or any where the route has none."""
+    """Raises Problem if the query gives an option twice, or any where the route has none."""
     known = {parameter.name for parameter in request.scope["route"].dependant.query_params}
     given: dict[str, str] = {}
     for name, value in request.query_params.multi_items():

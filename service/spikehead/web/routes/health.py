@@ -12,7 +12,7 @@ from spikehead.errors import KINDS, Problem, example, type_of
 from spikehead.inference.options import quoted
 from spikehead.telemetry.metrics import MEDIA_TYPE
 from spikehead.telemetry.request import prefers
-from spikehead.web.documents import openapi, schemas
+from spikehead.web.documents import examples, openapi, schemas
 from spikehead.web.documents.explanations import EXPLANATIONS
 from spikehead.web.routes.common import JSON, json, service_of
 
@@ -28,11 +28,11 @@ HIDDEN = "the log says why"
     tags=["health"],
     summary="Is the process alive?",
     response_class=Response,
-    responses=openapi.answers(schemas.Live, schemas.LIVE, [], "It is"),
+    responses=openapi.answers(schemas.Live, examples.LIVE, [], "It is"),
 )
 async def live() -> Response:
     """Answers as long as the process does. Restart it where it does not."""
-    return json(schemas.LIVE)
+    return json(examples.LIVE)
 
 
 @router.get(
@@ -41,7 +41,7 @@ async def live() -> Response:
     summary="Can it take requests?",
     response_class=Response,
     responses=openapi.answers(
-        schemas.Ready, schemas.READY, ["not-ready", "shutting-down"], "It can, with these models"
+        schemas.Ready, examples.READY, ["not-ready", "shutting-down"], "It can, with these models"
     ),
 )
 async def ready(request: Request) -> Response:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from spikehead.inference.simulator import Simulator
-from spikehead.web.documents import openapi, schemas
+from spikehead.web.documents import examples, openapi, schemas
 from spikehead.web.routes.common import json, service_of
 
 router = APIRouter()
@@ -31,7 +31,7 @@ def _model_summary(simulator: Simulator) -> dict[str, Any]:
     tags=["models"],
     summary="Models",
     response_class=Response,
-    responses=openapi.answers(schemas.ModelList, schemas.MODELS, ["not-ready"], "What can be asked for"),
+    responses=openapi.answers(schemas.ModelList, examples.MODELS, ["not-ready"], "What can be asked for"),
 )
 async def models(request: Request) -> Response:
     """The models that the service answers with, and which one is the default."""
@@ -46,7 +46,7 @@ async def models(request: Request) -> Response:
     response_class=Response,
     responses=openapi.answers(
         schemas.ModelCard,
-        schemas.MODEL_CARD,
+        examples.MODEL_CARD,
         ["unknown-model", "not-ready"],
         "Its card, and what simulates it",
     ),

@@ -16,8 +16,8 @@ from spikehead.insight.replay import parts_of, replay, same_model
 from spikehead.insight.statistics import neurons_of, statistics
 from spikehead.records import CursorError, Filter, Record, RecordPage
 from spikehead.telemetry.request import prefers
-from spikehead.web.documents import openapi, schemas
-from spikehead.web.documents.schemas import (
+from spikehead.web.documents import examples, openapi, schemas
+from spikehead.web.documents.queries import (
     FigureQuery,
     ForgetQuery,
     RecentQuery,
@@ -29,7 +29,7 @@ from spikehead.web.routes.common import JSON, each_option_once, json, service_of
 router = APIRouter(dependencies=[Depends(each_option_once)])
 
 NPZ = "application/x-npz"
-Identifier = Annotated[str, Path(alias="id", examples=[schemas.ID])]
+Identifier = Annotated[str, Path(alias="id", examples=[examples.ID])]
 _OPTIONS = ["unknown-option", "invalid-option"]
 
 
@@ -65,10 +65,10 @@ def _summary(record: Record) -> dict[str, Any]:
     tags=["spikes"],
     summary="Recent requests",
     response_class=Response,
-    responses=openapi.answers(schemas.RequestList, schemas.REQUESTS, [*_OPTIONS, "records-away"], "A page"),
+    responses=openapi.answers(schemas.RequestList, examples.REQUESTS, [*_OPTIONS, "records-away"], "A page"),
 )
 async def recent_requests(request: Request, query: Annotated[RecentQuery, Query()]) -> Response:
-    """What was classified, newest first or least sure first, a page at a time."""
+    """List past requests, newest first or least sure first, a page at a time."""
     wanted = Filter(
         model=query.model,
         prediction=query.prediction,
@@ -110,7 +110,7 @@ async def forget_requests(request: Request, query: Annotated[ForgetQuery, Query(
     response_class=Response,
     responses=openapi.answers(
         schemas.Statistics,
-        schemas.STATISTICS,
+        examples.STATISTICS,
         [*_OPTIONS, "unknown-model", "overloaded", "records-away", "not-ready"],
         "Figures of a window",
     ),
@@ -151,7 +151,7 @@ async def _stored(request: Request, identifier: str) -> Record:
     response_class=Response,
     responses=openapi.answers(
         schemas.StoredRequest,
-        schemas.STORED,
+        examples.STORED,
         [
             *_OPTIONS,
             "unknown-request",
