@@ -134,9 +134,7 @@ class ProblemProtocol(HttpToolsProtocol):
         self._incoming.stop()
         self._outgoing.stop()
         self._stages.lost()
-        if self._reading is Reading.LIGHT_BODY:
-            # the application logs that the client has gone
-            self._let_in()
+        self._let_in()
         self._nobody_waits()
         super().connection_lost(exc)
 
@@ -149,6 +147,7 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Answer requests that are under way or were sent before; accept no others."""
+        self._let_in()
         if self._is_idle():
             # in two parts: between them the loop reads what has come, however late it is
             self.loop.call_later(LAST_MOMENT / 2, self.loop.call_later, LAST_MOMENT / 2, self._leave)
@@ -157,7 +156,7 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def _leave(self) -> None:
         """Close an idle connection; one on which a request has begun ends with its answer."""
-        if self._is_idle() and self._reading not in (Reading.HEAD, Reading.LIGHT_BODY):
+        if self._is_idle() and self._reading is not Reading.HEAD:
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -251,10 +250,14 @@ class ProblemProtocol(HttpToolsProtocol):
         self._note_answer()
 
     def _let_in(self) -> None:
-        """Give a request that was kept here to the application, with the part of its body that has come."""
-        self._reading = Reading.BODY
-        self._begin_cycle()
-        super().on_body(self._kept)
+        """Give a request that was kept here to the application, with the part of its body that has come.
+
+        One that never comes whole is answered or logged there.
+        """
+        if self._reading is Reading.LIGHT_BODY:
+            self._reading = Reading.BODY
+            self._begin_cycle()
+            super().on_body(self._kept)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if cycle.scope["http_version"] != "1.1":
@@ -389,8 +392,7 @@ class ProblemProtocol(HttpToolsProtocol):
         """Read no more. Answer with the problem, unless that would be taken for another request's answer."""
         if self.transport.is_closing():
             return
-        if self._reading is Reading.LIGHT_BODY:
-            self._let_in()
+        self._let_in()
         cycle = self.cycle
         if self.pipeline:
             self.transport.abort()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -26,11 +26,9 @@ from spikehead.web.guard.access import Keys
 from spikehead.web.problems import problem_response
 from spikehead.web.routes.common import JSON
 from spikehead.web.service import Service
-from spikehead.web.wire import answer_bytes, problem_bytes
+from spikehead.web.wire import Headers, answer_bytes, problem_bytes
 
 log = logging.getLogger("spikehead")
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 CLASSIFY = "/classify"
 ROUTES = (CLASSIFY, "/classify/batch")
@@ -140,10 +138,12 @@ class WireFastPath:
     ) -> bytes:
         """Write an answer, and enter its request in metrics and log."""
         if isinstance(found, Problem):
-            identifier, status, classified = id_for(given_id), found.status, None
+            status, kind, classified = found.status, found.kind, None
+            identifier = id_for(given_id)
             answer = problem_bytes(found, identifier, defaults)
         else:
-            identifier, status, classified = id_for(given_id, found.summary.record), 200, (found.summary, 0.0)
+            status, kind, classified = 200, None, (found.summary, 0.0)
+            identifier = id_for(given_id, found.summary.record)
             answer = answer_bytes(status, JSON, found.body, identifier, defaults)
         self._request_log.add(
             identifier=identifier,
@@ -152,7 +152,7 @@ class WireFastPath:
             path=route,
             status=status,
             seconds=time.perf_counter() - began,
-            problem=found.kind if isinstance(found, Problem) else None,
+            problem=kind,
             classified=classified,
         )
         return answer

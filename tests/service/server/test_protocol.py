@@ -22,8 +22,7 @@ from spikehead.settings import Settings
 from starlette.types import Receive, Scope, Send
 
 from tests.service.conftest import band
-from tests.service.server.test_door import served
-from tests.service.serving import LONG, ask, eventually, serving
+from tests.service.serving import LONG, ask, eventually, served, serving
 
 LIMIT = (
     3.0  # seconds: a client that is not slow takes far less, on a machine that does other things besides too
@@ -128,7 +127,7 @@ def test_what_is_cut_off_is_logged_as_it_is_answered(models_folder: Path) -> Non
         assert head.startswith(f"http/1.1 {status} ") and "x-content-type-options: nosniff" in head
         identifier = head.partition("x-request-id: ")[2].split("\r\n")[0]
         assert logged[identifier]["status"] == status
-    assert b"X-Request-ID: mine-7\r\n" in slow
+    assert b"x-request-id: mine-7\r\n" in slow
     assert (logged["mine-7"]["problem"], logged["mine-7"]["route"]) == ("too-slow", "/classify")
     assert len(logged) == 2
 
