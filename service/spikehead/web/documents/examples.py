@@ -56,7 +56,7 @@ REQUESTS = {"requests": [SUMMARY], "next": ID}
 
 
 def _seven() -> list[list[int]]:
-    """A seven of straight strokes, 28 x 28."""
+    """Draw a seven of straight strokes, 28 x 28."""
     rows = [[0] * 28 for _ in range(28)]
     for row in range(5, 8):
         rows[row][8:20] = [255] * 12
