@@ -128,9 +128,6 @@ def _differences(answer: dict[str, Any], run: Run, card: Card) -> list[str]:
         "class_probabilities": (run.class_probabilities[-1].tolist(), answer["class_probabilities"]),
         "spike_counts.input": (counts["input"], spikes["input"]),
         "spike_counts.layers": ({name: counts[name] for name in card.layer_names[1:-1]}, spikes["layers"]),
-        "spike_counts.output": (
-            run.spikes["output"].reshape(-1, CLASSES).sum(0).tolist(),
-            spikes["output"],
-        ),
+        "spike_counts.output": (run.spikes["output"].reshape(-1, CLASSES).sum(0).tolist(), spikes["output"]),
     }
     return [f"{name}: {now}, recorded {then}" for name, (now, then) in pairs.items() if now != then]

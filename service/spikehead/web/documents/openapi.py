@@ -141,11 +141,7 @@ def classify_body() -> dict[str, Any]:
         for media_type in ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif")
     }
     content["application/octet-stream"] = {
-        "schema": {
-            **_binary("784 bytes, row by row, used unchanged."),
-            "minLength": 784,
-            "maxLength": 784,
-        },
+        "schema": {**_binary("784 bytes, row by row, used unchanged."), "minLength": 784, "maxLength": 784},
         "example": "(784 bytes)",
     }
     content["multipart/form-data"] = {

@@ -30,10 +30,7 @@ class ClassifyOptions(Part):
         None, ge=1, le=64, description="Most time steps to simulate. Default and maximum: the model's."
     )
     confidence: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Stop as soon as one class has this probability. Default: the model's.",
+        None, gt=0, le=1, description="Stop as soon as one class has this probability. Default: the model's."
     )
     seed: Seed | None = Field(
         None,

@@ -31,6 +31,8 @@ router = APIRouter(dependencies=[Depends(each_option_once)])
 NPZ = "application/x-npz"
 Identifier = Annotated[str, Path(alias="id", examples=[examples.ID])]
 _OPTIONS = ["unknown-option", "invalid-option"]
+_REPLAY = ["unknown-request", "unknown-model", "model-changed", "overloaded", "records-away", "not-ready"]
+_LISTED = ("model", "model_version", "prediction", "confidence", "steps_used", "stopped_by", "seed")
 
 
 def _time(seconds: float) -> str:
@@ -47,17 +49,7 @@ def _until(time: datetime | None) -> float | None:
 
 
 def _summary(record: Record) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "time": _time(record.time),
-        "model": record.model,
-        "model_version": record.model_version,
-        "prediction": record.prediction,
-        "confidence": record.confidence,
-        "steps_used": record.steps_used,
-        "stopped_by": record.stopped_by,
-        "seed": record.seed,
-    }
+    return {"id": record.id, "time": _time(record.time)} | {name: getattr(record, name) for name in _LISTED}
 
 
 @router.get(
@@ -152,15 +144,7 @@ async def _stored(request: Request, identifier: str) -> Record:
     responses=openapi.answers(
         schemas.StoredRequest,
         examples.STORED,
-        [
-            *_OPTIONS,
-            "unknown-request",
-            "unknown-model",
-            "model-changed",
-            "overloaded",
-            "records-away",
-            "not-ready",
-        ],
+        [*_OPTIONS, *_REPLAY],
         "The picture as the network saw it, its answer, and the parts of a replay",
         {NPZ: {"schema": {"type": "string", "format": "binary"}, "example": "(numpy's arrays)"}},
     ),
@@ -211,19 +195,7 @@ async def forget_request(request: Request, identifier: Identifier) -> Response:
     tags=["spikes"],
     summary="A figure of one request",
     response_class=Response,
-    responses=openapi.refusals(
-        [
-            *_OPTIONS,
-            "unknown-request",
-            "unknown-model",
-            "model-changed",
-            "no-such-figure",
-            "overloaded",
-            "no-figures",
-            "records-away",
-            "not-ready",
-        ]
-    )
+    responses=openapi.refusals([*_OPTIONS, *_REPLAY, "no-such-figure", "no-figures"])
     | {
         200: {
             "description": "The figure",
