@@ -60,7 +60,7 @@ def test_a_service_of_kubernetes_named_spikehead_is_said_in_one_line(models_fold
     found = warnings(MODELS=str(models_folder), DEFAULT_MODEL="tiny", **links)
     assert found == [
         "spikehead: SPIKEHEAD_PORT: expected a port, got tcp://10.0.0.1:8000, which Kubernetes sets for a Service "
-        "named spikehead: it counts as not given"
+        "named spikehead: it is ignored"
     ]
 
 

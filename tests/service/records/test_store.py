@@ -471,8 +471,8 @@ def test_the_rarest_condition_is_looked_up(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("records.db", "got something that is no URL"),
-        ("", "got something that is no URL"),
+        ("records.db", "got text that is not a URL"),
+        ("", "got text that is not a URL"),
         ("mysql://root:secret@localhost/records", "got mysql"),
         ("postgresql+asyncpg://localhost/records", r"got postgresql\+asyncpg"),
         ("sqlite://", "got SQLite without a plain file"),
