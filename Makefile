@@ -129,7 +129,7 @@ $(BIOME): package.json package-lock.json
 	$(NPM) ci --no-audit --no-fund --silent
 	touch $@
 
-NATIVE := CMakeLists.txt $(wildcard service/spikehead/engine/native/src/*)
+NATIVE := CMakeLists.txt service/spikehead/model/retina.py $(wildcard service/spikehead/engine/native/src/*)
 # An installation from here remembers where each module lies: it is made again where files came or went.
 FOLDERS := $(shell find service training -type d ! -name __pycache__)
 COMPILE := $(BIN)/python -m compileall -q service training

@@ -1,4 +1,4 @@
-"""What the engine is measured against: standard networks as ONNX graphs, and the same network in spiking libraries.
+"""Contenders of the engine: standard networks as ONNX graphs, and the same network in spiking libraries.
 
 Weights are random: how long a dense network takes does not depend on their values.
 """
@@ -122,7 +122,7 @@ class SpikingShape(nn.Module):
 
 
 def snntorch_neurons(count: int) -> tuple[str, list[Fire]] | None:
-    """snnTorch's; None where it is not installed."""
+    """snnTorch's; None if it is not installed."""
     try:
         import snntorch
     except ImportError:
@@ -144,7 +144,7 @@ def snntorch_neurons(count: int) -> tuple[str, list[Fire]] | None:
 
 
 def spikingjelly_neurons(count: int) -> tuple[str, list[Fire]] | None:
-    """SpikingJelly's, all time steps in one call; None where it is not installed."""
+    """SpikingJelly's, all time steps in one call; None if it is not installed."""
     try:
         from importlib.metadata import version
 

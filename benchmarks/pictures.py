@@ -1,4 +1,4 @@
-"""What benchmarks show: MNIST images that the shipped model has not learned from."""
+"""Pictures for benchmarks: MNIST images that the shipped model has not learned from."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from spikehead.model.card import load_card
 
-from training.data import mnist as data
+from training.data import mnist
 
 SHIPPED = Path("models/spiking-mha")
 
 
 def validation_images(model: Path = SHIPPED) -> NDArray[np.uint8]:
     """The images that a model's training held out. uint8 [N, 28, 28]."""
-    return data.load("validation", None, data.held_out_by(load_card(model).training))[0]
+    return mnist.load("validation", None, mnist.held_out_by(load_card(model).training))[0]

@@ -129,7 +129,7 @@ def fill(url: str, count: int, now: float) -> None:
 
 
 def questions(now: float) -> dict[str, tuple[Filter, RecordPage]]:
-    """What is asked, each with a page of PAGE records."""
+    """Queries of the store, each for a page of PAGE records."""
     day = 86_400
     newest, unsure = RecordPage(PAGE), RecordPage(PAGE, order="confidence")
     asked: dict[str, Filter] = {
@@ -187,7 +187,7 @@ def timed(work: Callable[[], Any], times: int = TIMES) -> dict[str, float]:
 
 
 def writing(store: Store, count: int = 20_000) -> dict[str, float]:
-    """What recording costs: who answers, and the disk."""
+    """The cost of recording: time of the thread that answers, and bytes on disk."""
     ids = Ids()
 
     def fresh(number: int) -> list[Record]:

@@ -239,7 +239,7 @@ def _shortened(value: Any, quoted: Any) -> Any:
 
 def test_the_table_of_models_is_what_is_stored() -> None:
     """`python -m training compare` wrote both."""
-    from training.comparison.compare import BEGIN, END, markdown
+    from training.comparison.table import BEGIN, END, markdown
 
     contents = json.loads((SHIPPED.parent / "comparison.json").read_text())
     text = DOCUMENTS["models/README.md"]

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from spikehead.settings import Settings
 from spikehead.web.app import create_app
 
-from training.data import mnist as data
+from training.data import mnist
 
 RAW = {"Content-Type": "application/octet-stream"}
 COUNT = 100
@@ -27,9 +27,9 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    if not (data.data_folder() / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file():
+    if not (mnist.data_folder() / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file():
         pytest.skip("needs MNIST: set SPIKEHEAD_DATA to the folder that holds MNIST/raw")
-    return data.load("test")[0][:COUNT]
+    return mnist.load("test")[0][:COUNT]
 
 
 def noisy(images: np.ndarray) -> np.ndarray:

@@ -17,11 +17,11 @@ RAW = {"Content-Type": "application/octet-stream"}
 
 @pytest.mark.slow
 def test_a_thousand_replays_equal_their_rasters(shipped: Simulator, tmp_path: Path) -> None:
-    from training.data import mnist as data
+    from training.data import mnist
 
-    if not (data.data_folder() / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file():
+    if not (mnist.data_folder() / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file():
         pytest.skip("needs MNIST: set SPIKEHEAD_DATA to the folder that holds MNIST/raw")
-    images = np.ascontiguousarray(data.load("test")[0][:COUNT])
+    images = np.ascontiguousarray(mnist.load("test")[0][:COUNT])
     url = f"sqlite:///{tmp_path}/records.db"
     with TestClient(create_app(Settings(database_url=url, max_raster_images=BLOCK))) as client:
         for start in range(0, COUNT, BLOCK):

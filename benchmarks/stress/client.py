@@ -150,7 +150,7 @@ class Client:
         self._write(connection)
 
     def poll(self, timeout: float) -> None:
-        """Takes answers; waits for the first one for so long."""
+        """Take answers; wait at most `timeout` seconds for the first one."""
         for descriptor, event in self._epoll.poll(max(timeout, 0.0)):
             connection = self._all.get(descriptor)
             if connection is None:
@@ -342,7 +342,7 @@ def open_loop(
 
 
 def _arrivals(rate: float, begin: float, seconds: float, seed: int) -> Iterator[float]:
-    """Times from `begin` on, for so many seconds, with exponentially distributed gaps."""
+    """Draw arrival times from `begin` on, for `seconds`, with exponentially distributed gaps."""
     random = np.random.default_rng(seed)
     at = begin
     while True:

@@ -98,7 +98,7 @@ def two_services(server: str) -> Iterator[tuple[Sequence[int], URL]]:
 
 
 def exercised(ports: Sequence[int], count: int, folder: Path | None = None) -> Found:
-    """Fetches so many records and forgets so many others, each right after it was answered."""
+    """Fetch `count` records and forget `count` others, each right after it was answered."""
     fetched, deleted, last = pictures(count)
     turns = range(10**9)
     with ThreadPoolExecutor(CLIENTS) as pool:

@@ -70,7 +70,7 @@ def measure(plan: Plan) -> list[Row]:
 
 
 def connections(port: int) -> dict[str, int]:
-    """Of each socket of the service that has another end: its name as a descriptor, and the other end's port."""
+    """Map each connected socket of the service, by its descriptor's name, to the port of its other end."""
     found = {}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -91,7 +91,7 @@ def sockets(pid: int) -> set[str]:
 
 
 def answering(service: Serving, known: set[int], count: int) -> set[int]:
-    """Processes not known that answer: so many, fewer where there are no more after 15 seconds."""
+    """Collect `count` processes that answer and are not known yet; fewer if no more have answered after 15 seconds."""
     found: set[int] = set()
     deadline = time.monotonic() + GIVEN_UP
     while len(found) < count and time.monotonic() < deadline:

@@ -11,7 +11,7 @@ CLIENTS = 16
 
 
 def peak(pool: Executor, port: int, requests: Sequence[bytes], seconds: float) -> float:
-    """Answers of 200 a second. Raises RuntimeError where there are others."""
+    """Answers of 200 a second. Raises RuntimeError if there are others."""
     begin = soon()
     tally = pool.submit(closed_loop, port, requests, CLIENTS, begin, seconds).result()
     if set(tally.counts()) != {200}:

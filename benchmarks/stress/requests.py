@@ -37,7 +37,7 @@ def pictures(format: str = "PNG") -> tuple[bytes, ...]:
 
 
 def drawings() -> list[bytes]:
-    """What users send: about 10 ms of work each."""
+    """Make pictures like those of users: about 10 ms of work each."""
     return [post("/classify", "image/png", file) for file in pictures()]
 
 

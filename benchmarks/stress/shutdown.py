@@ -89,7 +89,7 @@ def measure(plan: Plan) -> list[Row]:
 
 
 def listens(port: int) -> bool:
-    """Whether there is a listening socket on the port: these come first in the kernel's table."""
+    """Tell if a socket listens on the port: these come first in the kernel's table."""
     with Path("/proc/net/tcp").open() as table:
         for line in table:
             fields = line.split()

@@ -1,4 +1,4 @@
-"""What a test measured, what must hold, and whether it does: a row of the table."""
+"""A verdict: the figures of a test, what must hold, and if it does, as a row of the table."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from spikehead.version import VERSION
 
 if TYPE_CHECKING:
     from spikehead.errors import Problem, ServiceError
-    from spikehead.library.answers import Classification, PastRequest, PastRequests, StoredRequest
+    from spikehead.library.answers import Classification, RequestList, RequestSummary, StoredRequest
     from spikehead.library.client import AsyncClient, Client
     from spikehead.library.local import Network, load
     from spikehead.model.card import ModelError
@@ -26,9 +26,9 @@ __all__ = [
     "Client",
     "ModelError",
     "Network",
-    "PastRequest",
-    "PastRequests",
     "Problem",
+    "RequestList",
+    "RequestSummary",
     "ServiceError",
     "StoredRequest",
     "__version__",
@@ -37,7 +37,7 @@ __all__ = [
 
 _HOMES = {
     "errors": ("Problem", "ServiceError"),
-    "library.answers": ("Classification", "PastRequest", "PastRequests", "StoredRequest"),
+    "library.answers": ("Classification", "RequestSummary", "RequestList", "StoredRequest"),
     "library.client": ("AsyncClient", "Client"),
     "library.local": ("Network", "load"),
     "model.card": ("ModelError",),

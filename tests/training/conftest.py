@@ -48,7 +48,7 @@ def make_network(config: NetworkConfig = SMALL, seed: int = 0) -> SpikingTransfo
         for _ in range(20):
             network((torch.rand(2, 16, 1, 28, 28) < 0.3).float(), torch.rand(2, 16, 10))
         if config.position:
-            network.position.copy_(torch.randn_like(network.position) * 0.5)
+            network.stem.position.copy_(torch.randn_like(network.stem.position) * 0.5)
     network.integer = True
     return network.eval()
 
@@ -58,7 +58,7 @@ def make_glm(config: NetworkConfig = GLM, seed: int = 0) -> GLMNetwork:
     torch.manual_seed(seed)
     network = GLMNetwork(config)
     with torch.no_grad():
-        network.gamma.copy_(torch.randn(10))
+        network.readout.gamma.copy_(torch.randn(10))
     network.integer = True
     return network.eval()
 

@@ -14,12 +14,12 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from training.data import mnist as data
+from training.data import mnist
 
 
 def intensities(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the network reads. uint8 [N, 28, 28] -> [N, 1, 28, 28]."""
-    return np.asarray(data.firing_probabilities(images).numpy(), np.float32)
+    """Return the intensities that the network reads. uint8 [N, 28, 28] -> [N, 1, 28, 28]."""
+    return np.asarray(mnist.firing_probabilities(images).numpy(), np.float32)
 
 
 class QuantisedAnn:

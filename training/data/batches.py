@@ -1,4 +1,4 @@
-"""What an epoch shows: training images in some order, each varied, as the retina sees them.
+"""Batches of an epoch: training images in some order, each varied, as the retina sees them.
 
 All of it happens where the generator draws, so that a GPU hardly waits for the processor.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from training.data import mnist as data
+from training.data import mnist
 
 AT_ONCE = 16_384
 """Images that a GPU varies in one go: a batch alone is too little work for it, all would need gigabytes."""
@@ -25,7 +25,7 @@ def presented(
     images: Tensor,
     labels: Tensor,
     batch_size: int,
-    variation: data.Variation,
+    variation: mnist.Variation,
     generator: torch.Generator,
     at_once: int | None = None,
     order: Tensor | None = None,
@@ -41,5 +41,5 @@ def presented(
     if order is None:
         order = torch.randperm(len(images), generator=generator, device=generator.device)
     for some in order.split(max(1, at_once // batch_size) * batch_size):
-        probability = data.firing_probabilities(data.vary(images[some], variation, generator))
+        probability = mnist.firing_probabilities(mnist.vary(images[some], variation, generator))
         yield from zip(probability.split(batch_size), labels[some].split(batch_size), strict=True)

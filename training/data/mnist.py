@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spikehead.engine import native
-from spikehead.model.encoding import RATE_LEVELS, rates
+from spikehead.model.encoding import RATE_LEVELS, firing_rates
 from spikehead.model.retina import contrast
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.data import retina, unipen
+from training.data import unipen
 
 Split = Literal["train", "validation", "test"]
 VALIDATION_IMAGES = 10_000
@@ -39,7 +39,7 @@ class DataError(RuntimeError):
 
 
 def data_folder(explicit: Path | None = None) -> Path:
-    """Where MNIST lies: the argument, else $SPIKEHEAD_DATA, else ./data."""
+    """Return MNIST's folder: the argument, else $SPIKEHEAD_DATA, else ./data."""
     return explicit or Path(os.environ.get(DATA_VARIABLE, "data"))
 
 
@@ -49,7 +49,7 @@ def load(
     """Images uint8 [N, 28, 28] and labels int64 [N] of a split. Downloads MNIST where it is absent.
 
     held_out: so many of the last training images are for validation; None: 10,000.
-    Raises DataError where it is absent and cannot be downloaded, ValueError where nothing would be left of a split.
+    Raises DataError if it is absent and cannot be downloaded, ValueError where nothing would be left of a split.
     """
     mnist = _torchvision_mnist()
     root = data_folder(folder)
@@ -170,7 +170,7 @@ class Variation:
     wide: float = 2.0
 
     def times(self, factor: float) -> Variation:
-        """All of it so many times as far."""
+        """Return the variation with every amount multiplied by `factor`."""
         return replace(
             self,
             rotation_degrees=self.rotation_degrees * factor,
@@ -216,19 +216,22 @@ def vary(images: Tensor, variation: Variation, generator: torch.Generator) -> Te
 
 
 def tuned(intensities: Tensor, slope: int) -> Tensor:
-    """Firing probabilities under a tuning curve of that slope, `spikehead.model.encoding.rates`. Any shape; exact."""
+    """Steepen firing probabilities as `spikehead.model.encoding.firing_rates` does along a tuning curve of that slope.
+
+    Any shape; exact.
+    """
     return (0.5 + slope * (intensities - 0.5)).clamp(0.0, 1.0)
 
 
 def firing_probabilities(images: NDArray[np.uint8] | Tensor) -> Tensor:
-    """What the service's encoder makes of images: probability of a spike a pixel and step. [N, 1, 28, 28].
+    """Compute the service's encoding of images: probability of a spike for each pixel and step. [N, 1, 28, 28].
 
     At slope 1, at which they are what conventional networks read as intensities; see `tuned`.
     On the device of the images, uint8 [N, 28, 28]; numpy's are on the CPU.
     """
     if isinstance(images, Tensor) and images.device.type != "cpu":
-        seen = retina.contrast(images)
+        seen = contrast(images)
         return (seen.float() + (seen >> 7))[:, None] / RATE_LEVELS
     pixels = np.asarray(images)
     contrasts = native.contrast(pixels).reshape(pixels.shape) if native.available() else contrast(pixels)
-    return torch.from_numpy(rates(contrasts).astype(np.float32))[:, None] / RATE_LEVELS
+    return torch.from_numpy(firing_rates(contrasts).astype(np.float32))[:, None] / RATE_LEVELS

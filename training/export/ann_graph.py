@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import TensorProto
 from spikehead.model.card import FanOut, Layer, synapses_of
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 
 from training.export.graph import Builder, as_numpy, checked_model, value
 from training.network.ann import AnnTwin, LeNet5, MnistCnn, Normalised, TwinBlock
-from training.network.spiking import CLASSES, SIDE, windows
+from training.network.layers import windows
+from training.network.spiking import CLASSES, SIDE, NetworkConfig
 
 POTENTIAL_UNIT = 2.0**-12
 AnyAnn = AnnTwin | LeNet5 | MnistCnn
@@ -28,7 +28,7 @@ AnyAnn = AnnTwin | LeNet5 | MnistCnn
 
 @dataclass
 class Description:
-    """What a card says of the layers: shape without batch, and fan-out (`spikehead.model.card.FanOut`)."""
+    """The layers as a card describes them: shape without batch, and fan-out (`spikehead.model.card.FanOut`)."""
 
     shapes: dict[str, list[int]] = field(default_factory=lambda: {"input": [1, SIDE, SIDE]})
     fan_outs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -69,25 +69,25 @@ class AnnBuilder(Builder):
         self.shape = [outputs, height, width]
 
     def linear(self, name: str, weight: Tensor, bias: Tensor) -> None:
-        """On features [N, F]."""
+        """Weigh features [N, F]."""
         self.x = self.node("Gemm", [self.x, *self._weights(name, weight, bias)], f"{name}.sum", transB=1)
         self.driven(weight)
         self.shape = [len(weight)]
 
     def driven(self, weight: Tensor) -> None:
-        """The present layer drives these synapses, a matrix, at each of its places."""
+        """Note that the present layer drives these synapses, a matrix, at each of its places."""
         known = self.described.fan_outs.setdefault(self.layer, {"targets": 0})
         known["targets"] += len(weight)
 
     def matrix(self, name: str, x: str, synapses: Normalised) -> str:
-        """On tokens [N, L, C]."""
+        """Weigh tokens [N, L, C]."""
         weight, bias = synapses.folded()
         names = self._weights(name, weight.T, bias)
         product = self.node("MatMul", [x, names[0]], f"{name}.product")
         return self.node("Add", [product, names[1]], f"{name}.current")
 
     def named(self, layer: str) -> None:
-        """The present values are those of a layer: they are counted."""
+        """Count the present values: they are those of a layer."""
         self.layer = layer
         self.described.shapes[layer] = list(self.shape)
         if self.counting:
@@ -101,7 +101,7 @@ class AnnBuilder(Builder):
 
 
 def build(network: AnyAnn, name: str, counting: bool = True) -> tuple[onnx.ModelProto, Description]:
-    """The graph and what it says of itself. Without `counting`, the graph computes `potential` alone."""
+    """Build the graph and its description. Without `counting`, the graph computes `potential` alone."""
     graph = AnnBuilder(counting)
     if isinstance(network, AnnTwin):
         _twin(graph, network)
@@ -124,7 +124,7 @@ def build(network: AnyAnn, name: str, counting: bool = True) -> tuple[onnx.Model
 
 
 def _sequence(graph: AnnBuilder, layers: nn.Sequential) -> None:
-    """Convolutions, ReLU, pooling, linear layers. Dropout does nothing any more."""
+    """Add convolutions, ReLU, pooling, linear layers. Dropout does nothing any more."""
     parts = [part for part in layers if not isinstance(part, nn.Dropout)]
     number = 0
     for position, part in enumerate(parts):
@@ -166,10 +166,7 @@ def _twin(graph: AnnBuilder, network: AnnTwin) -> None:
     graph.relu("stem2")
     graph.named("stem2")
     convolution("stem3", network.stem3)
-    flat = graph.constant("shape.map", np.array([0, channels, tokens], np.int64))
-    stream = graph.node(
-        "Transpose", [graph.node("Reshape", [graph.x, flat], "stem3.flat")], "stem3.tokens", perm=[0, 2, 1]
-    )
+    stream = graph.tokens(graph.x, "stem3", config)
     if config.position:
         place = graph.constant("position", as_numpy(network.position))
         stream = graph.node("Add", [stream, place], "stem3.placed")
@@ -185,29 +182,22 @@ def _twin(graph: AnnBuilder, network: AnnTwin) -> None:
         name = f"block{number}"
         if block.attends:
             x = activate(f"{name}.attention_in", stream, channels)
-            if config.neighbours:
-                x = graph.with_neighbours(x, f"{name}.attention_in", tokens, channels)
+            x = graph.seen(x, f"{name}.attention_in", config)
             for role in (block.query, block.key, block.value):
                 graph.driven(role.weight.weight)
-            attended = _attention(graph, name, block, x, tokens, channels)
-            stream = graph.node(
-                "Add",
-                [stream, graph.matrix(f"{name}.projection", attended, block.projection)],
-                f"{name}.attended",
-            )
+            attended = _attention(graph, name, block, x, config)
+            projected = graph.matrix(f"{name}.projection", attended, block.projection)
+            stream = graph.node("Add", [stream, projected], f"{name}.attended")
             # Q K^T, its product with V, and the projection of the mean: none of their factors is ever 0.
             products = 2 * tokens * tokens * channels + tokens * channels**2
             graph.described.fixed_multiply_accumulates += products
-        x = activate(f"{name}.mlp_in", stream, channels)
-        if config.neighbours:
-            x = graph.with_neighbours(x, f"{name}.mlp_in", tokens, channels)
+        x = graph.seen(activate(f"{name}.mlp_in", stream, channels), f"{name}.mlp_in", config)
         graph.driven(block.expand.weight.weight)
         hidden = graph.matrix(f"{name}.expand", x, block.expand)
         x = activate(f"{name}.mlp_hidden", hidden, channels * config.mlp_ratio)
         graph.driven(block.contract.weight.weight)
-        stream = graph.node(
-            "Add", [stream, graph.matrix(f"{name}.contract", x, block.contract)], f"{name}.out"
-        )
+        added = graph.matrix(f"{name}.contract", x, block.contract)
+        stream = graph.node("Add", [stream, added], f"{name}.out")
     graph.x = activate("tokens", stream, channels)
     graph.x = graph.node("Flatten", [graph.x], "tokens.flat")
     graph.driven(network.readout.weight)
@@ -215,16 +205,15 @@ def _twin(graph: AnnBuilder, network: AnnTwin) -> None:
     graph.x = graph.node("Gemm", [graph.x, *names], "readout.sum", transB=1)
 
 
-def _attention(graph: AnnBuilder, name: str, block: TwinBlock, x: str, tokens: int, channels: int) -> str:
-    width = channels // block.heads
-    by_head = graph.constant("shape.heads", np.array([0, tokens, block.heads, width], np.int64))
-    merged = graph.constant("shape.tokens", np.array([0, tokens, channels], np.int64))
+def _attention(graph: AnnBuilder, name: str, block: TwinBlock, x: str, config: NetworkConfig) -> str:
+    by_head, merged = graph.token_shapes(config)
     heads = {}
     for role, order in (("query", [0, 2, 1, 3]), ("key", [0, 2, 3, 1]), ("value", [0, 2, 1, 3])):
         current = graph.matrix(f"{name}.{role}", x, getattr(block, role))
         split = graph.node("Reshape", [current, by_head], f"{name}.{role}.split")
         heads[role] = graph.node("Transpose", [split], f"{name}.{role}.heads", perm=order)
     products = graph.node("MatMul", [heads["query"], heads["key"]], f"{name}.products")
+    width = config.channels // config.heads
     scaled = graph.node("Mul", [products, graph.number(width**-0.5)], f"{name}.scaled")
     weights = graph.node("Softmax", [scaled], f"{name}.weights", axis=-1)
     mean = graph.node("MatMul", [weights, heads["value"]], f"{name}.mean")

@@ -1,13 +1,12 @@
 """Export: from a checkpoint to `models/<name>/`, the one thing that training and service share.
 
-Writes the step graph, simulates the validation set with it, fits calibration and stopping rule there,
-notes the normal firing rates, and writes the card. It checks itself: torch and onnxruntime must give the
-same spikes in every layer, or nothing is written.
+Writes the step graph and its arrays, simulates the validation set, fits calibration and stopping rule there,
+notes the normal firing rates, and writes the card. It checks itself: torch, onnxruntime and the native engine must
+give the same spikes in every layer, or nothing is written.
 """
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
+from spikehead.engine import native
 from spikehead.engine.base import Engine, StepCounts, SteppingEngine
 from spikehead.engine.loading import load_engine
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
@@ -25,17 +27,18 @@ from spikehead.model.encoding import encode
 from spikehead.model.retina import contrast
 from spikehead.settings import load_settings
 
-from training.data import mnist as data
-from training.data import unipen
+from training.data import mnist, unipen
 from training.export import ann_graph
 from training.export.ann_graph import AnyAnn
-from training.export.graph import ExportError, build
+from training.export.arrays import ARRAYS_FILE, arrays_of, check_engines
+from training.export.graph import V_THRESHOLD, ExportError, build
 from training.fit.train import TrainingSettings, load_network
 from training.measure.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
 from training.measure.evaluate import simulate
-from training.measure.model_folder import write, write_card
+from training.measure.model_folder import hashed, write, write_card
+from training.network.layers import layers_of
 from training.network.neurons import tau_of_shift
-from training.network.spiking import GLMNetwork, Kind, Membrane, SpikingNetwork, fan_outs, layer_shapes
+from training.network.spiking import CLASSES, Kind, SpikingNetwork
 
 GRAPH_FILE = "model.onnx"
 DESCRIPTIONS: dict[Kind, str] = {
@@ -82,22 +85,27 @@ def export(
     seeds: int | None = None,
     progress: Callable[[int], None] = lambda images_done: None,
 ) -> Card:
-    """Write `folder/model.onnx` and `folder/card.json` from a checkpoint; returns the card.
+    """Write graph, arrays and card of a checkpoint's network to `folder`; returns the card.
 
     validation: images uint8 [N, 28, 28] and labels [N]; each is simulated with so many encoder `seeds`
     (None: `calibration_seeds`), by the engine that the service would take. self_check: images uint8 [N, 28, 28].
     started_from: the model with whose weights training began (`training.fit.restore.origin`), for the card.
     reset_interval: steps after which its state begins anew, 0 for never, None for as many as training simulated: it
     has seen no state that is older.
-    Raises ExportError where torch and onnxruntime disagree in a single spike.
+    Without a compiled native engine no arrays are written: they could not be checked.
+    Raises ExportError if torch, onnxruntime and the native engine disagree in a single spike.
     """
     network, settings, contents = load_network(checkpoint)
     graph = build(network, folder.name).SerializeToString()
+    arrays = arrays_of(graph) if native.available() else None
     interval = reset_interval_of(settings) if reset_interval is None else reset_interval
-    draft = _draft_card(network, folder.name, version, graph, max_steps, interval or None)
+    draft = _draft_card(network, folder.name, version, graph, max_steps, interval or None, arrays)
     with tempfile.TemporaryDirectory() as temporary:
-        write(Path(temporary), graph, draft)
-        check_parity(network, OnnxruntimeEngine(Path(temporary)), self_check, max_steps)
+        write(Path(temporary), graph, draft, arrays)
+        reference = OnnxruntimeEngine(Path(temporary))
+        check_parity(network, reference, self_check, max_steps)
+        if arrays is not None:
+            check_engines(reference, native.NativeEngine(Path(temporary)), self_check, max_steps)
         trials = _trials(
             load_engine(Path(temporary), *load_settings().simulation), validation[0], seeds, progress
         )
@@ -115,7 +123,7 @@ def export(
         trained["started_from"] = started_from
     card = Card.model_validate({**card.model_dump(), "training": trained})
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder, graph, card)
+    write(folder, graph, card, arrays)
     return card
 
 
@@ -145,7 +153,7 @@ def export_ann(
             "version": version,
             "description": description,
             "licence": "Apache-2.0",
-            "graph": {"file": GRAPH_FILE, "sha256": hashlib.sha256(graph).hexdigest()},
+            "graph": hashed(GRAPH_FILE, graph),
             "max_steps": 1,
             "layers": layers,
             "kind": "ann",
@@ -221,7 +229,7 @@ def reset_interval_of(settings: TrainingSettings) -> int:
 def check_ann(network: AnyAnn, engine: OnnxruntimeEngine, images: NDArray[np.uint8]) -> None:
     """Raise ExportError unless torch and the engine agree in every logit, to a thousandth."""
     with torch.no_grad():
-        expected = network.eval()(data.firing_probabilities(images)).numpy()
+        expected = network.eval()(mnist.firing_probabilities(images)).numpy()
     found = engine.by_step(images, range(len(images)), 1, "bernoulli").potentials[0]
     distance = float(np.abs(found * ann_graph.POTENTIAL_UNIT - expected).max())
     if not distance < 1e-3:
@@ -267,40 +275,26 @@ def _draft_card(
     graph: bytes,
     max_steps: int,
     reset_interval: int | None = None,
+    arrays: bytes | None = None,
 ) -> Card:
     """The card as far as the network alone decides it; calibration comes later."""
     config = network.config
-    shapes, fan = layer_shapes(config), fan_outs(config)
-    thresholds = v_thresholds(network)
+    layers, thresholds = layers_of(config), v_thresholds(graph)
     tau = tau_of_shift(config.shift_membrane)
-    layers: list[dict[str, Any]] = []
-    for layer, shape in shapes.items():
-        neuron = {"tau": tau, "v_threshold": thresholds[layer]} if layer in thresholds else {}
-        layers.append({"name": layer, "shape": shape, "fan_out": fan[layer], **neuron})
-    states = [{"name": "state.input", "shape": shapes["input"]}]
-    states += [{"name": f"state.{layer}", "shape": shapes[layer]} for layer in thresholds]
+    for layer, values in thresholds.items():
+        layers[layer] = layers[layer].model_copy(update={"tau": tau, "v_threshold": values})
     remembering = ("readout", "feedback") if thresholds else ("feedback",)
-    states += [{"name": f"state.{name}", "shape": shapes["output"]} for name in remembering]
-    unit = config.trace_unit
-    kernels: dict[str, dict[str, Any]] = {
-        "A": {
-            "shift": config.shift_input,
-            "unit": unit,
-            "use": "filtered spike trains, after the rate encoder",
-        },
-        "B": {"shift": config.shift_feedback, "unit": -unit, "use": "feedback of the output spikes"},
-    }
+    states = [{"name": f"state.{layer}", "shape": layers[layer].shape} for layer in ("input", *thresholds)]
+    states += [{"name": f"state.{neurons}", "shape": [CLASSES]} for neurons in remembering]
+    kernels = [
+        ("A", config.shift_input, config.trace_unit, "filtered spike trains, after the rate encoder"),
+        ("B", config.shift_feedback, -config.trace_unit, "feedback of the output spikes"),
+    ]
     if thresholds:
-        kernels["membrane"] = {
-            "shift": config.shift_membrane,
-            "unit": 1,
-            "use": "leak of the hidden neurons",
-        }
-        kernels["readout"] = {
-            "shift": config.shift_readout,
-            "unit": 1,
-            "use": "filter of the tokens' spikes, after the weights",
-        }
+        kernels += [
+            ("membrane", config.shift_membrane, 1, "leak of the hidden neurons"),
+            ("readout", config.shift_readout, 1, "filter of the tokens' spikes, after the weights"),
+        ]
     return Card.model_validate(
         {
             "schema_version": SCHEMA_VERSION,
@@ -308,16 +302,18 @@ def _draft_card(
             "version": version,
             "description": DESCRIPTIONS[config.kind],
             "licence": "Apache-2.0",
-            "graph": {"file": GRAPH_FILE, "sha256": hashlib.sha256(graph).hexdigest()},
+            "graph": hashed(GRAPH_FILE, graph),
+            "arrays": hashed(ARRAYS_FILE, arrays) if arrays is not None else None,
             "max_steps": max_steps,
             "reset_interval": reset_interval,
-            "layers": layers,
+            "layers": [layer.model_dump() for layer in layers.values()],
             "states": states,
             "rate_slope": config.rate_slope,
             "kernels": {
-                key: {**kernel, "tau": tau_of_shift(kernel["shift"])} for key, kernel in kernels.items()
+                key: {"shift": shift, "unit": unit, "use": use, "tau": tau_of_shift(shift)}
+                for key, shift, unit, use in kernels
             },
-            "potential_scale": float(network.readout_parameters()[3]),
+            "potential_scale": float(network.readout.constants(integer=True)[3]),
             "calibration": {"scale": [1.0 / (t + 1) for t in range(max_steps)], "confidence": 1.0},
             "parameters": sum(p.numel() for p in network.parameters()),
             "bits": config.bits,
@@ -325,30 +321,14 @@ def _draft_card(
     )
 
 
-def v_thresholds(network: SpikingNetwork) -> dict[str, list[int]]:
-    """Integer threshold of each channel of each hidden layer, in layer order."""
-    if isinstance(network, GLMNetwork):
-        return {}
-    config, largest = network.config, network.config.largest_weight
-
-    def whole(values: torch.Tensor) -> list[int]:
-        return [int(x) for x in values.tolist()]
-
-    residual = whole(Membrane(network.residual_writers(), largest).v_threshold)
-    result = {
-        "stem1": whole(Membrane([network.stem1], largest).v_threshold),
-        "stem2": whole(Membrane([network.stem2], largest).v_threshold),
+def v_thresholds(graph: bytes) -> dict[str, list[int]]:
+    """Read the integer threshold of each channel of each hidden layer from a step graph, in layer order."""
+    stored = {one.name: one for one in onnx.load_from_string(graph).graph.initializer}
+    return {
+        name.removesuffix(V_THRESHOLD): numpy_helper.to_array(values).astype(int).flatten().tolist()
+        for name, values in stored.items()
+        if name.endswith(V_THRESHOLD)
     }
-    for number, block in enumerate(network.blocks, 1):
-        name = f"block{number}."
-        if config.attends(number):
-            result[name + "attention_in"] = residual
-            for role in ("query", "key", "value"):
-                result[name + role] = whole(Membrane([getattr(block, role)], largest).v_threshold)
-            result[name + "attention"] = whole(block.attention_threshold.clamp(min=1.0).round())  # type: ignore[operator]
-        result[name + "mlp_in"] = residual
-        result[name + "mlp_hidden"] = whole(Membrane([block.expand], largest).v_threshold)  # type: ignore[list-item]
-    return result | {"tokens": residual}
 
 
 def normal_of(images: NDArray[np.uint8], confidence: NDArray[np.float64]) -> Normal:

@@ -9,7 +9,7 @@ float32 computes with them exactly because everything stays below 2**24 (`Builde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,36 +18,48 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from training.network.neurons import EXACT_LIMIT, probability_table, round_nearest, table_shift
+from training.network.layers import layers_of
+from training.network.neurons import EXACT_LIMIT, LIFNeurons, probability_table, table_shift
 from training.network.spiking import (
     CLASSES,
     SIDE,
+    Attention,
     Block,
     GLMNetwork,
-    Membrane,
+    NetworkConfig,
+    Readout,
+    SpikingMLP,
     SpikingNetwork,
-    SpikingTransformer,
+    Stem,
     Synapses,
+    neurons_of,
     with_neighbours,
 )
 
 OPSET = 17
 IR_VERSION = 9
+V_THRESHOLD = ".v_threshold"
+"""Ends the name of every tensor of thresholds."""
 
 
 class ExportError(RuntimeError):
-    """The network cannot be exported. The message says what was expected and what came."""
+    """The network cannot be exported."""
+
+
+Current = tuple[str, float]
+"""A tensor of the graph, and what no value in it exceeds."""
 
 
 class Builder:
     """Collects nodes, weights, states and outputs, and a bound on every integer it computes."""
 
-    def __init__(self) -> None:
+    def __init__(self, shapes: Mapping[str, list[int]] | None = None) -> None:
+        """`shapes` are those of the layers of spikes, without the batch."""
+        self.shapes = shapes or {}
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.states: dict[str, list[int]] = {}
         self.spiking: dict[str, list[int]] = {}
-        self.outputs: list[onnx.ValueInfoProto] = []
         self.bounds: dict[str, float] = {}
 
     def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
@@ -63,7 +75,7 @@ class Builder:
         return self.constant(f"number.{value!r}", np.array(value, np.float32))
 
     def weights(self, name: str, values: NDArray[np.float32]) -> str:
-        """int8 in the file, float32 in the graph."""
+        """Store int8 in the file, and cast it to float32 in the graph."""
         self.constant(name + ".int8", values.astype(np.int8))
         return self.node("Cast", [name + ".int8"], name, to=TensorProto.FLOAT)
 
@@ -72,10 +84,9 @@ class Builder:
         return f"state.{name}"
 
     def leaked(self, state: str, shift: int, name: str) -> str:
-        """state - floor(state / 2**shift)."""
-        lost = self.node(
-            "Floor", [self.node("Mul", [state, self.number(2.0**-shift)], f"{name}.part")], f"{name}.lost"
-        )
+        """Leak: state - floor(state / 2**shift)."""
+        part = self.node("Mul", [state, self.number(2.0**-shift)], f"{name}.part")
+        lost = self.node("Floor", [part], f"{name}.lost")
         return self.node("Sub", [state, lost], f"{name}.leaked")
 
     def bound(self, name: str, value: float) -> None:
@@ -83,51 +94,82 @@ class Builder:
             raise ExportError(f"expected all values of {name} below 2**24, got a bound of {value:g}")
         self.bounds[name] = value
 
-    def with_neighbours(self, spikes: str, layer: str, tokens: int, channels: int) -> str:
-        """`training.network.spiking.with_neighbours`: a permutation of all values of a layer of tokens."""
-        places = torch.arange(tokens * channels).view(tokens, channels)
-        order = self.constant("neighbours", with_neighbours(places).flatten().numpy())
-        row = self.constant("shape.flat", np.array([0, tokens * channels], np.int64))
-        flat = self.node("Reshape", [spikes, row], f"{layer}.row")
-        moved = self.node("Gather", [flat, order], f"{layer}.moved", axis=1)
-        merged = self.constant("shape.tokens", np.array([0, tokens, channels], np.int64))
+    def tokens(self, x: str, name: str, config: NetworkConfig) -> str:
+        """Make tokens of a map: [N, C, 7, 7] -> [N, L, C]."""
+        flat = self.constant("shape.map", np.array([0, config.channels, config.tokens], np.int64))
+        return self.node(
+            "Transpose", [self.node("Reshape", [x, flat], f"{name}.flat")], f"{name}.tokens", perm=[0, 2, 1]
+        )
+
+    def token_shapes(self, config: NetworkConfig) -> tuple[str, str]:
+        """Name the shapes [N, L, h, d] and [N, L, C]."""
+        tokens, channels, heads = config.tokens, config.channels, config.heads
+        by_head = self.constant("shape.heads", np.array([0, tokens, heads, channels // heads], np.int64))
+        return by_head, self.constant("shape.tokens", np.array([0, tokens, channels], np.int64))
+
+    def seen(self, x: str, layer: str, config: NetworkConfig) -> str:
+        """Let tokens see their neighbours, if `config` wants it (`training.network.spiking.with_neighbours`)."""
+        if not config.neighbours:
+            return x
+        size = config.tokens * config.channels
+        order = with_neighbours(torch.arange(size).view(config.tokens, config.channels)).flatten().numpy()
+        places = self.constant("neighbours", order)
+        row = self.constant("shape.flat", np.array([0, size], np.int64))
+        flat = self.node("Reshape", [x, row], f"{layer}.row")
+        moved = self.node("Gather", [flat, places], f"{layer}.moved", axis=1)
+        merged = self.constant("shape.tokens", np.array([0, config.tokens, config.channels], np.int64))
         return self.node("Reshape", [moved, merged], f"{layer}.seen")
 
-    def lif(
-        self, name: str, current: str, bound: float, v_threshold: NDArray[Any], shift: int, shape: list[int]
-    ) -> str:
-        """Leaky integrate-and-fire (`training.network.neurons.lif_step`)."""
-        self.bound(name, bound * 2**shift)
-        leaked = self.leaked(self.state(name, shape), shift, name)
-        v = self.node("Add", [leaked, current], f"{name}.v")
-        limit = (
-            v_threshold.astype(np.float32).reshape(-1, 1, 1)
-            if len(shape) == 3
-            else v_threshold.astype(np.float32)
-        )
-        reached = self.node(
-            "GreaterOrEqual", [v, self.constant(f"{name}.v_threshold", limit)], f"{name}.reached"
-        )
+    def current(
+        self, name: str, x: str, synapses: Synapses, neurons: LIFNeurons, largest_input: float = 1.0
+    ) -> Current:
+        """Drive neurons (`training.network.spiking.Synapses.forward`). No value of `x` exceeds `largest_input`."""
+        weight, bias = (as_numpy(values) for values in synapses.integers(neurons))
+        bound = _reach(weight, bias, largest_input)
+        if weight.ndim == 2:
+            product = self.node("MatMul", [x, self.weights(f"{name}.weight", weight.T)], f"{name}.product")
+            return self.node("Add", [product, self.constant(f"{name}.bias", bias)], f"{name}.current"), bound
+        inputs = [x, self.weights(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
+        pads, strides = [(weight.shape[-1] - 1) // 2] * 4, [synapses.stride] * 2
+        return self.node("Conv", inputs, f"{name}.current", pads=pads, strides=strides), bound
+
+    def add(self, name: str, stream: Current, current: Current) -> Current:
+        return self.node("Add", [stream[0], current[0]], name), stream[1] + current[1]
+
+    def lif(self, name: str, current: Current, neurons: LIFNeurons) -> str:
+        """Leaky integrate-and-fire (`training.network.neurons.LIFNeurons.step`)."""
+        self.bound(name, current[1] * 2**neurons.shift)
+        self.spiking[name] = shape = self.shapes[name]
+        leaked = self.leaked(self.state(name, shape), neurons.shift, name)
+        v = self.node("Add", [leaked, current[0]], f"{name}.v")
+        limit = as_numpy(neurons.v_threshold).reshape((-1, 1, 1) if len(shape) == 3 else -1)
+        inputs = [v, self.constant(name + V_THRESHOLD, limit)]
+        reached = self.node("GreaterOrEqual", inputs, f"{name}.reached")
         spikes = self.node("Cast", [reached], f"spikes.{name}", to=TensorProto.FLOAT)
-        self.spiking[name] = shape
         kept = self.node("Sub", [self.number(1), spikes], f"{name}.kept")
         self.node("Mul", [v, kept], f"next_state.{name}")
         return spikes
 
+    def fire(self, name: str, x: str, synapses: Synapses, layer: str = "", largest_input: float = 1.0) -> str:
+        """Drive neurons that nothing else drives (`training.network.spiking.Synapses.spikes`), called as `layer`."""
+        neurons = neurons_of([synapses], integer=True)
+        return self.lif(layer or name, self.current(name, x, synapses, neurons, largest_input), neurons)
+
 
 def as_numpy(tensor: Any) -> NDArray[np.float32]:
-    """A tensor's values, detached."""
+    """Return a tensor's values, detached."""
     return np.asarray(tensor.detach().cpu().numpy(), np.float32)
 
 
 def _reach(weight: NDArray[np.float32], bias: NDArray[np.float32], largest_input: float) -> float:
-    """No current of these synapses can be larger than this."""
+    """Bound the currents that inputs up to `largest_input` drive."""
     return float((np.abs(weight).reshape(len(weight), -1).sum(1) * largest_input + np.abs(bias)).max())
 
 
 def build(network: SpikingNetwork, name: str) -> onnx.ModelProto:
-    """The step graph of a network in integer arithmetic. Raises ExportError where values could reach 2**24."""
-    config, graph = network.config, Builder()
+    """Build the step graph of a network in integer arithmetic. Raises ExportError if values could reach 2**24."""
+    config = network.config
+    graph = Builder({name: layer.shape for name, layer in layers_of(config).items()})
 
     # Decay filter, kernel A.
     leaked = graph.leaked(graph.state("input", [1, SIDE, SIDE]), config.shift_input, "input")
@@ -136,127 +178,67 @@ def build(network: SpikingNetwork, name: str) -> onnx.ModelProto:
     largest_trace = float(config.trace_unit * 2**config.shift_input)
 
     if isinstance(network, GLMNetwork):
-        _readout(graph, network, traces, SIDE * SIDE, largest_trace, filtered=False)
-    else:
-        tokens = _hidden_layers(graph, network, traces, largest_trace)
-        _readout(graph, network, tokens, config.tokens * config.channels, 1.0, filtered=True)
+        _readout(graph, network.readout, traces, largest_trace)
+        return _model(graph, name)
+    residual = network.residual(integer=True)
+    stream = _stem(graph, network.stem, traces, largest_trace, residual)
+    for number, block in enumerate(network.blocks, 1):
+        assert isinstance(block, Block)
+        if block.attention is not None:
+            stream = _attention(graph, f"block{number}", block.attention, stream, residual)
+        stream = _mlp(graph, f"block{number}", block.mlp, stream, residual)
+    _readout(graph, network.readout, graph.lif("tokens", stream, residual), 1.0)
     return _model(graph, name)
 
 
-def _hidden_layers(graph: Builder, network: SpikingTransformer, traces: str, largest_trace: float) -> str:
-    """Stem and blocks, from filtered spike trains to the tokens' spikes."""
-    config = network.config
-    largest = config.largest_weight
-    membrane = config.shift_membrane
-
-    def convolution(
-        layer: str, synapses: Synapses, x: str, parts: Membrane, index: int, peak: float
-    ) -> tuple[str, float]:
-        weight, bias = as_numpy(parts.weights[index]), as_numpy(parts.biases[index])
-        padding = (weight.shape[-1] - 1) // 2
-        inputs = [x, graph.weights(f"{layer}.weight", weight), graph.constant(f"{layer}.bias", bias)]
-        stride = synapses.stride
-        current = graph.node("Conv", inputs, f"{layer}.current", pads=[padding] * 4, strides=[stride, stride])
-        return current, _reach(weight, bias, peak)
-
-    def matrix(layer: str, x: str, parts: Membrane, index: int) -> tuple[str, float]:
-        weight, bias = as_numpy(parts.weights[index]), as_numpy(parts.biases[index])
-        product = graph.node("MatMul", [x, graph.weights(f"{layer}.weight", weight.T)], f"{layer}.product")
-        current = graph.node("Add", [product, graph.constant(f"{layer}.bias", bias)], f"{layer}.current")
-        return current, _reach(weight, bias, 1.0)
-
-    # Stem.
-    first, second = config.stem
-    half = SIDE // 2
-    parts = Membrane([network.stem1], largest)
-    current, bound = convolution("stem1", network.stem1, traces, parts, 0, largest_trace)
-    x = graph.lif("stem1", current, bound, as_numpy(parts.v_threshold), membrane, [first, half, half])
-    parts = Membrane([network.stem2], largest)
-    current, bound = convolution("stem2", network.stem2, x, parts, 0, 1.0)
-    x = graph.lif("stem2", current, bound, as_numpy(parts.v_threshold), membrane, [second, half, half])
-    writers = network.residual_writers()
-    residual = Membrane(writers, largest)
-    residual_threshold = as_numpy(residual.v_threshold)
-    current, stream_bound = convolution("stem3", network.stem3, x, residual, 0, 1.0)
-    tokens, channels, heads = config.tokens, config.channels, config.heads
-    width = channels // heads
-    flat = graph.constant("shape.map", np.array([0, channels, tokens], np.int64))
-    current = graph.node("Reshape", [current, flat], "stem3.flat")
-    stream = graph.node("Transpose", [current], "stem3.tokens", perm=[0, 2, 1])  # [N, L, C]
-    if config.position:
-        position = as_numpy(network.place(residual))
-        stream = graph.node("Add", [stream, graph.constant("position", position)], "stem3.placed")
-        stream_bound += float(np.abs(position).max())
-
-    def residual_lif(layer: str) -> str:
-        return graph.lif(layer, stream, stream_bound, residual_threshold, membrane, [tokens, channels])
-
-    # Blocks.
-    for number, block in enumerate(network.blocks, 1):
-        assert isinstance(block, Block)
-        layer = f"block{number}"
-        if block.attends:
-            by_head = graph.constant("shape.heads", np.array([0, tokens, heads, width], np.int64))
-            merged = graph.constant("shape.tokens", np.array([0, tokens, channels], np.int64))
-            x = residual_lif(f"{layer}.attention_in")
-            if config.neighbours:
-                x = graph.with_neighbours(x, f"{layer}.attention_in", tokens, channels)
-            roles = {}
-            for role, synapses in (("query", block.query), ("key", block.key), ("value", block.value)):
-                parts = Membrane([synapses], largest)
-                current, bound = matrix(f"{layer}.{role}", x, parts, 0)
-                spikes = graph.lif(
-                    f"{layer}.{role}",
-                    current,
-                    bound,
-                    as_numpy(parts.v_threshold),
-                    membrane,
-                    [tokens, channels],
-                )
-                split = graph.node("Reshape", [spikes, by_head], f"{layer}.{role}.split")
-                order = [0, 2, 3, 1] if role == "key" else [0, 2, 1, 3]
-                roles[role] = graph.node("Transpose", [split], f"{layer}.{role}.heads", perm=order)
-            pairs = graph.node("MatMul", [roles["key"], roles["value"]], f"{layer}.coincidences")  # K^T V
-            counts = graph.node("MatMul", [roles["query"], pairs], f"{layer}.counts.heads")
-            counts = graph.node("Transpose", [counts], f"{layer}.counts.split", perm=[0, 2, 1, 3])
-            counts = graph.node("Reshape", [counts, merged], f"{layer}.counts")
-            threshold = as_numpy(round_nearest(block.attention_threshold.clamp(min=1.0)))
-            x = graph.lif(
-                f"{layer}.attention", counts, float(tokens * width), threshold, membrane, [tokens, channels]
-            )
-            current, bound = matrix(f"{layer}.projection", x, residual, writers.index(block.projection))
-            stream, stream_bound = (
-                graph.node("Add", [stream, current], f"{layer}.attended"),
-                stream_bound + bound,
-            )
-        x = residual_lif(f"{layer}.mlp_in")
-        if config.neighbours:
-            x = graph.with_neighbours(x, f"{layer}.mlp_in", tokens, channels)
-        parts = Membrane([block.expand], largest)
-        current, bound = matrix(f"{layer}.expand", x, parts, 0)
-        shape = [tokens, channels * config.mlp_ratio]
-        x = graph.lif(f"{layer}.mlp_hidden", current, bound, as_numpy(parts.v_threshold), membrane, shape)
-        current, bound = matrix(f"{layer}.contract", x, residual, writers.index(block.contract))
-        stream, stream_bound = graph.node("Add", [stream, current], f"{layer}.out"), stream_bound + bound
-    return residual_lif("tokens")
+def _stem(graph: Builder, stem: Stem, traces: str, largest_trace: float, residual: LIFNeurons) -> Current:
+    x = graph.fire("stem1", traces, stem.stem1, largest_input=largest_trace)
+    x = graph.fire("stem2", x, stem.stem2)
+    current, bound = graph.current("stem3", x, stem.stem3, residual)
+    stream = graph.tokens(current, "stem3", stem.config), bound
+    if not stem.config.position:
+        return stream
+    place = as_numpy(stem.place(residual))
+    return graph.add("stem3.placed", stream, (graph.constant("position", place), float(np.abs(place).max())))
 
 
-def _readout(
-    graph: Builder, network: SpikingNetwork, x: str, features: int, largest_input: float, filtered: bool
-) -> None:
-    """GLM output neurons: feedback through the negative kernel B, Bernoulli spikes.
+def _attention(
+    graph: Builder, name: str, attention: Attention, stream: Current, residual: LIFNeurons
+) -> Current:
+    config = attention.config
+    by_head, merged = graph.token_shapes(config)
+    x = graph.seen(graph.lif(f"{name}.attention_in", stream, residual), f"{name}.attention_in", config)
+    heads = {}
+    for role, order in (("query", [0, 2, 1, 3]), ("key", [0, 2, 3, 1]), ("value", [0, 2, 1, 3])):
+        spikes = graph.fire(f"{name}.{role}", x, getattr(attention, role))
+        split = graph.node("Reshape", [spikes, by_head], f"{name}.{role}.split")
+        heads[role] = graph.node("Transpose", [split], f"{name}.{role}.heads", perm=order)
+    pairs = graph.node("MatMul", [heads["key"], heads["value"]], f"{name}.coincidences")  # K^T V
+    counts = graph.node("MatMul", [heads["query"], pairs], f"{name}.counts.heads")
+    counts = graph.node("Transpose", [counts], f"{name}.counts.split", perm=[0, 2, 1, 3])
+    counts = graph.node("Reshape", [counts, merged], f"{name}.counts")
+    most = float(config.tokens * (config.channels // config.heads))
+    x = graph.lif(f"{name}.attention", (counts, most), attention.counters())
+    current = graph.current(f"{name}.projection", x, attention.projection, residual)
+    return graph.add(f"{name}.attended", stream, current)
 
-    They read spikes, whose drive is `filtered` then, or pixels that have been filtered already.
-    """
-    config = network.config
-    readout, gamma_values, feedback_values, scale = network.readout_parameters()
-    weight, gamma, feedback = as_numpy(readout), as_numpy(gamma_values), as_numpy(feedback_values)
-    reach = _reach(weight, gamma, largest_input) * (2**config.shift_readout if filtered else 1)
+
+def _mlp(graph: Builder, name: str, mlp: SpikingMLP, stream: Current, residual: LIFNeurons) -> Current:
+    x = graph.seen(graph.lif(f"{name}.mlp_in", stream, residual), f"{name}.mlp_in", mlp.config)
+    x = graph.fire(f"{name}.expand", x, mlp.expand, layer=f"{name}.mlp_hidden")
+    return graph.add(f"{name}.out", stream, graph.current(f"{name}.contract", x, mlp.contract, residual))
+
+
+def _readout(graph: Builder, readout: Readout, x: str, largest_input: float) -> None:
+    config, filtered = readout.config, readout.filtered
+    *values, scale = readout.constants(integer=True)
+    weight, gamma, feedback = (as_numpy(one) for one in values)
+    reach = _reach(weight, gamma, largest_input) * (1 if filtered else 2**config.shift_readout)
     graph.bound("potential", reach + float(feedback.max()) * config.trace_unit * 2**config.shift_feedback)
-    flat = graph.constant("shape.flat", np.array([0, features], np.int64))
-    row = graph.node("Reshape", [x, flat], "tokens.flat" if filtered else "input.flat")
+    flat = graph.constant("shape.flat", np.array([0, weight.shape[1]], np.int64))
+    row = graph.node("Reshape", [x, flat], "input.flat" if filtered else "tokens.flat")
     drive = graph.node("MatMul", [row, graph.weights("readout.weight", weight.T)], "readout.drive")
-    if filtered:
+    if not filtered:
         left = graph.leaked(graph.state("readout", [CLASSES]), config.shift_readout, "readout")
         drive = graph.node("Add", [left, drive], "next_state.readout")
     trace = graph.state("feedback", [CLASSES])
@@ -291,14 +273,14 @@ def _model(graph: Builder, name: str) -> onnx.ModelProto:
 
 
 def value(tensor: str, shape: list[int]) -> onnx.ValueInfoProto:
-    """An input or output of a graph, for N images."""
+    """Describe an input or output of a graph, for N images."""
     return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["N", *shape])
 
 
 def checked_model(
     graph: Builder, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
 ) -> onnx.ModelProto:
-    """The finished graph, as ONNX wants it."""
+    """Finish a graph, as ONNX wants it."""
     proto = helper.make_model(
         helper.make_graph(graph.nodes, name, inputs, outputs, list(graph.initializers.values())),
         opset_imports=[helper.make_opsetid("", OPSET)],

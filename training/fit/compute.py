@@ -1,4 +1,4 @@
-"""Where and how a training computes: device, precision, averaged weights, several processes.
+"""Means of a training: device, precision, averaged weights, several processes.
 
 Nothing here knows what is trained.
 """
@@ -41,7 +41,7 @@ def choose_precision(name: str, device: torch.device) -> Precision:
 
 
 def allow_tf32(precision: Precision) -> None:
-    """Whether a GPU may round factors to 11 bits, in the whole process: products are several times as fast then.
+    """With "tf32", let a GPU round factors to 11 bits, in the whole process: products are several times as fast then.
 
     Integers up to 2**11 stay exact, and none of the integer network's factors is larger: 30,000 validations on an H200
     had the accuracy, after each of four steps, that the same spike trains have on a CPU.
@@ -132,7 +132,7 @@ class Processes:
         return values
 
     def whole(self, part: Tensor, size: int) -> Tensor:
-        """What all processes found of a batch of that size, [size], of which `part` is this one's share."""
+        """Gather what all processes found of a batch of that size, [size], of which `part` is this one's share."""
         if self.count == 1:
             return part
         found = torch.zeros(size, dtype=part.dtype, device=part.device)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.data import mnist as data
+from training.data import mnist
 from training.data.batches import generator_of, presented
 from training.fit.compute import Precision, Refresh, allow_tf32, averaged_copy, mixed, teacher_precision
 
@@ -40,7 +40,7 @@ class FitSettings:
     seed: int = 1
     limit: int | None = None
     unipen: float = 0.0  # share of the images shown that is of UNIPEN's writers; 0 is MNIST alone
-    variation: data.Variation = field(default_factory=data.Variation)
+    variation: mnist.Variation = field(default_factory=mnist.Variation)
     final_epochs: int = 0  # so many, at the end, in which handwriting varies less
     final_variation: float = 0.5  # so many times as far as before
 
@@ -71,14 +71,14 @@ def fit(
     `report` gets epoch, loss, validation accuracy. The network maps intensities [N, 1, 28, 28] to logits [N, 10];
     one without a teacher may, while it trains, give [members N, 10], the answers of each member of an ensemble.
     """
-    pixels, truth = data.load("train", data_root)
-    held_out = data.load("validation", data_root)
+    pixels, truth = mnist.load("train", data_root)
+    held_out = mnist.load("validation", data_root)
     if settings.limit:
         held_out = held_out[0][: settings.limit], held_out[1][: settings.limit]
-    pixels, truth = data.with_unipen(
+    pixels, truth = mnist.with_unipen(
         pixels[: settings.limit], truth[: settings.limit], settings.unipen, data_root
     )
-    unseen = data.unipen_pictures("validation", data_root) if settings.unipen else None
+    unseen = mnist.unipen_pictures("validation", data_root) if settings.unipen else None
     images, labels = torch.from_numpy(pixels).to(device), torch.from_numpy(truth).to(device)
     network = network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -129,7 +129,7 @@ def fit(
             "epoch": epoch + 1,
             "validation_accuracy": score,
             "unipen_accuracy": accuracy(averaged, *unseen) if unseen else None,
-            "data_sha256": data.sha256(images.cpu().numpy(), labels.cpu().numpy()),
+            "data_sha256": mnist.sha256(images.cpu().numpy(), labels.cpu().numpy()),
         }
         partial = checkpoint.with_name(checkpoint.name + ".partial")
         torch.save(contents, partial)
@@ -146,7 +146,7 @@ def accuracy(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.i
     right = 0
     for start in range(0, len(images), 500):
         pixels = torch.from_numpy(images[start : start + 500].copy()).to(device)
-        logits = network(data.firing_probabilities(pixels))
+        logits = network(mnist.firing_probabilities(pixels))
         right += int((logits.argmax(-1).cpu() == torch.from_numpy(labels[start : start + 500])).sum())
     return right / len(images)
 

@@ -1,4 +1,4 @@
-"""From an exported model back to a network that can be trained on, where its checkpoint is gone.
+"""From an exported model back to a network that can be trained on, for when its checkpoint is gone.
 
 The integers of the step graph become float weights that fold into the same integers again. Batch normalisation
 was folded into them: its statistics are measured anew, and its factors chosen such that nothing changes.
@@ -25,7 +25,7 @@ from spikehead.model.card import ModelError, load_card
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.data import mnist as data
+from training.data import mnist
 from training.fit.train import TrainingSettings
 from training.network.spiking import (
     CLASSES,
@@ -40,10 +40,10 @@ START = "start.json"
 """In a run's folder: the model with whose weights it began."""
 
 IMAGES = 500
-"""By so many training images batch normalisation is measured."""
+"""Training images by which batch normalisation is measured."""
 
 GROWN_BIAS = -0.7
-"""Of new neurons, in thresholds: normal currents reach the threshold one time in twenty, as in a trained network."""
+"""Bias of new neurons, in thresholds: normal currents reach the threshold one time in twenty, as in trained ones."""
 
 GROWING = ("stem", "blocks", "mlp_ratio")
 """Sizes that may be larger than the model's. Others would change what the neurons there are read as."""
@@ -55,28 +55,28 @@ def restore_from(
     data_root: Path | None,
     sizes: Mapping[str, Any] | None = None,
 ) -> SpikingNetwork:
-    """The network of a model folder, as the training that `settings` describe can begin with it.
+    """Return the network of a model folder, as the training that `settings` describe can begin with it.
 
-    Bits, and whether tokens see their neighbours, are what `settings` say. All else is the model's but for what is in
-    `sizes` (of `GROWING`, `rate_slope`, and where attention is). See `restore`.
+    `settings` decide on the bits, and if tokens see their neighbours. All else is the model's but for what is in
+    `sizes`: some of `GROWING`, `rate_slope`, and which blocks have attention. See `restore`.
     """
     generator = torch.Generator().manual_seed(settings.seed)
-    images = torch.from_numpy(data.load("train", data_root, settings.held_out)[0][:IMAGES].copy())
-    varied = data.vary(images, settings.variation, generator)
+    images = torch.from_numpy(mnist.load("train", data_root, settings.held_out)[0][:IMAGES].copy())
+    varied = mnist.vary(images, settings.variation, generator)
     changes = {"bits": settings.network.bits, "neighbours": settings.network.neighbours, **(sizes or {})}
     return restore(model, varied.numpy(), settings.time_steps, settings.seed, changes)
 
 
 def held_out_of(model: Path, asked: int | None) -> int | None:
-    """How many images a training that begins with a model holds out: `asked`, or as many as the model's did.
+    """Return the number of images that a training which begins with a model holds out: `asked`, or as the model's did.
 
-    Raises ModelError where the model has learned from some of them.
+    Raises ModelError if the model has learned from some of them.
     """
     card = load_card(model)
-    before = data.held_out_by(card.training)
+    before = mnist.held_out_by(card.training)
     if asked is None:
         return before
-    most = data.held_out_images(before)
+    most = mnist.held_out_images(before)
     if asked > most:
         raise ModelError(
             f"expected at most {most:,} images held out, because {card.name} has learned from the others, got {asked:,}"
@@ -85,7 +85,7 @@ def held_out_of(model: Path, asked: int | None) -> int | None:
 
 
 def origin(model: Path) -> dict[str, Any]:
-    """What a card says of the model that its training began with: name, version, hash, and how it was trained."""
+    """Describe the model that a training begins with, for the card: name, version, hash, and how it was trained."""
     card = load_card(model)
     return {
         "name": card.name,
@@ -102,12 +102,12 @@ def restore(
     seed: int = 1,
     changes: Mapping[str, Any] | None = None,
 ) -> SpikingNetwork:
-    """The network of a model folder in float arithmetic, ready to be trained on.
+    """Return the network of a model folder in float arithmetic, ready to be trained on.
 
     images uint8 [N, 28, 28]: some hundred training images, by which batch normalisation is measured. changes: what is
-    to differ from the model's `NetworkConfig`; of what shapes weights, `GROWING` and where attention is alone.
-    Raises ModelError where there is no model, one whose card does not tell how a spiking network was made, one that
-    is larger than what `changes` ask for, or where `changes` are none of a network.
+    to differ from the model's `NetworkConfig`; of the shapes of weights, `GROWING` and the blocks with attention alone.
+    Raises ModelError if there is no model, its card does not tell how a spiking network was made, it is larger than
+    what `changes` ask for, or `changes` are none of a network.
     """
     card = load_card(model)
     stored = card.training.get("settings", {})
@@ -136,13 +136,14 @@ def restore(
 
     with torch.no_grad():
         scale = card.potential_scale
-        network.readout.copy_(tensor("readout.weight.int8").T * scale * network.unit)
-        network.gamma.copy_(tensor("readout.gamma") * scale)
-        network.feedback.copy_(tensor("readout.feedback") * scale * config.trace_unit)
+        readout = network.readout
+        readout.weight.copy_(tensor("readout.weight.int8").T * scale * readout.unit)
+        readout.gamma.copy_(tensor("readout.gamma") * scale)
+        readout.feedback.copy_(tensor("readout.feedback") * scale * config.trace_unit)
         if isinstance(network, SpikingTransformer):
             grown = _restore_hidden(network, values, smaller.blocks)
             generator = torch.Generator().manual_seed(seed)
-            rates = data.tuned(data.firing_probabilities(images), config.rate_slope)  # [N, 1, 28, 28]
+            rates = mnist.tuned(mnist.firing_probabilities(images), config.rate_slope)  # [N, 1, 28, 28]
             trains = torch.rand(time_steps, *rates.shape, generator=generator) < rates
             _measure_normalisation(network, trains.float())
             for norm, known in grown:
@@ -158,10 +159,10 @@ def _tensor(values: NDArray[Any]) -> Tensor:
 def _restore_hidden(
     network: SpikingTransformer, values: dict[str, NDArray[Any]], blocks: int
 ) -> list[tuple[nn.BatchNorm1d, int]]:
-    """Weights and biases in units of the threshold; batch normalisation does nothing yet.
+    """Fill in weights and biases in units of the threshold; batch normalisation does nothing yet.
 
-    New neurons keep their fresh weights, and nothing reads them. New blocks, all after the first so many `blocks`,
-    add nothing to the residual potential. Returns the normalisations of new neurons and the row where they begin.
+    New neurons keep their fresh weights, and nothing reads them. New blocks, which follow the model's `blocks`,
+    add nothing to the residual potential. Returns the normalisations of new neurons and the row at which they begin.
     """
     grown: list[tuple[nn.BatchNorm1d, int]] = []
 
@@ -185,48 +186,43 @@ def _restore_hidden(
         if new:
             grown.append((synapses.norm, written))
 
-    residual = "tokens"
-    fill(network.stem1, "stem1", "stem1")
-    fill(network.stem2, "stem2", "stem2")
-    fill(network.stem3, "stem3", residual)
-    before: Synapses = network.stem3  # the last that wrote to the residual potential
+    residual, stem = "tokens", network.stem
+    residual_unit = 1.0 / _tensor(values[f"{residual}.v_threshold"]).flatten()  # [C]
+    fill(stem.stem1, "stem1", "stem1")
+    fill(stem.stem2, "stem2", "stem2")
+    fill(stem.stem3, "stem3", residual)
+    # The last that wrote to the residual potential.
+    before: Synapses = stem.stem3
     if network.config.position:
-        unit = 1.0 / _tensor(values[f"{residual}.v_threshold"]).flatten()
-        network.position.copy_(_tensor(values["position"]) * unit)
+        stem.position.copy_(_tensor(values["position"]) * residual_unit)
     for number, block in enumerate(network.blocks, 1):
         assert isinstance(block, Block)
-        if number > blocks:
-            nn.init.zeros_(block.contract.norm.weight)
-            grown.append((block.expand.norm, 0))
-            if block.attends:
-                grown += _silent_attention(block)
-            continue
-        layer = f"block{number}"
+        attention, mlp, layer = block.attention, block.mlp, f"block{number}"
         had_attention = f"{layer}.projection.bias" in values
-        if block.attends and not had_attention:
-            grown += _silent_attention(block)
-        elif block.attends:
+        if attention is not None and not had_attention:
+            # New attention, in a new block or not, adds nothing to the residual potential.
+            nn.init.zeros_(attention.projection.norm.weight)
+            grown += [(one.norm, 0) for one in (attention.query, attention.key, attention.value)]
+        elif attention is not None:
             for role in ("query", "key", "value"):
-                fill(getattr(block, role), f"{layer}.{role}", f"{layer}.{role}")
-            fill(block.projection, f"{layer}.projection", residual)
-            block.attention_threshold.copy_(_tensor(values[f"{layer}.attention.v_threshold"]).flatten())
-        elif had_attention:  # what it adds without a spike now comes from what writes before it
-            unit = 1.0 / _tensor(values[f"{residual}.v_threshold"]).flatten()
-            before.norm.bias.add_(_tensor(values[f"{layer}.projection.bias"]) * unit)
-        fill(block.expand, f"{layer}.expand", f"{layer}.mlp_hidden")
-        fill(block.contract, f"{layer}.contract", residual)
-        before = block.contract
+                fill(getattr(attention, role), f"{layer}.{role}", f"{layer}.{role}")
+            fill(attention.projection, f"{layer}.projection", residual)
+            attention.threshold.copy_(_tensor(values[f"{layer}.attention.v_threshold"]).flatten())
+        elif had_attention:
+            # What it adds without a spike now comes from what writes before it.
+            before.norm.bias.add_(_tensor(values[f"{layer}.projection.bias"]) * residual_unit)
+        if number > blocks:
+            nn.init.zeros_(mlp.contract.norm.weight)
+            grown.append((mlp.expand.norm, 0))
+            continue
+        fill(mlp.expand, f"{layer}.expand", f"{layer}.mlp_hidden")
+        fill(mlp.contract, f"{layer}.contract", residual)
+        before = mlp.contract
     return grown
 
 
-def _silent_attention(block: Block) -> list[tuple[nn.BatchNorm1d, int]]:
-    """New attention adds nothing to the residual potential. Returns the normalisations of its new neurons."""
-    nn.init.zeros_(block.projection.norm.weight)
-    return [(one.norm, 0) for one in (block.query, block.key, block.value)]
-
-
 def _set_normalisation(norm: nn.BatchNorm1d, factor: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> None:
-    """Statistics, and weight and bias such that currents are multiplied by `factor` and `bias` is added."""
+    """Set statistics, and weight and bias such that currents are multiplied by `factor` and `bias` is added."""
     assert norm.running_mean is not None and norm.running_var is not None
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(var)

@@ -25,7 +25,7 @@ MIDDLE = 9
 
 
 class Explanation(NamedTuple):
-    """What the teacher answers, and why."""
+    """A teacher's answer and its reasons."""
 
     logits: Tensor  # [N, 10]
     middle: Tensor  # [N, 64 width, 14, 14]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -20,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spikehead.model.card import FanOut, Layer, fan_out_map
+from spikehead.model.card import fan_out_map
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.data import mnist as data
+from training.data import mnist
 from training.data.batches import generator_of, presented
 from training.fit.compute import (
     Precision,
@@ -39,15 +40,8 @@ from training.fit.focus import Focus
 from training.fit.hints import Hints
 from training.fit.loop import distance
 from training.fit.teacher import Explanation, load_teacher
-from training.network.spiking import (
-    CLASSES,
-    NetworkConfig,
-    Run,
-    SpikingNetwork,
-    fan_outs,
-    layer_shapes,
-    make_network,
-)
+from training.network.layers import layers_of
+from training.network.spiking import CLASSES, NetworkConfig, Run, SpikingNetwork, make_network
 
 CHECKPOINT = "last.pt"
 BEST = "best.pt"
@@ -91,7 +85,7 @@ class TrainingSettings:
     held_out: int | None = None  # so many of the training images are for validation; None: 10,000
     unipen: float = 0.0  # share of the images shown that is of UNIPEN's writers; 0 is MNIST alone
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    variation: data.Variation = field(default_factory=data.Variation)
+    variation: mnist.Variation = field(default_factory=mnist.Variation)
     final_variation: float = 0.5  # so many times as far handwriting varies in the integer epochs
 
     def as_dict(self) -> dict[str, Any]:
@@ -110,12 +104,14 @@ class TrainingSettings:
             "stem": tuple(values["network"]["stem"]),
         }
         network = NetworkConfig(**stored)
-        return cls(**{**values, "network": network, "variation": data.Variation(**values["variation"])})
+        return cls(**{**values, "network": network, "variation": mnist.Variation(**values["variation"])})
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What an epoch gave; a line of `metrics.jsonl`. Loss and training accuracy are those of the images shown: with
+    """The figures of an epoch; a line of `metrics.jsonl`.
+
+    Loss and training accuracy are those of the images shown: with
     `focus`, of harder ones than there are.
     """
 
@@ -144,13 +140,11 @@ class ActivityMeter:
     """
 
     def __init__(self, config: NetworkConfig, device: torch.device) -> None:
-        shapes, fan = layer_shapes(config), fan_outs(config)
-        self.costs: dict[str, Tensor] = {}
-        for name, fan_out in fan.items():
-            if name in ("input", "output"):
-                continue
-            layer = Layer(name=name, shape=shapes[name], fan_out=FanOut(**fan_out))
-            self.costs[name] = torch.from_numpy(fan_out_map(layer) + SPIKE_COST).to(device)
+        self.costs = {
+            name: torch.from_numpy(fan_out_map(layer) + SPIKE_COST).to(device)
+            for name, layer in layers_of(config).items()
+            if name not in ("input", "output")
+        }
         self.total = sum(float(cost.sum()) for cost in self.costs.values())
 
     def __call__(self, layers: dict[str, Tensor]) -> Tensor:
@@ -167,7 +161,7 @@ def prefix_logits(potentials: Tensor) -> Tensor:
 
 
 def activity_target(epoch: int, settings: TrainingSettings) -> float:
-    """What activity is free of charge in an epoch: falls in a line over the first half of the run."""
+    """Compute the activity that costs nothing in an epoch: it falls in a line over the first half of the run."""
     left = max(0.0, 1.0 - epoch / max(1.0, settings.epochs / 2))
     return settings.activity_target + left * max(0.0, settings.activity_start - settings.activity_target)
 
@@ -224,17 +218,17 @@ class Trainer:
         )  # gradients of silent layers are tiny, and slow where they are denormal
         torch.manual_seed(settings.seed)
         allow_tf32(settings.precision)
-        images, labels = data.load("train", data_root, settings.held_out)
+        images, labels = mnist.load("train", data_root, settings.held_out)
         if settings.limit:
             images, labels = images[: settings.limit], labels[: settings.limit]
-        images, labels = data.with_unipen(images, labels, settings.unipen, data_root)
-        self.data_sha256 = data.sha256(images, labels)
+        images, labels = mnist.with_unipen(images, labels, settings.unipen, data_root)
+        self.data_sha256 = mnist.sha256(images, labels)
         self.images = torch.from_numpy(images.copy()).to(device)
         self.labels = torch.from_numpy(labels.copy()).to(device)
-        held_out = data.load("validation", data_root, settings.held_out)
+        held_out = mnist.load("validation", data_root, settings.held_out)
         size = min(len(held_out[0]), settings.limit or len(held_out[0]))
         self.validation = held_out[0][:size], held_out[1][:size]
-        self.unipen = data.unipen_pictures("validation", data_root) if settings.unipen else None
+        self.unipen = mnist.unipen_pictures("validation", data_root) if settings.unipen else None
         self.network = (network or make_network(settings.network)).to(device)
         self.teacher = load_teacher(Path(settings.teacher), device)[0] if settings.teacher else None
         self.hints = self._hints()
@@ -317,7 +311,7 @@ class Trainer:
             if count < self.processes.count:
                 continue  # somebody's share would be empty
             self._set_learning_rate(self.epoch + number / self.batches)
-            rates = data.tuned(probability, settings.network.rate_slope)
+            rates = mnist.tuned(probability, settings.network.rate_slope)
             spikes = (self._uniform(generator, steps, *rates.shape) < rates).float()
             uniforms = self._uniform(generator, steps, count, CLASSES)
             # Every process draws the whole batch, so that what is learned does not depend on their number.
@@ -444,10 +438,10 @@ class Trainer:
             self.save(CHECKPOINT)
 
     def resume(self) -> None:
-        """Go on from the folder's last checkpoint. Raises FileNotFoundError where there is none."""
+        """Go on from the folder's last checkpoint. Raises FileNotFoundError if there is none."""
         contents = torch.load(self.folder / CHECKPOINT, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(contents["latest"])
-        self.exported.load_state_dict(contents["network"])
+        self.network.load_state_dict(renamed(contents["latest"]))
+        self.exported.load_state_dict(renamed(contents["network"]))
         self.averaged.n_averaged.copy_(contents["averaged_over"])
         for group in contents["optimizer"]["param_groups"]:  # of this device, not of the one before
             group["fused"] = True if self.device.type == "cuda" else None
@@ -486,7 +480,7 @@ def accuracy_by_step(
     for start in range(0, len(images), 500):
         pixels = torch.from_numpy(images[start : start + 500].copy()).to(device)
         truth = torch.from_numpy(labels[start : start + 500].copy()).to(device)
-        rates = data.tuned(data.firing_probabilities(pixels), network.config.rate_slope)
+        rates = mnist.tuned(mnist.firing_probabilities(pixels), network.config.rate_slope)
         for generator in generators:
             # Drawn on the CPU, so that a network is judged by the same spikes wherever it is.
             trains = torch.rand(steps, *rates.shape, generator=generator).to(device) < rates
@@ -498,11 +492,29 @@ def accuracy_by_step(
     return [round(float(x), 6) for x in right / (draws * len(images))]
 
 
+RENAMED = (
+    (r"^(gamma|feedback)$", r"readout.\1"),
+    (r"^readout$", "readout.weight"),
+    (r"^(position|stem\d)", r"stem.\1"),
+    (r"^(blocks\.\d+)\.(query|key|value|projection)", r"\1.attention.\2"),
+    (r"^(blocks\.\d+)\.attention_threshold", r"\1.attention.threshold"),
+    (r"^(blocks\.\d+)\.(expand|contract)", r"\1.mlp.\2"),
+)
+"""What parameters are called in checkpoints of 1.6.0 and before, and what they are called now."""
+
+
+def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give the weights of a checkpoint today's names, if it has others."""
+    for before, now in RENAMED:
+        weights = {re.sub(before, now, name): values for name, values in weights.items()}
+    return weights
+
+
 def load_network(checkpoint: Path) -> tuple[SpikingNetwork, TrainingSettings, dict[str, Any]]:
     """Network of a checkpoint, in integer arithmetic and ready to evaluate, with how it was trained."""
     contents = torch.load(checkpoint, map_location="cpu", weights_only=True)
     settings = TrainingSettings.from_dict(contents["settings"])
     network = make_network(settings.network)
-    network.load_state_dict(contents["network"])
+    network.load_state_dict(renamed(contents["network"]))
     network.integer = True
     return network.eval(), settings, contents

@@ -57,7 +57,7 @@ def expected_calibration_error(
 
 @dataclass(frozen=True)
 class Stopped:
-    """Where each image stops under a rule, and what it says there."""
+    """The step at which each image stops under a rule, and its answer there."""
 
     steps: NDArray[np.int64]  # [N] steps used, 1..T
     probabilities: NDArray[np.float64]  # [N, 10] at that step

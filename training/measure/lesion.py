@@ -24,7 +24,7 @@ OUT_OF_REACH = 2.0**24 - 1
 def silenced(model: Path, patterns: Sequence[str]) -> list[str]:
     """Hidden layers that patterns such as `*.attention` mean, in layer order.
 
-    Raises ModelError where a pattern means none, or the model has no neurons that could be silent.
+    Raises ModelError if a pattern means none, or the model has no neurons that could be silent.
     """
     card = load_card(model)
     if card.kind != "spiking":

@@ -1,7 +1,7 @@
 """Conventional networks that the spiking network is compared with. Intensities [N, 1, 28, 28] -> logits [N, 10].
 
-`AnnTwin` has the spiking network's shape: ReLU where that has spikes, softmax attention where that counts
-coincidences, one pass where that takes time steps. `LeNet5` and `MnistCnn` are the two that everyone knows.
+`AnnTwin` has the spiking network's shape, with ReLU instead of spikes, softmax attention instead of counts of
+coincidences, and one pass instead of time steps. `LeNet5` and `MnistCnn` are the two that everyone knows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.network.spiking import CLASSES, NetworkConfig, with_neighbours
+from training.network.spiking import CLASSES, NetworkConfig, fold, with_neighbours
 
 
 class LeNet5(nn.Module):
@@ -77,20 +77,12 @@ class Normalised(nn.Module):
         return normalised.reshape(y.shape)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias with the running statistics folded in."""
-        assert self.norm.running_var is not None and self.norm.running_mean is not None
-        factor = self.norm.weight / torch.sqrt(self.norm.running_var + self.norm.eps)
-        weight = self.weight.weight
-        return weight * factor.view(-1, *[1] * (weight.dim() - 1)), (
-            self.norm.bias - self.norm.running_mean * factor
-        )
+        """Return weight and bias with batch normalisation folded in."""
+        return fold(self.weight.weight, self.norm)
 
 
 class TwinBlock(nn.Module):
-    """Softmax attention and an MLP, each a branch off the residual stream.
-
-    Or the MLP alone, where `config` wants no attention in the block of this number.
-    """
+    """Softmax attention, unless `config` wants none in the block of this number, and an MLP, off the stream."""
 
     def __init__(self, config: NetworkConfig, number: int = 1) -> None:
         super().__init__()

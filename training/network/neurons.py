@@ -7,6 +7,7 @@ reach 2**24, so no order of summation can change a spike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ EXACT_LIMIT = 2**24
 
 
 def tau_of_shift(shift: int) -> float:
-    """Time constant, in time steps, of the decay by 1 - 2**-shift a step: exp(-1 / tau) = 1 - 2**-shift."""
+    """Return the time constant, in time steps, of a decay by 1 - 2**-shift a step: exp(-1 / tau) = 1 - 2**-shift."""
     return -1.0 / float(np.log1p(-(2.0**-shift)))
 
 
 def leak(v: Tensor, shift: int, integer: bool) -> Tensor:
-    """One step of exponential decay by 1 - 2**-shift. Any shape; integer potentials stay integer.
+    """Decay by 1 - 2**-shift, one time step. Any shape; integer potentials stay integer.
 
     The gradient is that of the multiplication in both arithmetics (straight through the rounding).
     """
@@ -33,64 +34,87 @@ def leak(v: Tensor, shift: int, integer: bool) -> Tensor:
 
 
 def round_down(x: Tensor) -> Tensor:
-    """floor(x), with the gradient of x."""
+    """Round down; the gradient is that of x."""
     return x + (x.floor() - x).detach()
 
 
 def round_nearest(x: Tensor) -> Tensor:
-    """round(x), with the gradient of x."""
+    """Round to the nearest integer; the gradient is that of x."""
     return x + (x.round() - x).detach()
 
 
 def surrogate_gradient(distance: Tensor) -> Tensor:
-    """Stands for the derivative of a spike: 1 / (1 + (pi x)^2), x = (v - threshold) / threshold.
+    """Stand in for the derivative of a spike: 1 / (1 + (pi x)^2), x = (v - threshold) / threshold.
 
     Source: the arctan surrogate of Fang et al., "Incorporating Learnable Membrane Time Constant", 2021.
     """
     return 1.0 / (1.0 + (torch.pi * distance).square())
 
 
-def lif_step(
-    v: Tensor, current: Tensor, v_threshold: Tensor, shift: int, integer: bool
-) -> tuple[Tensor, Tensor]:
-    """Leaky integrate-and-fire, one time step.
+class LIFNeurons:
+    """The leaky integrate-and-fire neurons of a layer, in float or in integers. Nothing here changes: state is passed.
 
-        v <- leak(v) + current;   spike = v >= v_threshold;   v <- 0 where it spiked
+        v <- leak(v) + current;   spike = v >= v_threshold;   v <- 0 if it spiked
 
-    v, current [N, ...]; v_threshold broadcasts. Returns (spikes {0, 1}, v). No gradient: see `LIF`.
-    """
-    v = leak(v, shift, integer) + current
-    spikes = (v >= v_threshold).to(v.dtype)
-    return spikes, v * (1.0 - spikes)
-
-
-class LIF(torch.autograd.Function):
-    """`lif_step` over all time steps, with a surrogate gradient; the reset carries no gradient.
-
-    currents [T, N, ...], v_threshold broadcastable to [N, ...] -> spikes [T, N, ...].
+    v_threshold: one number, or one for each channel [C]. unit [C]: what one integer of potential stands for; None if
+    weights and biases are counted as they are.
     """
 
-    # No writes in place: torch.compile fuses these loops into one pass over memory only where there are none.
+    def __init__(self, v_threshold: Tensor, shift: int, integer: bool, unit: Tensor | None = None) -> None:
+        self.v_threshold, self.shift, self.integer, self.unit = v_threshold, shift, integer, unit
+
+    @classmethod
+    def driven_by(cls, weights: Sequence[Tensor], largest: int, shift: int) -> LIFNeurons:
+        """Return neurons in integers. The largest of all `weights` [C, ...] of a channel counts as `largest` units."""
+        peak = torch.stack([w.detach().abs().flatten(1).amax(1) for w in weights]).amax(0)  # [C]
+        # A unit under 2**-15 of the threshold would let potentials outgrow 2**24.
+        unit = (peak / largest).clamp(min=2.0**-15)
+        return cls((1.0 / unit).round(), shift, True, unit)
+
+    def counted(self, values: Tensor) -> Tensor:
+        """Count weights, biases or constant currents [C, ...] in units, rounded; in float, leave them as they are."""
+        if self.unit is None:
+            return values
+        return round_nearest(values / self.unit.view(-1, *[1] * (values.dim() - 1)))
+
+    def step(self, v: Tensor, current: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Advance by one time step. v, current [N, ...] -> spikes {0, 1}, v, and v before the reset. No gradient."""
+        before_reset = leak(v, self.shift, self.integer) + current
+        spikes = (before_reset >= self.v_threshold).to(v.dtype)
+        return spikes, before_reset * (1.0 - spikes), before_reset
+
+    def spikes(self, currents: Tensor) -> Tensor:
+        """Fire through all time steps, from v = 0. Tokens [T, N, L, C] or maps [T, N, C, H, W] -> spikes {0, 1}."""
+        v_threshold = self.v_threshold
+        # A single number stays one: as a tensor with axes it would turn currents of bfloat16 into float32.
+        if currents.dim() == 5 and v_threshold.dim() == 1:
+            v_threshold = v_threshold.view(-1, 1, 1)
+        result: Tensor = _Spikes.apply(currents, v_threshold, self.shift, self.integer)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _Spikes(torch.autograd.Function):
+    """`LIFNeurons.step` over all time steps, with a surrogate gradient; the reset carries no gradient."""
+
+    # No writes in place: torch.compile fuses these loops into one pass over memory only if there are none.
 
     @staticmethod
     def forward(ctx: Any, currents: Tensor, v_threshold: Tensor, shift: int, integer: bool) -> Tensor:
-        before_reset, spikes = [], []
+        neurons, steps = LIFNeurons(v_threshold, shift, integer), []
         v = torch.zeros_like(currents[0])
         for current in currents.unbind(0):
-            v = leak(v, shift, integer) + current
-            before_reset.append(v)
-            spikes.append((v >= v_threshold).to(v.dtype))
-            v = v * (1.0 - spikes[-1])
-        result = torch.stack(spikes)
-        ctx.save_for_backward(torch.stack(before_reset), result, v_threshold)
+            spikes, v, before_reset = neurons.step(v, current)
+            steps.append((spikes, before_reset))
+        result, potentials = (torch.stack(values) for values in zip(*steps, strict=True))  # [T, N, ...] each
+        ctx.save_for_backward(potentials, result, v_threshold)
         ctx.shift = shift
         return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad_spikes,) = grads
-        before_reset, spikes, v_threshold = ctx.saved_tensors
-        by_spike = grad_spikes * surrogate_gradient(before_reset / v_threshold - 1.0) / v_threshold
+        potentials, spikes, v_threshold = ctx.saved_tensors
+        by_spike = grad_spikes * surrogate_gradient(potentials / v_threshold - 1.0) / v_threshold
         later = torch.zeros_like(by_spike[0])
         grad_currents = []
         for t in reversed(range(len(spikes))):
@@ -100,14 +124,8 @@ class LIF(torch.autograd.Function):
         return torch.stack(grad_currents[::-1]), grad_threshold, None, None
 
 
-def lif(currents: Tensor, v_threshold: Tensor, shift: int, integer: bool) -> Tensor:
-    """Spikes of a layer of LIF neurons. currents [T, N, ...] -> [T, N, ...] {0, 1}."""
-    spikes: Tensor = LIF.apply(currents, v_threshold, shift, integer)  # type: ignore[no-untyped-call]
-    return spikes
-
-
 def decay_filter(spikes: Tensor, shift: int, unit: int) -> Tensor:
-    """Kernel A: filtered spike trains a_t = leak(a_{t-1}) + unit * x_t, in integers of 1/unit.
+    """Filter spike trains by kernel A: a_t = leak(a_{t-1}) + unit * x_t, in integers of 1/unit.
 
     spikes [T, N, ...] {0, 1} -> [T, N, ...], at most unit * 2**shift. The design's a_t = exp(-1/tau) a_{t-1} + x_t.
     """
@@ -126,12 +144,12 @@ MOST_ENTRIES = 2**14
 
 
 def table_shift(potential_scale: float) -> int:
-    """Potentials share an entry of the table by so many low bits: 0 unless it would have over 2**14 entries."""
+    """Return the number of low bits that a table ignores: 0 unless it would have over 2**14 entries."""
     return max(0, int(np.ceil(np.log2(2 * REACH / potential_scale / MOST_ENTRIES))))
 
 
 def probability_table(potential_scale: float, levels: int = 2**16) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """sigmoid(potential) for every integer potential within +-`REACH` logits, in multiples of 1/levels.
+    """Tabulate sigmoid(potential) for every integer potential within +-`REACH` logits, in multiples of 1/levels.
 
     A table, because a rounded sigmoid differs between machines in its last bit, and that bit could flip an
     output spike. Entry i + len // 2 is for the potentials u with u >> `table_shift` = i, at their middle.

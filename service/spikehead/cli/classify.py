@@ -13,13 +13,12 @@ from typing import Any
 
 import typer
 
-from spikehead.cli.documents import Classification
 from spikehead.cli.drawing import DRAWN_LAYERS, drawn, headline, printable, text_console
 from spikehead.inference import bodies
-from spikehead.inference.models import model_folders, usable
+from spikehead.inference.models import find_model, usable
 from spikehead.inference.options import Options, collect, parse
 from spikehead.inference.simulator import Simulator
-from spikehead.model.card import ModelError, load_card
+from spikehead.library.answers import Classification, read
 from spikehead.pictures.pixels import ImageError
 from spikehead.settings import PREFIX, Settings
 
@@ -35,7 +34,8 @@ def classify_files(
     Raises ModelError and Problem before the first file is read.
     """
     given = collect([(name, value) for name, value in options.items() if value is not None], {})
-    simulator = load_model(settings, options.get("model") or settings.default_model)
+    folder = find_model(settings.models, options.get("model") or settings.default_model)
+    simulator = usable(folder, *settings.simulation)
     console = text_console()
     complete, first = True, True
     for file in files:
@@ -54,32 +54,10 @@ def classify_files(
         if not first:
             console.print()
         first = False
-        classification = Classification.model_validate(answer)
+        classification = read(Classification, answer)
         console.print(headline(file, classification, console))
         console.print(drawn(classification, console))
     return complete
-
-
-def load_model(settings: Settings, name: str) -> Simulator:
-    """Load one model and try it out. Broken models beside it do not matter. Raises ModelError."""
-    found: dict[str, Path] = {}
-    broken: dict[str, ModelError] = {}
-    for folder in model_folders(settings.models):
-        try:
-            card = load_card(folder)
-        except ModelError as error:
-            broken[folder.name] = error
-            continue
-        if card.name == name in found:
-            raise ModelError(
-                f"expected one model named {name} in {settings.models}, found another in {folder}"
-            )
-        found[card.name] = folder
-    if name not in found:
-        names = ", ".join(sorted(found)) or "none"
-        expected = f"a model named {name} (--model or {PREFIX}DEFAULT_MODEL)"
-        raise broken.get(name) or ModelError(f"expected {expected}, found {names}")
-    return usable(found[name], *settings.simulation)
 
 
 def classify_file(file: str, simulator: Simulator, options: Options, settings: Settings) -> dict[str, Any]:
@@ -97,7 +75,7 @@ def classify_file(file: str, simulator: Simulator, options: Options, settings: S
 def _read(file: str, most: int) -> bytes:
     """Return the bytes of a file or of standard input. Raises OSError and ImageError."""
     if file == STANDARD_INPUT:
-        # a shell closed it by <&-
+        # closed by a shell, by <&-
         if sys.stdin is None:
             raise OSError(errno.EBADF, "standard input is closed")
         data = sys.stdin.buffer.read(most + 1)

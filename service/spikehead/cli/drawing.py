@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spikehead.cli.documents import Classification, RequestSummary
+from spikehead.library.answers import Classification, RequestSummary
 from spikehead.model.encoding import CLASSES
 
 DRAWN_LAYERS = ("input", "output")
@@ -22,7 +22,7 @@ DRAWN_LAYERS = ("input", "output")
 
 Pixels = Sequence[Sequence[int]]
 Block = list[Text]
-"""Lines that belong together, each of which fits the terminal."""
+"""Lines drawn together, each of which fits the terminal."""
 
 
 class Glyphs(NamedTuple):
@@ -41,7 +41,8 @@ _LEAST_BAR, _MOST_BAR = 16, 40  # cells
 _GAP = 3  # cells between blocks side by side
 _AROUND_BAR = len("class  ") + len(" 100.00 %")
 _LABEL = len("input")
-_LESS_NEEDED = ("model", "time (UTC)", "steps", "conf. %")  # left out of a narrow table, in this order
+# columns left out of a narrow table, in this order
+_LESS_NEEDED = ("model", "time (UTC)", "steps", "conf. %")
 
 
 def text_console() -> Console:
@@ -120,7 +121,7 @@ def raster(answer: Classification, width: int, glyphs: Glyphs) -> Iterator[Block
 
     Yields nothing if the answer has no raster.
     """
-    if not set(DRAWN_LAYERS) <= set(answer.raster):
+    if answer.raster is None or not set(DRAWN_LAYERS) <= set(answer.raster):
         return
     steps = answer.steps_used
     counts = Counter(t for t, _ in answer.raster["input"].events)

@@ -1,1 +1,1 @@
-"""What `import spikehead` offers: a network here or a service over HTTP, with the same methods and answers."""
+"""The Python interface behind `import spikehead`: a local network or a service over HTTP, with the same methods."""

@@ -6,22 +6,18 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Self, TypeVar, Unpack
 from urllib.parse import quote, urlsplit
 
 import httpx2
 
 from spikehead.errors import Problem, ServiceError
-from spikehead.library.answers import (
-    Batch,
-    Classification,
-    PastRequests,
-    StoredRequest,
-    read,
-)
+from spikehead.library.answers import Batch, Classification, RequestList, StoredRequest, read
 from spikehead.library.images import Image, all_to_bytes, to_bytes
 from spikehead.library.options import ServiceOptions, as_text
 from spikehead.model.encoding import PIXELS
+
+T = TypeVar("T")
 
 _UNIX = "unix:"
 _LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -29,11 +25,12 @@ _RAW = "application/octet-stream"
 
 
 class RemoteProblem(Problem):
-    """A problem that a service answered with."""
+    """A problem that a service sent."""
 
     def __init__(self, document: dict[str, Any], status: int, retry_after: str) -> None:
         Exception.__init__(self, f"{document['title']}: {document['detail']}")
-        self.kind = str(document["type"]).rpartition("/")[2]  # a newer service may know other kinds
+        # a newer service may have other kinds
+        self.kind = str(document["type"]).rpartition("/")[2]
         self.expected, self.received = document.get("expected", ""), document.get("received", "")
         self.image, self.filename = document.get("image"), document.get("filename")
         self.retry_after = int(retry_after) if retry_after.isdecimal() else None
@@ -44,12 +41,12 @@ class RemoteProblem(Problem):
         return self._status
 
     def document(self, request_id: str = "") -> dict[str, Any]:
-        """The problem document as the service sent it."""
+        """Return the problem document as the service sent it."""
         return self._document
 
 
 class _Requests:
-    """Requests to a service, and what its answers say. Nothing is sent here."""
+    """Builds requests and reads answers, and sends nothing."""
 
     _open: ClassVar[Callable[..., Any]]
     _open_transport: ClassVar[Callable[..., Any]]
@@ -62,14 +59,14 @@ class _Requests:
         key: str | None = None,
         timeout: float = 30.0,
     ) -> None:
-        """`url` is the service's address, or unix:/PATH; `model` is the one that answers, if not the service's default;
-        `key` is an API key; `timeout` is in seconds, for connecting, for sending and for each silence of the service.
+        """`url` is the service's address, or unix:/PATH; `model` is the one to use instead of the service's default;
+        `key` is an API key; `timeout` is in seconds, for connecting, for sending and for each wait for bytes.
 
-        Raises Problem for an address or a key that is none.
+        Raises Problem if `url` or `key` is invalid.
         """
         self.url, self._model, self._timeout = url, model, timeout
         if key is not None and not key.isprintable():
-            raise Problem("invalid-option", "key: an API key in one line", repr(key)[:80])
+            raise Problem("invalid-option", "key: an API key of printable characters", repr(key)[:80])
         local = url.startswith(_UNIX)
         if not local:
             _check(url)
@@ -78,7 +75,7 @@ class _Requests:
             headers={} if key is None else {"X-API-Key": key.encode()},
             timeout=timeout,
             transport=type(self)._open_transport(uds=url.removeprefix(_UNIX)) if local else None,
-            # a proxy knows nothing of this machine's services
+            # no proxy reaches the services of this machine
             trust_env=not local and urlsplit(url).hostname not in _LOCAL,
         )
 
@@ -87,7 +84,7 @@ class _Requests:
 
     def _classify(self, image: Image, options: ServiceOptions) -> httpx2.Request:
         data = to_bytes(image)
-        # 784 bytes are pixels, unless they begin like a picture's file; all else can be nothing but a file
+        # the service takes 784 bytes for pixels unless they begin like a picture file
         headers = {"Content-Type": _RAW if len(data) == PIXELS else "image/*"}
         return self._post("/classify", options, content=data, headers=headers)
 
@@ -104,59 +101,63 @@ class _Requests:
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """Turn what keeps a request from being answered into a ServiceError."""
+        """Turn errors of the connection into ServiceError."""
         try:
             yield
         except httpx2.TimeoutException as error:
-            expected = f"an answer of the service at {self.url} within {self._timeout:g} s"
+            expected = f"an answer from the service at {self.url} within {self._timeout:g} s"
             raise ServiceError(f"expected {expected}, got none") from error
         except httpx2.HTTPError as error:
-            words = str(error) or type(error).__name__
+            words = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
             raise ServiceError(f"expected a service at {self.url}, got: {words}") from error
 
     def _content(self, response: httpx2.Response) -> bytes:
-        """The JSON of an answer. Raises RemoteProblem and ServiceError."""
+        """Return the JSON of an answer. Raises RemoteProblem and ServiceError."""
         if response.status_code == 200:
             return response.content
         try:
             document = json.loads(response.content)
             problem = RemoteProblem(document, response.status_code, response.headers.get("Retry-After", ""))
-        except (ValueError, LookupError, TypeError):  # no problem document: a proxy's page, say
+        # not a problem document but, for example, a proxy's page
+        except (ValueError, LookupError, TypeError):
             got = f"status {response.status_code} {response.reason_phrase}"
-            raise ServiceError(f"expected an answer of the service at {self.url}, got {got}") from None
+            raise ServiceError(f"expected an answer from the service at {self.url}, got {got}") from None
         raise problem
+
+    def _read(self, kind: type[T], content: bytes) -> T:
+        return read(kind, content, f"the service at {self.url}")
 
 
 class Client(_Requests):
     """A service over HTTP. Threads can share it. Use it in a `with` statement, or close it.
 
-    All methods raise Problem for what the service refuses, and ServiceError if it gives no answer.
+    All methods raise Problem if the service refuses a request, and ServiceError if it does not answer.
     """
 
     _open, _open_transport = httpx2.Client, httpx2.HTTPTransport
 
     def classify(self, image: Image, **options: Unpack[ServiceOptions]) -> Classification:
-        """The answer to one picture; see `Network.classify`."""
-        return read(Classification, self._send(self._classify(image, options)))
+        """Classify one picture; see `Network.classify`."""
+        return self._read(Classification, self._send(self._classify(image, options)))
 
     def classify_many(
         self, images: Iterable[Image], **options: Unpack[ServiceOptions]
     ) -> list[Classification]:
-        """The answers to pictures in one request; see `Network.classify_many`."""
+        """Classify pictures in one request; see `Network.classify_many`."""
         request = self._classify_many(images, options)
-        return list(read(Batch, self._send(request)).results) if request else []
+        return list(self._read(Batch, self._send(request)).results) if request else []
 
-    def spikes(self, **query: Any) -> PastRequests:
-        """Past requests, newest first. Options are those of `GET /spikes`: limit, before, model, prediction, ..."""
-        return read(PastRequests, self.get("/spikes", **query))
+    def spikes(self, **query: Any) -> RequestList:
+        """List past requests, newest first. Options are those of `GET /spikes`: limit, before, model, ..."""
+        return self._read(RequestList, self._send(self._get("/spikes", **query)))
 
     def spike(self, identifier: str) -> StoredRequest:
-        """One past request. What its replay shows: `get("/spikes/ID", include="all")`."""
-        return read(StoredRequest, self.get(f"/spikes/{quote(identifier, safe='')}"))
+        """Return one past request. Its replay: `get("/spikes/ID", include="all")`."""
+        return self._read(StoredRequest, self._send(self._get(path_of(identifier))))
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
-        """The JSON of any other route, such as /models or /spikes/statistics."""
-        return read(dict, self._send(self._get(path, **query)))
+        """Return the JSON of any other route, such as /models or /spikes/statistics."""
+        return self._read(dict, self._send(self._get(path, **query)))
 
     def _send(self, request: httpx2.Request) -> bytes:
         with self._faults():
@@ -175,27 +176,27 @@ class Client(_Requests):
 
 
 class AsyncClient(_Requests):
-    """`Client`, whose methods are awaited; use it in an `async with` statement, or `aclose` it."""
+    """`Client` with methods to be awaited. Use it in an `async with` statement, or `aclose` it."""
 
     _open, _open_transport = httpx2.AsyncClient, httpx2.AsyncHTTPTransport
 
     async def classify(self, image: Image, **options: Unpack[ServiceOptions]) -> Classification:
-        return read(Classification, await self._send(self._classify(image, options)))
+        return self._read(Classification, await self._send(self._classify(image, options)))
 
     async def classify_many(
         self, images: Iterable[Image], **options: Unpack[ServiceOptions]
     ) -> list[Classification]:
         request = self._classify_many(images, options)
-        return list(read(Batch, await self._send(request)).results) if request else []
+        return list(self._read(Batch, await self._send(request)).results) if request else []
 
-    async def spikes(self, **query: Any) -> PastRequests:
-        return read(PastRequests, await self.get("/spikes", **query))
+    async def spikes(self, **query: Any) -> RequestList:
+        return self._read(RequestList, await self._send(self._get("/spikes", **query)))
 
     async def spike(self, identifier: str) -> StoredRequest:
-        return read(StoredRequest, await self.get(f"/spikes/{quote(identifier, safe='')}"))
+        return self._read(StoredRequest, await self._send(self._get(path_of(identifier))))
 
     async def get(self, path: str, **query: Any) -> dict[str, Any]:
-        return read(dict, await self._send(self._get(path, **query)))
+        return self._read(dict, await self._send(self._get(path, **query)))
 
     async def _send(self, request: httpx2.Request) -> bytes:
         with self._faults():
@@ -212,8 +213,13 @@ class AsyncClient(_Requests):
         await self.aclose()
 
 
+def path_of(identifier: str) -> str:
+    """Return the path of one past request."""
+    return f"/spikes/{quote(identifier, safe='')}"
+
+
 def _check(url: str) -> None:
-    """Raises Problem for what is no address."""
+    """Raise Problem if `url` is not an address."""
     expected = "url: an address such as http://127.0.0.1:8000 or unix:/PATH"
     fault = Problem("invalid-option", expected, repr(url)[:80])
     try:

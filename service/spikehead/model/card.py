@@ -30,15 +30,21 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Graph(_Part):
-    """The file that holds one time step of the network, and its SHA-256."""
-
+class _File(_Part):
     file: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+class Graph(_File):
+    """The file that holds one time step of the network, and its SHA-256."""
+
+
+class Arrays(_File):
+    """The file that holds the network's whole numbers, as the native engine reads them, and its SHA-256."""
+
+
 class FanOut(_Part):
-    """How many synapses one neuron of a layer drives.
+    """Number of synapses that one neuron of a layer drives.
 
     In a feature map, neuron (c, y, x) drives `targets * rows[y] * columns[x]`: a convolution's window
     reaches the neurons at the border less often. In a token layer every neuron drives `targets`.
@@ -66,7 +72,7 @@ class Layer(_Part):
 
     @property
     def size(self) -> int:
-        """Neurons."""
+        """Count the neurons."""
         return math.prod(self.shape)
 
 
@@ -95,14 +101,14 @@ class Calibration(_Part):
 
 
 class Spread(_Part):
-    """Of a figure from image to image, over the validation set."""
+    """Mean and standard deviation of a figure from image to image, over the validation set."""
 
     mean: float
     std: float
 
 
 class Normal(_Part):
-    """What is normal of the pictures that a network was made for, under its stopping rule."""
+    """Normal figures of the pictures that a network was made for, under its stopping rule."""
 
     brightness: Spread = Field(description="mean grey level of a picture, 0 to 255")
     confidence: Spread
@@ -117,6 +123,9 @@ class Card(_Part):
     description: str
     licence: str
     graph: Graph
+    arrays: Arrays | None = Field(
+        None, description="what the native engine reads; null: onnxruntime alone runs the model"
+    )
     max_steps: int = Field(ge=1, le=MOST_STEPS)
     layers: list[Layer]
     kind: Literal["spiking", "ann"] = Field(
@@ -130,7 +139,7 @@ class Card(_Part):
         1,
         ge=1,
         le=MAX_SLOPE,
-        description="of the rate encoder's tuning curve around half contrast; 1: rate = contrast",
+        description="slope of the rate encoder's tuning curve around half contrast; 1: rate = contrast",
     )
     reset_interval: int | None = Field(
         None,
@@ -173,11 +182,11 @@ class Card(_Part):
         return [layer.name for layer in self.layers]
 
     def begins_anew(self, t: int) -> bool:
-        """Whether all states are 0 before time step t, which counts from 0."""
+        """Tell if all states are 0 before time step t, which counts from 0."""
         return t == 0 or (self.reset_interval is not None and t % self.reset_interval == 0)
 
     def layer(self, name: str) -> Layer:
-        """The layer of that name. Raises KeyError."""
+        """Find the layer of that name. Raises KeyError."""
         for layer in self.layers:
             if layer.name == name:
                 return layer
@@ -185,7 +194,7 @@ class Card(_Part):
 
 
 def _check_windows(layer: Layer) -> None:
-    """The windows that see each row and column belong to a feature map, and there is one number for each."""
+    """Check that fan-outs of rows and columns belong to a feature map, one number for each row and column."""
     sides = [layer.fan_out.rows, layer.fan_out.columns]
     if sides == [None, None]:
         return
@@ -194,7 +203,7 @@ def _check_windows(layer: Layer) -> None:
 
 
 def fan_out_map(layer: Layer) -> NDArray[np.float32]:
-    """Synapses that a spike of each neuron drives, in the shape of the layer."""
+    """Count the synapses that a spike of each neuron drives, in the shape of the layer."""
     fan_out = layer.fan_out
     if fan_out.rows is None or fan_out.columns is None:
         return np.full(layer.shape, fan_out.targets, np.float32)
@@ -203,12 +212,12 @@ def fan_out_map(layer: Layer) -> NDArray[np.float32]:
 
 
 def synapses_of(layer: Layer) -> int:
-    """Synapses that all neurons of a layer drive together."""
+    """Count the synapses that all neurons of a layer drive together."""
     return int(fan_out_map(layer).sum(dtype=np.float64))
 
 
 def _content(path: Path) -> bytes:
-    """Of a file; OSError where it is something that might be read for ever."""
+    """Read a file. Raises OSError if it is something that might be read for ever, as a pipe is."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a file")
     return path.read_bytes()
@@ -227,11 +236,20 @@ def load_card(folder: Path) -> Card:
             for one in error.errors()
         )
         raise ModelError(f"expected a valid model card at {path}, got: {wrong}") from error
-    graph = folder / card.graph.file
-    try:
-        found = hashlib.sha256(_content(graph)).hexdigest()
-    except OSError as error:
-        raise ModelError(f"expected the graph at {graph}, got: {error.strerror}") from error
-    if found != card.graph.sha256:
-        raise ModelError(f"expected {graph} with sha256 {card.graph.sha256} (from its card), found {found}")
+    read_checked(folder, card.graph)
     return card
+
+
+def read_checked(folder: Path, described: Graph | Arrays) -> bytes:
+    """Read a file that a card describes. Raises ModelError unless it is there and has the hash that the card says."""
+    path = folder / described.file
+    try:
+        content = _content(path)
+    except OSError as error:
+        raise ModelError(
+            f"expected the {type(described).__name__.lower()} at {path}, got: {error.strerror}"
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != described.sha256:
+        raise ModelError(f"expected {path} with sha256 {described.sha256} (from its card), found {found}")
+    return content

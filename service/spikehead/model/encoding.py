@@ -2,8 +2,8 @@
 
 The retina (`spikehead.model.retina`) has turned a picture's brightness into contrast. At each time step a pixel fires
 with a probability that rises with its contrast, along the tuning curve of the model. Integer arithmetic and a
-counter-based
-generator make that the same to the bit on every machine. Training, evaluation and the service all use this one module.
+counter-based generator make that the same to the bit on every machine. Training, evaluation and the service all use
+this one module.
 """
 
 from __future__ import annotations
@@ -25,23 +25,27 @@ RATE_LEVELS = 256
 
 MAX_SEED = 2**64 - 1
 MAX_SLOPE = 16
-"""Of the tuning curve: at a steeper one hardly any chance would be left."""
+"""Steepest tuning curve: along a steeper one spikes would hardly be random."""
 
-_BLOCKS_PER_STEP = 26  # Philox makes 4 words of 64 bits a block: 26 * 4 = 104 words a time step
-_PIXEL_WORDS = PIXELS // 8  # one random byte a pixel
-_UNIFORM_WORDS = CLASSES // 2  # one 32-bit half a class
+# Words of 64 bits that a time step takes: a byte a pixel and half a word a class. Philox makes blocks of 4 words, so
+# that 26 are enough.
+_PIXEL_WORDS = PIXELS // 8
+_UNIFORM_WORDS = CLASSES // 2
+_BLOCKS_PER_STEP = 26
 
 
 class EncodingError(ValueError):
     """The image, seed or number of steps cannot be encoded. The message says what was expected."""
 
 
-def rates(contrast_image: NDArray[np.uint8], slope: int = 1) -> NDArray[np.uint16]:
-    """Firing probability of each pixel and time step, in 1/256: 0 never fires, 255 always does.
+def firing_rates(contrast_image: NDArray[np.uint8], slope: int = 1) -> NDArray[np.uint16]:
+    """Turn contrast into firing rates, in spikes per 256 time steps: 0 (never) to 256 (at every step).
 
-    Between them the numerator is the nearest whole one to intensity / 255 * 256. A slope above 1 is that of the
-    neurons' tuning curve, around half contrast: a pixel then fires never, or always, where contrast is so low, or so
-    high, that the line would leave 0 or 1. The steeper, the less chance is in a spike train.
+    At slope 1 a rate is the whole number nearest to contrast / 255 * 256. A steeper tuning curve turns around half
+    contrast: a pixel never fires, or always does, if its contrast is so low, or so high, that the line would leave
+    0 to 256. The steeper it is, the less random is a spike train.
+
+    Shapes: contrast uint8 [...] -> uint16 [...].
     """
     level = contrast_image.astype(np.int16) + (contrast_image >> 7)  # 0 to 256
     half = RATE_LEVELS // 2
@@ -49,7 +53,7 @@ def rates(contrast_image: NDArray[np.uint8], slope: int = 1) -> NDArray[np.uint1
 
 
 def _random_words(seed: int, steps: int) -> NDArray[np.uint64]:
-    """The run's randomness: [steps, 104] words of Philox4x64, keyed by the seed, 26 blocks a step."""
+    """Draw the randomness of a run: words of Philox4x64, keyed by the seed, 26 blocks a step. uint64 [T, 104]."""
     if not 0 <= seed <= MAX_SEED:
         raise EncodingError(f"expected a seed between 0 and 2**64 - 1, got {seed}")
     if steps < 1:
@@ -65,32 +69,33 @@ def input_spikes(
     encoder: Encoder = "bernoulli",
     slope: int = 1,
 ) -> NDArray[np.uint8]:
-    """Spike trains of all pixels. contrast uint8 [28, 28] -> uint8 {0, 1} [T, 1, 28, 28]. `slope`: see `rates`.
+    """Draw the spike trains of all pixels. contrast uint8 [28, 28] -> uint8 {0, 1} [T, 1, 28, 28].
 
-    bernoulli: x_t ~ Bernoulli(rate), a random byte below the rate. regular: spikes as evenly spaced as
-    whole steps allow, at the same rates, with the phase that lets a rate of one half fire first.
+    `encoder` is bernoulli: x_t ~ Bernoulli(rate), a pixel fires if its random byte is below its rate. Or it is regular:
+    spikes at the same rates, as evenly spaced as whole steps allow; a rate of one half fires in the first step.
+    `slope` is the tuning curve's, see `firing_rates`.
     """
-    numerators = rates(contrast_image, slope).reshape(PIXELS)
+    rates = firing_rates(contrast_image, slope).reshape(PIXELS)
     if encoder == "bernoulli":
-        return _bernoulli(numerators, _random_words(seed, steps))
+        return _bernoulli(rates, _random_words(seed, steps))
     if encoder == "regular":
-        return _regular(numerators, steps)
+        return _regular(rates, steps)
     raise EncodingError(f"expected an encoder among {', '.join(ENCODERS)}, got {encoder!r}")
 
 
-def _bernoulli(numerators: NDArray[np.uint16], words: NDArray[np.uint64]) -> NDArray[np.uint8]:
+def _bernoulli(rates: NDArray[np.uint16], words: NDArray[np.uint64]) -> NDArray[np.uint8]:
     draws = words[:, :_PIXEL_WORDS].astype("<u8").view(np.uint8)  # [T, 784]
-    return (draws < numerators).astype(np.uint8).reshape(-1, 1, SIDE, SIDE)
+    return (draws < rates).astype(np.uint8).reshape(-1, 1, SIDE, SIDE)
 
 
-def _regular(numerators: NDArray[np.uint16], steps: int) -> NDArray[np.uint8]:
+def _regular(rates: NDArray[np.uint16], steps: int) -> NDArray[np.uint8]:
     half = RATE_LEVELS // 2
-    due = (np.arange(steps + 1)[:, None] * numerators.astype(np.int64) + half) // RATE_LEVELS  # [T+1, 784]
+    due = (np.arange(steps + 1)[:, None] * rates.astype(np.int64) + half) // RATE_LEVELS  # [T+1, 784]
     return np.diff(due, axis=0).astype(np.uint8).reshape(-1, 1, SIDE, SIDE)
 
 
 def output_uniforms(seed: int, steps: int) -> NDArray[np.float32]:
-    """Uniform numbers of the spike generator, multiples of 2**-24 in [0, 1). float32 [T, 10]."""
+    """Draw the spike generator's uniform numbers, multiples of 2**-24 in [0, 1). float32 [T, 10]."""
     return _uniforms(_random_words(seed, steps))
 
 
@@ -106,7 +111,7 @@ def encode(
     encoder: Encoder = "bernoulli",
     slope: int = 1,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Everything random about the runs of N images, each from its own seed.
+    """Draw all that is random in the runs of N images, each from its own seed: input spikes and uniform numbers.
 
     contrast uint8 [N, 28, 28], N seeds -> spikes float32 {0, 1} [T, N, 1, 28, 28], uniforms float32 [T, N, 10].
     """
@@ -115,13 +120,11 @@ def encode(
     if encoder not in ENCODERS:
         raise EncodingError(f"expected an encoder among {', '.join(ENCODERS)}, got {encoder!r}")
     count = len(contrast_images)
-    numerators = rates(contrast_images, slope).reshape(count, PIXELS)
+    rates = firing_rates(contrast_images, slope).reshape(count, PIXELS)
     spikes = np.empty((steps, count, 1, SIDE, SIDE), np.float32)
     uniforms = np.empty((steps, count, CLASSES), np.float32)
     for i, seed in enumerate(seeds):
         words = _random_words(seed, steps)
         uniforms[:, i] = _uniforms(words)
-        spikes[:, i] = (
-            _bernoulli(numerators[i], words) if encoder == "bernoulli" else _regular(numerators[i], steps)
-        )
+        spikes[:, i] = _bernoulli(rates[i], words) if encoder == "bernoulli" else _regular(rates[i], steps)
     return spikes, uniforms

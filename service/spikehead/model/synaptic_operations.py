@@ -1,9 +1,9 @@
-"""Synaptic operations, counted exactly: what the spikes of a run cost.
+"""Synaptic operations, counted exactly: they are what the spikes of a run cost.
 
 An *accumulate* is an addition that a spike causes at one synapse. A *multiply-accumulate* is a product of a
-nonzero filtered pixel with a weight: the input convolution is the one place where values are not spikes.
-Operations on zeros are not counted ("effective" operations, as NeuroBench counts them). In a conventional network
-every operation is a multiply-accumulate.
+nonzero filtered pixel with a weight: only the input convolution's values are not spikes. Operations on zeros are not
+counted ("effective" operations, as NeuroBench counts them). In a conventional network every operation is a
+multiply-accumulate.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ EXACT_LIMIT = 2**24
 
 
 def energy_nj(accumulates: float, multiply_accumulates: float, precision: Literal["fp32", "int8"]) -> float:
-    """Nanojoules of so many operations, and of nothing else: no memory, no control."""
+    """Estimate the energy of operations, in nanojoules, without memory and control."""
     cost = PICOJOULES[precision]
     spent = accumulates * cost["accumulates"] + multiply_accumulates * cost["multiply_accumulates"]
     return spent / 1000
 
 
 class SynapticOperations:
-    """Counts for one model. `step` takes what one time step of N images gave."""
+    """Counts the synaptic operations of one model."""
 
     def __init__(self, card: Card) -> None:
         self._fan_out = {
             layer.name: _exact(fan_out_map(layer))
             for layer in card.layers[1:-1]
-            if layer.fan_out.targets  # keys and values have none: they are counted by coincidences
+            # Keys and values have no targets: they are counted by coincidences.
+            if layer.fan_out.targets
         }
         self._input = _exact(fan_out_map(card.layers[0]))
         self._card = card
@@ -51,13 +52,13 @@ class SynapticOperations:
                 self._heads[block] = layer.shape[-1] // layer.fan_out.targets
 
     def step(self, spikes: Mapping[str, NDArray[Any]], traces: NDArray[Any]) -> NDArray[np.int64]:
-        """Operations of one time step that the spikes of each layer cause: [layers, N], in the card's order.
+        """Count the operations that each layer's spikes cause in one time step of N images.
 
-        What `key` spikes meet in `value` spikes counts under `key`; what no layer causes (an ann's attention), under
-        `output`.
+        Additions of `key` spikes that meet `value` spikes count under `key`, and operations that no layer causes (an
+        ann's attention) under `output`.
 
-        spikes: layer -> {0, 1} [N, ...] for the hidden layers; traces: filtered spike trains [N, 1, 28, 28], or
-        an ann's intensities.
+        Shapes: spikes, layer -> {0, 1} [N, ...] for the hidden layers; traces [N, 1, 28, 28], filtered spike trains or
+        an ann's intensities -> int64 [layers, N], in the card's order.
         """
         count, names = len(traces), self._card.layer_names
         found = np.zeros((len(names), count), np.int64)
@@ -71,22 +72,22 @@ class SynapticOperations:
         return found
 
     def by_kind(self, operations: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(accumulates [...], multiply-accumulates [...]) of operations [layers, ...]."""
+        """Add up operations [layers, ...] by their kind: accumulates [...], multiply-accumulates [...]."""
         if self._card.kind == "ann":
             return np.zeros_like(operations[0]), operations.sum(0)
         return operations[1:].sum(0), operations[0]
 
 
 def _exact(fan_out: NDArray[np.float32]) -> NDArray[Any]:
-    """The flat map in a type whose sums are exact: float32 where all spikes together stay below 2**24."""
+    """Flatten the map, in a type whose sums are exact: float32 if all spikes together stay below 2**24."""
     most = fan_out.sum(dtype=np.float64)
     return fan_out.reshape(-1).astype(np.float32 if most < EXACT_LIMIT else np.float64)
 
 
 def coincidences(key: NDArray[Any], value: NDArray[Any], heads: int) -> NDArray[np.int64]:
-    """Additions in K^T V: for each token and head, key spikes times value spikes. [N, L, C] -> [N]."""
+    """Count the additions in K^T V: for each token and head, key spikes times value spikes. [N, L, C] -> [N]."""
     keys = key.reshape(*key.shape[:2], heads, -1).sum(-1)  # [N, L, heads]
     values = value.reshape(*value.shape[:2], heads, -1).sum(-1)
-    # at most as many as K^T V has additions: far below 2**24
+    # Exact in float32: K^T V has far fewer than 2**24 additions.
     found: NDArray[np.int64] = np.rint((keys * values).sum((1, 2))).astype(np.int64)
     return found

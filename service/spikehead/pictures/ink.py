@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from spikehead.pictures.pixels import Grey, ImageError
 
 _BLANK_CONTRAST = 16.0  # grey levels between paper and ink below which there is no ink
-_TINY_PIXELS = 2  # a digit that averaging loses has so many pixels at least, after reduction,
-_TINY_CONTRAST = 64.0  # and so much contrast: the darkest of many pixels of noise stands out less
+_TINY_PIXELS = 2  # the fewest pixels, after reduction, of a digit that averaging loses
+_TINY_CONTRAST = 64.0  # its least contrast: the darkest of many pixels of noise has less
 
 
 def find_ink(picture: Grey, pixels: int = 0, least: float = _BLANK_CONTRAST) -> Grey:

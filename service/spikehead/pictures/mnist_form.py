@@ -1,4 +1,4 @@
-"""Whether a picture of 28 x 28 pixels is in MNIST's form already: then it is taken as it is."""
+"""A test for pictures of 28 x 28 pixels that are in MNIST's form already: those are taken as they are."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _PLACES = np.arange(SIDE)
 
 
 def is_mnist_form(small: NDArray[np.uint8]) -> bool:
-    """Whether a 28 x 28 picture is in MNIST's form, as far as place and size go. uint8 [28, 28].
+    """Tell if a 28 x 28 picture has MNIST's place and size. uint8 [28, 28].
 
-    Brightness does not matter: the retina (`spikehead.model.retina.contrast`) takes care of that. Size is looked
-    at only where the margin is clean, since noise and stripes have none. Where the native engine was built, it
-    looks: the same answer, sooner.
+    Brightness does not matter, because the retina (`spikehead.model.retina.contrast`) corrects it. Size is tested
+    only if the margin is clean: noise and stripes have no size. The native engine, if it was built, gives the same
+    answer sooner.
     """
     if native.available():
         return native.in_form(small, CENTRED, SMALLEST, LARGEST)
@@ -45,5 +45,5 @@ def looks_like_mnist(small: NDArray[np.uint8]) -> bool:
 
 
 def _has_frame(values: NDArray[np.uint8]) -> bool:
-    """Whether any of the outermost pixels is set."""
+    """Tell if any of the outermost pixels is set."""
     return bool(values[0].any() or values[-1].any() or values[:, 0].any() or values[:, -1].any())

@@ -27,7 +27,7 @@ _ROWS = SIDE * (1 + SIDE)  # bytes: a filter before each row
 
 
 def plain_grey(data: bytes) -> NDArray[np.uint8] | None:
-    """The pixels, uint8 [28, 28]; None for any other file, and where the native engine was not built."""
+    """Read the pixels, uint8 [28, 28]. None for any other file, and without the native engine."""
     if not (data.startswith(_BEGIN) and data.endswith(_END) and native.available()):
         return None
     end = len(data) - len(_END) - 4  # of the data; its sum follows

@@ -1,4 +1,4 @@
-"""What the service remembers of past requests: a database, and a recorder that writes to it in the background."""
+"""Records of past requests: a database, and a recorder that writes to it in the background."""
 
 from spikehead.records.query import CursorError, Filter, Order, RecordPage
 from spikehead.records.record import Ids, Record, first_id, time_of

@@ -1,4 +1,4 @@
-"""Histograms that are filled by the thousand: values are sorted into buckets here, and handed over together.
+"""Histograms with many values, which are sorted into buckets here and added to Prometheus together.
 
 `Histogram.observe` takes three microseconds, several times a request, and once for every image of a batch.
 """
@@ -13,10 +13,10 @@ from prometheus_client import Histogram
 
 
 class BucketCounts:
-    """How many values fell into each bucket since it was emptied last, and their sum. Safe across threads."""
+    """Counts of the values in each bucket since the last `empty`, and their sum. Safe across threads."""
 
     def __init__(self, histogram: BulkHistogram, bounds: Sequence[float]) -> None:
-        """`bounds`: those of the histogram, which has its labels."""
+        """`histogram`: one that has its labels; `bounds`: its bounds."""
         self._histogram = histogram
         self._bounds = list(bounds)
         self._counts = [0] * (len(self._bounds) + 1)
@@ -24,14 +24,14 @@ class BucketCounts:
         self._lock = threading.Lock()
 
     def add(self, value: float, times: int = 1) -> None:
-        """A value was seen, so many times."""
+        """Count a value `times` times."""
         bucket = bisect_left(self._bounds, value)
         with self._lock:
             self._counts[bucket] += times
             self._sum += value * times
 
     def empty(self) -> None:
-        """Hands over what has been counted."""
+        """Add the counts to the histogram, and begin again."""
         with self._lock:
             counts, self._counts = self._counts, [0] * len(self._counts)
             total, self._sum = self._sum, 0.0
@@ -43,7 +43,7 @@ class BulkHistogram(Histogram):
     """A histogram that also takes counts of buckets."""
 
     def take(self, counts: Sequence[int], total: float) -> None:
-        """As if as many values had been observed as `counts` has for each bucket, with that sum."""
+        """Count as if `counts` values had been observed in each bucket, with that sum."""
         for bucket, count in zip(self._buckets, counts, strict=True):
             if count:
                 bucket.inc(count)

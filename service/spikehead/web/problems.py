@@ -1,4 +1,4 @@
-"""Problems as HTTP answers: `application/problem+json`, with the headers that belong to them."""
+"""Problems as HTTP answers: `application/problem+json` and its headers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from spikehead.errors import MEDIA_TYPE, Problem
 from spikehead.telemetry.request import REQUEST_ID, note_problem, request_id
 
 CHALLENGE = 'Bearer realm="spikehead", Basic realm="spikehead", charset="UTF-8"'
-"""With Basic, a browser asks for a key by itself: it is the password, whatever the name."""
+"""Basic makes browsers ask for a key: it is the password, with any name."""
 
 
 def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem, answered to a request."""
+    """Answer a request with a problem."""
     named = dict(headers or {})
     if problem.retry_after is not None:
         named["Retry-After"] = str(problem.retry_after)
@@ -28,7 +28,7 @@ def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] 
 
 
 def problem_on_the_wire(problem: Problem, identifier: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The problem as a whole answer in HTTP/1.1, for where no application is asked."""
+    """Encode a problem as a whole HTTP/1.1 answer, which the server sends without asking the application."""
     body = problem_document(problem, identifier)
     status = HTTPStatus(problem.status)
     own = [
@@ -43,5 +43,5 @@ def problem_on_the_wire(problem: Problem, identifier: str, headers: Iterable[tup
 
 
 def problem_document(problem: Problem, identifier: str) -> bytes:
-    """The problem as JSON."""
+    """Encode a problem as JSON."""
     return problem.json(identifier)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from spikehead.cli.app import app
-from spikehead.web.documents import schemas
+from spikehead.web.documents import examples
 from typer.testing import CliRunner, Result
 
 from tests.service.conftest import band
@@ -29,6 +29,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, models_folder: Path, tmp_path: 
     monkeypatch.setenv("SPIKEHEAD_MODELS", str(models_folder))
     monkeypatch.setenv("SPIKEHEAD_DEFAULT_MODEL", "tiny")
     monkeypatch.setenv("SPIKEHEAD_ENGINE", "onnxruntime")
+    monkeypatch.setenv("SPIKEHEAD_LOG_FORMAT", "json")  # as all tests in this process log
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     Path("four.raw").write_bytes(band(4).tobytes())
@@ -92,6 +93,6 @@ def service() -> Iterator[Service]:
 
 
 def summaries() -> list[dict[str, Any]]:
-    unsure = {**schemas.SUMMARY, "id": "18a5c0d2f3b4e6a1c2d3e4f6", "model": "tiny", "steps_used": 8}
+    unsure = {**examples.SUMMARY, "id": "18a5c0d2f3b4e6a1c2d3e4f6", "model": "tiny", "steps_used": 8}
     unsure |= {"prediction": 3, "confidence": 0.999999, "time": "2026-01-02T03:04:05.678+01:00", "new": [1]}
-    return [schemas.SUMMARY, unsure]
+    return [examples.SUMMARY, unsure]

@@ -60,13 +60,13 @@ def test_a_service_of_kubernetes_named_spikehead_is_said_in_one_line(models_fold
     found = warnings(MODELS=str(models_folder), DEFAULT_MODEL="tiny", **links)
     assert found == [
         "spikehead: SPIKEHEAD_PORT: expected a port, got tcp://10.0.0.1:8000, which Kubernetes sets for a Service "
-        "named spikehead: it counts as not given"
+        "named spikehead: it is ignored"
     ]
 
 
 def test_variables_that_are_no_setting_are_named(models_folder: Path) -> None:
     found = warnings(MODELS=str(models_folder), DEFAULT_MODEL="tiny", HTTP_PORT="8001", LOG_LEVEL="")
-    assert found == ["spikehead: SPIKEHEAD_HTTP_PORT is no setting of the service, it changes nothing"]
+    assert found == ["spikehead: SPIKEHEAD_HTTP_PORT is not a setting of the service: it is ignored"]
 
 
 def test_wrong_database(models_folder: Path) -> None:
@@ -170,14 +170,14 @@ def test_a_hangup_before_there_are_models_is_not_the_end() -> None:
     """As who deploys may send it right after the start."""
     program = """
 import os, signal
-from spikehead.cli import app as main
+from spikehead.cli import app
 
 def serve(settings, sockets):
     os.kill(os.getpid(), signal.SIGHUP)
     print("alive")
 
-main._serve_alone = serve
-main.serve(None, 0)
+app._serve_alone = serve
+app.serve(None, 0)
 """
     found = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=LONG, check=False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_options(arguments: list[str], message: str) -> None:
     result = run("classify", "missing", *arguments)
     assert (result.exit_code, result.stdout) == (EXIT_SETTINGS, "")
-    assert result.stderr == f"spikehead: An option has a wrong value: expected {message}\n"
+    assert result.stderr == f"spikehead: An option has an invalid value: expected {message}\n"
 
 
 def test_wrong_usage_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +170,7 @@ def test_models_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     result = run("classify", "four.raw", "--model", "resnet")
     assert (result.exit_code, result.stdout) == (EXIT_MODEL, "")
     assert result.stderr == (
-        "spikehead: expected a model named resnet (--model or SPIKEHEAD_DEFAULT_MODEL), found other, tiny\n"
+        f"spikehead: expected a model named resnet in {os.environ['SPIKEHEAD_MODELS']}, found other, tiny\n"
     )
     models = tmp_path / "models"
     (write_model(models, "broken") / "card.json").write_text("{}")

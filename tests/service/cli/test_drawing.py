@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 from spikehead.cli.app import app
-from spikehead.cli.documents import Classification
 from spikehead.cli.drawing import ASCII, UNICODE, percent, picture, printable, raster
-from spikehead.web.documents import schemas
+from spikehead.library.answers import Classification, read
+from spikehead.web.documents import examples
 from typer.testing import CliRunner
 
 from tests.service.cli.conftest import ROOT, lines, run
@@ -120,7 +120,7 @@ def test_ascii_where_the_encoding_has_no_blocks(monkeypatch: pytest.MonkeyPatch)
 
 def test_long_runs_take_several_strips() -> None:
     document = {
-        **schemas.CLASSIFICATION,
+        **examples.CLASSIFICATION,
         "steps_used": 9,
         "prediction": 7,
         "raster": {
@@ -128,7 +128,7 @@ def test_long_runs_take_several_strips() -> None:
             "output": {"shape": [10], "events": [[0, 7], [5, 0], [8, 7]]},
         },
     }
-    first, second = raster(Classification.model_validate(document), 16, UNICODE)
+    first, second = raster(read(Classification, document), 16, UNICODE)
     assert [line.plain for line in first][:3] == [" step 1 2 3 4 5", "input 0 1 2 3 4", "    0 · · · · ·"]
     assert [line.plain for line in second][:3] == [" step 6 7 8 9", "input 5 6 7 8", "    0 | · · ·"]
     assert [block[9].plain for block in (first, second)] == ["    7 | · · · ·", "    7 · · · |"]

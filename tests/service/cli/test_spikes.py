@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from spikehead.cli.app import EXIT_SETTINGS
-from spikehead.cli.documents import RequestList, StoredRequest
-from spikehead.web.documents import schemas
+from spikehead.library.answers import RequestList, StoredRequest, read
+from spikehead.web.documents import examples, queries
 
 from tests.service.cli.conftest import Service, answers, lines, run, summaries
 
@@ -48,7 +48,7 @@ def test_options_of_the_list(service: Service) -> None:
     result = run("spikes", "--url", service.url, "--limit", "1000", "--model", "a b&c", "--low-confidence")
     assert (result.exit_code, result.stdout) == (0, "no requests to a model named a b&c yet\n")
     assert service.asked == ["/spikes?limit=1000&model=a+b%26c&order=confidence"]
-    assert {"limit", "model", "order"} <= set(schemas.RecentQuery.model_fields)
+    assert {"limit", "model", "order"} <= set(queries.RecentQuery.model_fields)
     assert run("spikes", "--limit", "1001").exit_code == EXIT_SETTINGS
     assert run("spikes", "--limit", "0").exit_code == EXIT_SETTINGS
 
@@ -61,11 +61,11 @@ def test_requests_as_json(service: Service) -> None:
 
 
 def test_one_request(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
-    service.says(schemas.STORED)
-    result = run("spikes", schemas.ID, "--url", service.url)
+    service.says(examples.STORED)
+    result = run("spikes", examples.ID, "--url", service.url)
     assert (result.exit_code, result.stderr) == (0, "")
     printed = lines(result.stdout)
-    assert printed[:3] == [f"{schemas.ID}: 7 (99.68 %)", "2026-11-24 15:17:27 UTC", ""]
+    assert printed[:3] == [f"{examples.ID}: 7 (99.68 %)", "2026-11-24 15:17:27 UTC", ""]
     assert printed[5] == "        ▄▄▄▄▄▄▄▄▄▄▄▄"
     assert printed[14] == "           ███                     7  ████████████████████████████████▉  99.68 %"
     assert printed[18:] == [
@@ -75,16 +75,16 @@ def test_one_request(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
         "model       spiking-mha 1.0.0, engine onnxruntime",
         "seed        7, encoder bernoulli",
     ]
-    assert answers(run("spikes", schemas.ID, "--url", service.url, "--json")) == [schemas.STORED]
+    assert answers(run("spikes", examples.ID, "--url", service.url, "--json")) == [examples.STORED]
     assert run("spikes", "a/b?c", "--url", service.url).exit_code == 0
-    assert service.asked == [f"/spikes/{schemas.ID}"] * 2 + ["/spikes/a%2Fb%3Fc"]
+    assert service.asked == [f"/spikes/{examples.ID}"] * 2 + ["/spikes/a%2Fb%3Fc"]
     monkeypatch.setenv("COLUMNS", "40")
-    narrow = run("spikes", schemas.ID, "--url", service.url)
+    narrow = run("spikes", examples.ID, "--url", service.url)
     assert max(map(len, narrow.stdout.splitlines())) <= 40
-    assert run("spikes", schemas.ID, "--limit", "3").exit_code == EXIT_SETTINGS
+    assert run("spikes", examples.ID, "--limit", "3").exit_code == EXIT_SETTINGS
 
 
 def test_documents_of_the_service_are_understood() -> None:
     """The examples, against which the service's answers are tested."""
-    assert RequestList.model_validate(schemas.REQUESTS).requests[0].id == schemas.ID
-    assert StoredRequest.model_validate(schemas.STORED).answer.prediction == 7
+    assert read(RequestList, examples.REQUESTS).requests[0].id == examples.ID
+    assert read(StoredRequest, examples.STORED).answer.prediction == 7

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from spikehead.model.encoding import EncodingError, encode, input_spikes, output_uniforms, rates
+from spikehead.model.encoding import EncodingError, encode, firing_rates, input_spikes, output_uniforms
 
 from tests.service.picture_files import seven
 
@@ -32,17 +32,17 @@ UNIFORMS = [15434906, 14657383, 13089334]
 
 
 def test_rates_are_whole_256ths() -> None:
-    assert rates(np.array([0, 1, 127, 128, 254, 255], np.uint8)).tolist() == [0, 1, 127, 129, 255, 256]
+    assert firing_rates(np.array([0, 1, 127, 128, 254, 255], np.uint8)).tolist() == [0, 1, 127, 129, 255, 256]
 
 
 def test_rates_along_a_steeper_tuning_curve() -> None:
     """Slope 3 around half contrast: 0 up to a third, everything from two thirds on; half stays half."""
     levels = np.array([0, 85, 86, 127, 128, 169, 170, 171, 255], np.uint8)
-    assert rates(levels, 3).tolist() == [0, 0, 2, 125, 131, 254, 256, 256, 256]
-    assert rates(levels, 16).tolist() == [0, 0, 0, 112, 144, 256, 256, 256, 256]
+    assert firing_rates(levels, 3).tolist() == [0, 0, 2, 125, 131, 254, 256, 256, 256]
+    assert firing_rates(levels, 16).tolist() == [0, 0, 0, 112, 144, 256, 256, 256, 256]
     every = np.arange(256, dtype=np.uint8)
     for slope in range(1, 17):
-        found = rates(every, slope).astype(int)
+        found = firing_rates(every, slope).astype(int)
         assert found[0] == 0 and found[255] == 256 and (np.diff(found) >= 0).all(), slope
 
 
@@ -52,7 +52,7 @@ def test_trains_follow_the_tuning_curve(encoder: str) -> None:
     image[0, :4] = [60, 110, 150, 200]
     trains, _ = encode(image[None], [5], 400, encoder, slope=3)  # type: ignore[arg-type]
     assert np.array_equal(trains[:, 0], input_spikes(image, 5, 400, encoder, 3))  # type: ignore[arg-type]
-    wanted = rates(image[0, :4], 3) / 256
+    wanted = firing_rates(image[0, :4], 3) / 256
     assert wanted[0] == 0.0 and wanted[3] == 1.0
     assert trains[:, 0, 0, 0, :4].mean(0) == pytest.approx(wanted, abs=0.06)
 

@@ -6,12 +6,12 @@ from spikehead.model.encoding import EncodingError
 from spikehead.model.retina import (
     _background,
     _between_strokes,
+    _coons_patch,
     _filled,
     _sharpened,
     _thinned,
     _without_lines,
     contrast,
-    coons_patch,
 )
 
 from tests.service.picture_files import seven
@@ -105,7 +105,7 @@ def test_the_patch_between_four_edges_continues_slopes_and_stripes_exactly() -> 
     for surface in (slope, stripes, stripes.T):
         edges = (surface[None, 0], surface[None, -1], surface[None, :, 0], surface[None, :, -1])
         for corners in ("rows", "columns"):
-            assert np.array_equal(coons_patch(*edges, far, corners)[0], surface)
+            assert np.array_equal(_coons_patch(np, *edges, corners)[0], surface)
 
 
 def test_corners_where_edges_do_not_agree() -> None:
@@ -113,10 +113,10 @@ def test_corners_where_edges_do_not_agree() -> None:
     far = np.arange(28, dtype=np.int32)
     rows, columns = np.where(far == 0, 90, 0)[None], np.zeros((1, 28), np.int32)
     assert np.array_equal(
-        coons_patch(rows, rows, columns, columns, far, "columns")[0], np.broadcast_to(rows, (28, 28))
+        _coons_patch(np, rows, rows, columns, columns, "columns")[0], np.broadcast_to(rows, (28, 28))
     )
     # With the rows' corners what they have and the columns have not is taken away again: a wedge.
-    wedge = coons_patch(rows, rows, columns, columns, far, "rows")[0, 14]
+    wedge = _coons_patch(np, rows, rows, columns, columns, "rows")[0, 14]
     assert (wedge[0], wedge[13], wedge[27]) == (0, -47, 0)
 
 
@@ -124,7 +124,7 @@ def test_corners_where_edges_do_not_agree() -> None:
 def test_a_margin_is_even_where_nine_tenths_of_it_are_alike(level: int, pixels: int, even: bool) -> None:
     image = np.zeros((1, 28, 28), np.uint8)
     image.reshape(-1)[: min(pixels, 84)] = level  # the first three rows are margin
-    background, found = _background(image)
+    background, found = _background(np, image)
     assert found.tolist() == [even]
     assert not even or not background.any()
 
@@ -133,7 +133,7 @@ def test_a_margin_is_even_where_nine_tenths_of_it_are_alike(level: int, pixels: 
 def test_alike_are_twelve_grey_levels(level: int, even: bool) -> None:
     image = np.full((1, 28, 28), 40, np.uint8)
     image[0, :3] = level
-    background, found = _background(image)
+    background, found = _background(np, image)
     assert found.tolist() == [even]
     assert background[0, 14, 14] == 40
 
@@ -157,7 +157,7 @@ def test_paper_between_strokes_corrects_the_guess() -> None:
     image[0, 14:] = 30
     image[0, 4:20, 6:22] = 200
     image[0, 2, 2] = 80
-    found = _between_strokes(image, np.zeros((1, 28, 28), np.int16))[0]
+    found = _between_strokes(np, image, np.zeros((1, 28, 28), np.uint8))[0]
     assert found[0, 0] == found[9, 2] == 10 and found[27, 27] == found[18, 2] == 30
     assert found[10, 3] == 10  # the columns from 6 on are ink
     assert found[12, 0] == (5 * 10 + 2 * 30) // 7
@@ -165,7 +165,7 @@ def test_paper_between_strokes_corrects_the_guess() -> None:
     assert found[11, 12] == (10 * 10 + 5 * 30) // 15 and found[8, 13] == 10
     # What is all ink in 15 x 15 pixels keeps the guess.
     image[0, 2:22, 4:24] = 200
-    assert _between_strokes(image, np.full((1, 28, 28), 3, np.int16))[0, 11, 13] == 3
+    assert _between_strokes(np, image, np.full((1, 28, 28), 3, np.uint8))[0, 11, 13] == 3
 
 
 def test_a_cloud_is_not_seen() -> None:
@@ -183,7 +183,7 @@ def test_a_line_from_side_to_side_goes() -> None:
 
 @pytest.mark.parametrize(("level", "stays"), [(47, True), (48, False)])
 def test_ink_of_48_grey_levels_reaches_a_side(level: int, stays: bool) -> None:
-    seen = _without_lines(crossed(level)[None], np.array([True]))[0]
+    seen = _without_lines(np, crossed(level)[None], np.array([True]))[0]
     assert (seen == (crossed(level) if stays else ONE)).all()
 
 
@@ -211,18 +211,18 @@ def test_what_reaches_one_side_alone_stays() -> None:
 
 def test_two_strokes_that_reach_the_same_side_stay() -> None:
     picture = sheet((slice(0, 20), slice(8, 9)), (slice(0, 20), slice(18, 19)))
-    assert (_without_lines(picture, np.array([True])) == picture).all()
+    assert (_without_lines(np, picture, np.array([True])) == picture).all()
 
 
 def test_a_line_over_paper_that_is_not_clear_stays() -> None:
-    assert (_without_lines(crossed()[None], np.array([False]))[0] == crossed()).all()
+    assert (_without_lines(np, crossed()[None], np.array([False]))[0] == crossed()).all()
 
 
 @pytest.mark.parametrize(("width", "stays"), [(13, True), (14, False)])
 def test_a_picture_of_thin_strokes_alone_keeps_them(width: int, stays: bool) -> None:
     """28 pixels of a line, and a stroke of 2 x 7 that opening leaves: a third of all ink, or less."""
     picture = sheet((slice(20, 21), slice(0, 28)), (slice(4, 6), slice(2, 2 + width // 2)))
-    seen = _without_lines(picture, np.array([True]))
+    seen = _without_lines(np, picture, np.array([True]))
     assert seen[0, 20].any() == stays and seen[0, 4:6].any()
 
 
@@ -233,7 +233,7 @@ def test_a_picture_of_thin_strokes_alone_keeps_them(width: int, stays: bool) -> 
 def test_contours_of_strokes_are_filled(inside: int) -> None:
     """A stroke of which only the edges are there: up to four pixels between them."""
     picture = sheet(*ring(5, 11, 17, inside + 2))
-    assert (_filled(picture) == sheet((slice(5, 22), slice(11, 13 + inside)))).all()
+    assert (_filled(np, picture) == sheet((slice(5, 22), slice(11, 13 + inside)))).all()
 
 
 def test_bays_and_wide_holes_of_contours_stay_paper() -> None:
@@ -242,16 +242,16 @@ def test_bays_and_wide_holes_of_contours_stay_paper() -> None:
     hole[0, 9:17, 9:17] = 0
     turned = [np.rot90(letter(), quarter, (1, 2)) for quarter in range(4)]
     for strokes in (hole, *turned, *(one[:, :, ::-1] for one in turned)):
-        assert (_filled(contour(strokes)) == np.maximum(contour(strokes), strokes)).all()
+        assert (_filled(np, contour(strokes)) == np.maximum(contour(strokes), strokes)).all()
 
 
 @pytest.mark.parametrize(("width", "filled"), [(2, True), (3, True), (4, False)])
 def test_contours_with_gaps_are_filled_where_lines_are_close(width: int, filled: bool) -> None:
     """What is outside flows into it: three pixels are closed nevertheless, and not four, as where it is whole."""
-    seen = _filled(gapped(width))
+    seen = _filled(np, gapped(width))
     whole = contour(sheet((slice(4, 24), slice(12, 12 + width))))
-    assert (_filled(whole)[0, 4:24, 11 : 13 + width] == 255).all()
-    assert (seen == (_filled(whole) if filled else gapped(width))).all()
+    assert (_filled(np, whole)[0, 4:24, 11 : 13 + width] == 255).all()
+    assert (seen == (_filled(np, whole) if filled else gapped(width))).all()
 
 
 def test_the_network_gets_to_see_contours_filled() -> None:
@@ -264,12 +264,12 @@ def test_the_network_gets_to_see_contours_filled() -> None:
 def test_contours_enclose_half_of_their_ink(besides: int, filled: bool) -> None:
     """38 pixels of ink enclose 30; a line besides has 22 more, or 23."""
     picture = sheet(*ring(5, 11, 17, 4), (slice(27, 28), slice(0, besides)))
-    assert (_filled(picture)[0, 6:21, 12:14] == 255).all() == filled
+    assert (_filled(np, picture)[0, 6:21, 12:14] == 255).all() == filled
 
 
 def test_a_loop_of_a_fine_pen_stays() -> None:
     picture = sheet(*ring(5, 9, 17, 8))
-    assert (_filled(picture) == picture).all()
+    assert (_filled(np, picture) == picture).all()
 
 
 @pytest.mark.parametrize(("level", "stays"), [(50, False), (51, True)])
@@ -277,12 +277,12 @@ def test_lines_alone_have_no_core(level: int, stays: bool) -> None:
     """Of 38 pixels and a dot of 3 x 3 erosion leaves the dot's middle: a 200th of all ink from 51 grey levels on."""
     picture = sheet(*ring(5, 11, 17, 4))
     picture[0, 24:27, 10:13] = level
-    assert (_filled(picture) == picture).all() == stays
+    assert (_filled(np, picture) == picture).all() == stays
 
 
 def test_so_does_what_has_a_stroke_of_three_pixels() -> None:
     picture = sheet(*ring(5, 11, 17, 4), (slice(24, 27), slice(10, 13)))
-    assert (_filled(picture) == picture).all()
+    assert (_filled(np, picture) == picture).all()
 
 
 # Stroke width
@@ -291,12 +291,12 @@ def test_so_does_what_has_a_stroke_of_three_pixels() -> None:
 def test_a_thick_stroke_gets_as_thin_as_a_pen_s() -> None:
     """6 x 20: of 120 pixels erosion by 4 x 4 leaves 51; of 5 x 19 it leaves 32 of 95; of 4 x 18 only 15 of 72."""
     thick, thin = sheet((slice(3, 23), slice(9, 15))), sheet((slice(4, 22), slice(10, 14)))
-    assert (_thinned(thick) == thin).all()
+    assert (_thinned(np, thick) == thin).all()
     assert (contrast(thick) == thin).all()
 
 
 def test_three_pixels_at_most_are_taken() -> None:
-    assert (_thinned(sheet((slice(4, 24), slice(4, 24)))) == sheet((slice(5, 22), slice(5, 22)))).all()
+    assert (_thinned(np, sheet((slice(4, 24), slice(4, 24)))) == sheet((slice(5, 22), slice(5, 22)))).all()
 
 
 @pytest.mark.parametrize(("length", "thins"), [(19, False), (20, True)])
@@ -306,7 +306,7 @@ def test_thick_is_what_keeps_three_tenths_of_its_ink(length: int, thins: bool) -
     line = kept * 10 // 3 - ink
     assert (kept * 10 >= 3 * (ink + line)) and line >= 0
     picture = sheet((slice(4, 4 + length), slice(6, 11)), (slice(2, 3), slice(0, line + (not thins))))
-    assert (_thinned(picture) != picture).any() == thins
+    assert (_thinned(np, picture) != picture).any() == thins
 
 
 # Focus
@@ -317,7 +317,7 @@ def test_a_blurred_picture_gets_its_edges_back() -> None:
     picture = np.zeros((1, 28, 28), np.uint8)
     picture[0, 6:22, 10:19] = np.array([40, 80, 120, 160, 200, 160, 120, 80, 40], np.uint8)
     picture[0, [5, 22], 10:19] = picture[0, 6, 10:19] // 2
-    seen = _sharpened(picture)[0]
+    seen = _sharpened(np, picture)[0]
     assert seen[13, 14] == 255  # 400 - (200 + 2 * (160 + 120 + 80)) / 7
     assert seen[13, 11] == 2 * 80 - 600 // 7 - 1 == 74  # (0 + 0 + 40 + 80 + 120 + 160 + 200) / 7 is 85.7
     assert seen[13, 9] == seen[13, 19] == 0
@@ -326,7 +326,7 @@ def test_a_blurred_picture_gets_its_edges_back() -> None:
 @pytest.mark.parametrize(("step", "blurred"), [(124, True), (125, False)])
 def test_a_step_of_five_eighths_is_sharp(step: int, blurred: bool) -> None:
     for picture in (soft(step), soft(step).swapaxes(1, 2)):
-        assert (_sharpened(picture) != picture).any() == blurred
+        assert (_sharpened(np, picture) != picture).any() == blurred
 
 
 def test_a_blurred_stroke_as_the_network_sees_it() -> None:
@@ -342,7 +342,7 @@ def test_strokes_are_thinned_before_they_are_sharpened() -> None:
     picture = np.zeros((1, 28, 28), np.uint8)
     picture[0, 4:24, 9:18] = np.array([40, 80, 120, 160, 160, 160, 120, 80, 40], np.uint8)
     picture[0, [3, 24], 9:18] = picture[0, 4, 9:18] // 2
-    seen, before = _sharpened(_thinned(picture)), _thinned(_sharpened(picture))
+    seen, before = _sharpened(np, _thinned(np, picture)), _thinned(np, _sharpened(np, picture))
     assert (contrast(picture) == seen.astype(int) * 255 // seen.max() * (seen * 8.0 >= seen.max())).all()
     assert (seen != before).any()
 

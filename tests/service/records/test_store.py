@@ -29,10 +29,8 @@ from spikehead.records import (
     schema,
     time_of,
 )
-from spikehead.records import search as searching
-from spikehead.records import store as module
 from spikehead.records.query import Position, cursor
-from spikehead.records.search import Search
+from spikehead.records.search import WALK, Search
 from sqlalchemy import Select, update
 
 from tests.service.records.making import BEGIN, identifier, numbers, record
@@ -168,12 +166,12 @@ def test_since_and_until_a_record_s_own_time(store: Store) -> None:
     assert store.page(Filter(until=moment), RecordPage(9))[0] == []
 
 
-@pytest.mark.parametrize("walk", [7, searching.WALK])
+@pytest.mark.parametrize("walk", [7, WALK])
 def test_all_filters_and_orders_against_a_plain_search(
     store: Store, monkeypatch: pytest.MonkeyPatch, walk: int
 ) -> None:
     """Whether a query walks or gathers, it finds the same."""
-    monkeypatch.setattr(searching, "WALK", walk)
+    monkeypatch.setattr("spikehead.records.search.WALK", walk)
     drawn = random.Random(walk)
     records = [
         record(
@@ -263,14 +261,14 @@ def test_none_of_a_group_where_one_is_refused(store: Store) -> None:
     with pytest.raises(RecordError):
         store.insert([record(1), broken])
     assert everything(store) == []
-    with pytest.raises(RecordError, match="expected records, got one that cannot be stored"):
+    with pytest.raises(RecordError, match="expected a record that can be stored, got"):
         store.insert([record(1)._replace(image=None)])  # type: ignore[arg-type]
     store.insert([])
     assert everything(store) == []
 
 
 def test_deletion(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 3)
+    monkeypatch.setattr("spikehead.records.store._CHUNK", 3)
     store.insert([record(number) for number in range(10)])
     assert store.delete(identifier(9)) is True
     assert store.delete(identifier(9)) is False
@@ -280,7 +278,7 @@ def test_deletion(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pruning(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 3)
+    monkeypatch.setattr("spikehead.records.store._CHUNK", 3)
     store.insert([record(number) for number in range(20)])
     assert store.prune(None, None) == 0
     assert store.prune(20, BEGIN + 0.0) == 0
@@ -462,7 +460,7 @@ def test_the_rarest_condition_is_looked_up(tmp_path: Path, monkeypatch: pytest.M
     with store._reading() as connection:
         assert usual.rarest(connection) is usual.indexed[1]
         assert rare.rarest(connection) is rare.indexed[0]
-        monkeypatch.setattr(searching, "GLANCE", 1)
+        monkeypatch.setattr("spikehead.records.search.GLANCE", 1)
         assert usual.rarest(connection) is usual.indexed[0]
     store.close()
 
@@ -473,8 +471,8 @@ def test_the_rarest_condition_is_looked_up(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("records.db", "got something that is no URL"),
-        ("", "got something that is no URL"),
+        ("records.db", "got text that is not a URL"),
+        ("", "got text that is not a URL"),
         ("mysql://root:secret@localhost/records", "got mysql"),
         ("postgresql+asyncpg://localhost/records", r"got postgresql\+asyncpg"),
         ("sqlite://", "got SQLite without a plain file"),

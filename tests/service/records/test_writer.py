@@ -20,8 +20,8 @@ from spikehead.records import (
     Store,
     StoreError,
 )
-from spikehead.records import writer as module
 from spikehead.records.clock import Clock, elapsed
+from spikehead.records.writer import PRUNE_AT_MOST
 
 from tests.service.records.making import add_and_wait, identifier, numbers, record
 from tests.service.serving import LONG, eventually
@@ -153,17 +153,17 @@ def test_a_process_whose_database_is_away_leaves_without_a_word() -> None:
 
 def test_a_clock_that_jumps_ahead_makes_nothing_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     wall, elapsed = [1_000_000.0], [0.0]
-    monkeypatch.setattr(module, "Clock", lambda: Clock(lambda: wall[0], lambda: elapsed[0]))
-    monkeypatch.setattr(module, "PRUNE_SECONDS", 0.01)
+    monkeypatch.setattr("spikehead.records.writer.Clock", lambda: Clock(lambda: wall[0], lambda: elapsed[0]))
+    monkeypatch.setattr("spikehead.records.writer.PRUNE_SECONDS", 0.01)
     disk = Disk()
     with recording(disk, longest_kept=100.0):
         eventually(lambda: disk.pruned)
-        assert disk.pruned[0] == (None, 999_900.0, module.PRUNE_AT_MOST)
+        assert disk.pruned[0] == (None, 999_900.0, PRUNE_AT_MOST)
         wall[0] += 40 * 86_400
         elapsed[0] += 60
         disk.pruned.clear()
         eventually(lambda: disk.pruned)
-        assert disk.pruned[-1] == (None, 999_960.0, module.PRUNE_AT_MOST)
+        assert disk.pruned[-1] == (None, 999_960.0, PRUNE_AT_MOST)
 
 
 def test_all_that_waits_is_one_group() -> None:
@@ -272,7 +272,7 @@ def test_a_database_that_fails_and_comes_back(caplog: pytest.LogCaptureFixture) 
         assert add_and_wait(recorder, some(6), LONG)
     assert disk.written == [1, 2, 3, 4, 6]
     assert [one.getMessage() for one in caplog.records] == [
-        "records are not written: the disk is full",
+        "records cannot be written: the disk is full",
         "records are written again",
     ]
 
@@ -327,7 +327,7 @@ def test_one_bad_record_does_not_stop_the_others(caplog: pytest.LogCaptureFixtur
         assert recorder.state == RecorderState("ok", None, 0, 7, 2)
     assert answers == [False]
     assert disk.written == [0, 1, 2, 4, 7, 9, 10]
-    assert f"record {identifier(3)} is dropped: no such record" in caplog.text
+    assert f"record {identifier(3)} was dropped: no such record" in caplog.text
 
 
 def test_a_bug_does_not_end_recording(
@@ -364,7 +364,7 @@ def test_too_many_and_too_old_are_pruned(store: Store) -> None:
 
 
 def test_pruning_goes_on_between_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PRUNE_AT_MOST", 10)
+    monkeypatch.setattr("spikehead.records.writer.PRUNE_AT_MOST", 10)
     disk = Disk()
     disk.surplus = 35
     with recording(disk, most_kept=7) as recorder:
@@ -384,7 +384,7 @@ def test_pruned_when_it_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pruned_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PRUNE_SECONDS", 0.01)
+    monkeypatch.setattr("spikehead.records.writer.PRUNE_SECONDS", 0.01)
     disk = Disk()
     began = time.time()
     with recording(disk, longest_kept=100.0):
@@ -453,7 +453,7 @@ def test_closing_does_not_take_longer_than_it_may() -> None:
 
 
 def test_closing_leaves_a_thread_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("spikehead.records.writer.GRACE_SECONDS", 0.0)
     disk = Disk()
     disk.hold()
     recorder = Recorder(disk, linger=0.0)
@@ -472,4 +472,4 @@ def test_what_is_lost_at_the_end_is_told(caplog: pytest.LogCaptureFixture) -> No
     assert recorder.add([record(1), record(2)])
     recorder.close(0.05)
     assert recorder.state.dropped == 2
-    assert "2 records were not written, and are lost: it is away" in caplog.text
+    assert "2 records were not written and are lost: it is away" in caplog.text

@@ -14,7 +14,7 @@ from spikehead.pictures.normalise import prepare
 from spikehead.pictures.pixels import from_pixels
 from spikehead.settings import Settings
 from spikehead.web.app import create_app
-from spikehead.web.documents import openapi, schemas
+from spikehead.web.documents import examples, openapi, schemas
 
 from tests.service.conftest import band
 from tests.service.picture_files import png
@@ -102,14 +102,14 @@ def test_no_reference_leads_nowhere(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("model", "example"),
     [
-        (schemas.Classification, schemas.CLASSIFICATION),
-        (schemas.BatchResult, schemas.BATCH),
-        (schemas.RequestList, schemas.REQUESTS),
-        (schemas.StoredRequest, schemas.STORED),
-        (schemas.ModelList, schemas.MODELS),
-        (schemas.ModelCard, schemas.MODEL_CARD),
-        (schemas.Ready, schemas.READY),
-        (schemas.Live, schemas.LIVE),
+        (schemas.Classification, examples.CLASSIFICATION),
+        (schemas.BatchResult, examples.BATCH),
+        (schemas.RequestList, examples.REQUESTS),
+        (schemas.StoredRequest, examples.STORED),
+        (schemas.ModelList, examples.MODELS),
+        (schemas.ModelCard, examples.MODEL_CARD),
+        (schemas.Ready, examples.READY),
+        (schemas.Live, examples.LIVE),
     ],
 )
 def test_examples_of_answers_fit_their_schemas(model: type[Any], example: Any) -> None:
@@ -119,9 +119,9 @@ def test_examples_of_answers_fit_their_schemas(model: type[Any], example: Any) -
 def test_example_of_an_answer_has_the_fields_of_a_real_one(client: TestClient) -> None:
     headers = {"Content-Type": "application/octet-stream"}
     answer = client.post("/classify?raster=output", content=band(1).tobytes(), headers=headers).json()
-    assert list(answer) == list(schemas.CLASSIFICATION)
+    assert list(answer) == list(examples.CLASSIFICATION)
     for name in ("spike_counts", "timings_ms", "synaptic_operations_by_kind"):
-        assert list(answer[name]) == list(schemas.CLASSIFICATION[name])
+        assert list(answer[name]) == list(examples.CLASSIFICATION[name])
 
 
 def test_example_bodies_are_accepted(client: TestClient, document: dict[str, Any]) -> None:
@@ -136,9 +136,9 @@ def test_example_bodies_are_accepted(client: TestClient, document: dict[str, Any
 
 
 def test_example_picture_is_the_example_pixels() -> None:
-    data = base64.b64decode(schemas.PNG_BASE64)
-    assert (np.asarray(Image.open(io.BytesIO(data))) == from_pixels(schemas.PIXELS)).all()
-    assert (prepare(data, max_pixels=784) == from_pixels(schemas.PIXELS)).all()
+    data = base64.b64decode(examples.PNG_BASE64)
+    assert (np.asarray(Image.open(io.BytesIO(data))) == from_pixels(examples.PIXELS)).all()
+    assert (prepare(data, max_pixels=784) == from_pixels(examples.PIXELS)).all()
 
 
 def test_problem_lists_name_known_kinds() -> None:

@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 from spikehead.insight.figures import KINDS
 from spikehead.settings import Settings
 from spikehead.web.app import create_app
-from spikehead.web.documents.schemas import FigureQuery, RequestList, Statistics, StoredRequest
+from spikehead.web.documents.queries import FigureQuery
+from spikehead.web.documents.schemas import RequestList, Statistics, StoredRequest
 
 from tests.service.conftest import band
 

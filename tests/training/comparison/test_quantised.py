@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from training.comparison.quantised import QuantisedAnn, intensities
-from training.data import mnist as data
+from training.data import mnist
 from training.data.distortions import distorted
 from training.export.ann_graph import build
 from training.network.ann import LeNet5
@@ -52,7 +52,7 @@ def logits(network: LeNet5, x: torch.Tensor) -> NDArray[np.float32]:
 def test_the_network_reads_what_the_retina_sees(drawn: Drawn) -> None:
     found = intensities(drawn[0][:3])
     assert found.shape == (3, 1, 28, 28) and found.dtype == np.float32
-    assert np.array_equal(found, data.firing_probabilities(drawn[0][:3]).numpy())
+    assert np.array_equal(found, mnist.firing_probabilities(drawn[0][:3]).numpy())
 
 
 def test_a_timed_run_takes_pictures_as_they_come(plain: QuantisedAnn, network: LeNet5, drawn: Drawn) -> None:
@@ -65,7 +65,7 @@ def test_a_timed_run_takes_pictures_as_they_come(plain: QuantisedAnn, network: L
 def test_accuracy_is_that_of_torch(plain: QuantisedAnn, network: LeNet5, drawn: Drawn) -> None:
     """130 pictures in two batches, a tenth of whose labels are wrong."""
     images = np.concatenate([drawn[0]] * 4)[:130]
-    labels = logits(network, data.firing_probabilities(images)).argmax(-1).astype(np.int64)
+    labels = logits(network, mnist.firing_probabilities(images)).argmax(-1).astype(np.int64)
     assert len(set(labels.tolist())) > 1
     assert plain.accuracy(images, labels) == 1.0
     labels[::10] = (labels[::10] + 1) % 10
@@ -76,9 +76,9 @@ def test_robustness_is_the_mean_over_all_distortions(
     plain: QuantisedAnn, network: LeNet5, drawn: Drawn
 ) -> None:
     sets = {name: distorted(drawn[0], name, 4) for name in ("gaussian_noise", "inverted", "thicker")}
-    labels = logits(network, data.firing_probabilities(drawn[0])).argmax(-1).astype(np.int64)
+    labels = logits(network, mnist.firing_probabilities(drawn[0])).argmax(-1).astype(np.int64)
     expected = [
-        (logits(network, data.firing_probabilities(seen)).argmax(-1) == labels).mean()
+        (logits(network, mnist.firing_probabilities(seen)).argmax(-1) == labels).mean()
         for seen in sets.values()
     ]
     assert plain.robustness(sets, labels) == pytest.approx(np.mean(expected))

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from training.data import mnist as data
+from training.data import mnist
 from training.data.batches import generator_of, presented
 
 CPU = torch.device("cpu")
-NONE = data.Variation().times(0.0)
+NONE = mnist.Variation().times(0.0)
 
 
 def numbered(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,14 +27,14 @@ def test_every_image_is_shown_once_with_its_label(at_once: int | None) -> None:
     truth = torch.cat([truth for _, truth in batches])
     assert sorted(truth.tolist()) == list(range(18)) and truth.tolist() != list(range(18))
     seen = torch.cat([probability for probability, _ in batches])
-    assert torch.equal(seen, data.firing_probabilities(images.numpy())[truth])
+    assert torch.equal(seen, mnist.firing_probabilities(images.numpy())[truth])
 
 
 def test_images_are_varied_as_one_go_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch on a CPU, so that random numbers come as they did; whole batches otherwise, at least one."""
     goes: list[int] = []
 
-    def vary(images: torch.Tensor, variation: data.Variation, generator: torch.Generator) -> torch.Tensor:
+    def vary(images: torch.Tensor, variation: mnist.Variation, generator: torch.Generator) -> torch.Tensor:
         goes.append(len(images))
         return images
 
@@ -60,6 +60,6 @@ def test_variation_reaches_what_is_shown() -> None:
     images, labels = numbered(6)
     still, moved = (
         torch.cat([seen for seen, _ in presented(images, labels, 4, variation, generator_of(CPU, 1, 0))])
-        for variation in (NONE, data.Variation())
+        for variation in (NONE, mnist.Variation())
     )
     assert not np.array_equal(still.numpy(), moved.numpy())

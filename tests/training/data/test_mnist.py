@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from spikehead.model.encoding import rates
+from spikehead.model.encoding import firing_rates
 from spikehead.model.retina import contrast
 
 from tests.training.conftest import Mnist, Unipen, write_mnist
-from training.data import mnist as data
-from training.data import unipen
+from training.data import mnist, unipen
 from training.data.mnist import DataError, Split, Variation, vary
 
 STILL = Variation(rotation_degrees=0.0, scale=0.0, shear=0.0, max_shift=0.0, elastic_pixels=0.0)
@@ -39,50 +38,50 @@ def generator(seed: int = 3) -> torch.Generator:
 def test_training_images_are_split_before_the_last_10_000(
     split: Split, part: slice, tiny_mnist: Mnist
 ) -> None:
-    images, labels = data.load(split, tiny_mnist.folder)
+    images, labels = mnist.load(split, tiny_mnist.folder)
     assert images.dtype == np.uint8 and labels.dtype == np.int64
     assert np.array_equal(images, tiny_mnist.images[part])
     assert np.array_equal(labels, tiny_mnist.labels[part])
 
 
 def test_fewer_may_be_held_out(tiny_mnist: Mnist) -> None:
-    images, labels = data.load("train", tiny_mnist.folder, 40)
-    held_out = data.load("validation", tiny_mnist.folder, 40)
+    images, labels = mnist.load("train", tiny_mnist.folder, 40)
+    held_out = mnist.load("validation", tiny_mnist.folder, 40)
     assert np.array_equal(np.concatenate([images, held_out[0]]), tiny_mnist.images) and len(held_out[0]) == 40
     assert np.array_equal(np.concatenate([labels, held_out[1]]), tiny_mnist.labels)
-    assert np.array_equal(data.load("test", tiny_mnist.folder, 40)[0], tiny_mnist.test_images)
+    assert np.array_equal(mnist.load("test", tiny_mnist.folder, 40)[0], tiny_mnist.test_images)
 
 
 @pytest.mark.parametrize("held_out", [0, 10_300, -1])
 def test_a_split_without_images_is_refused(held_out: int, tiny_mnist: Mnist) -> None:
     with pytest.raises(ValueError, match=f"expected between 1 and 10,299 images held out, got {held_out:,}"):
-        data.load("train", tiny_mnist.folder, held_out)
+        mnist.load("train", tiny_mnist.folder, held_out)
 
 
 def test_test_images_are_a_set_of_their_own(tiny_mnist: Mnist) -> None:
-    images, labels = data.load("test", tiny_mnist.folder)
+    images, labels = mnist.load("test", tiny_mnist.folder)
     assert np.array_equal(images, tiny_mnist.test_images)
     assert np.array_equal(labels, tiny_mnist.test_labels)
 
 
 def test_folder_is_the_argument_else_the_variable_else_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPIKEHEAD_DATA", "/somewhere")
-    assert data.data_folder(Path("here")) == Path("here")
-    assert data.data_folder() == Path("/somewhere")
+    assert mnist.data_folder(Path("here")) == Path("here")
+    assert mnist.data_folder() == Path("/somewhere")
     monkeypatch.delenv("SPIKEHEAD_DATA")
-    assert data.data_folder() == Path("data")
+    assert mnist.data_folder() == Path("data")
 
 
 def test_variable_names_the_folder_to_load_from(tiny_mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPIKEHEAD_DATA", str(tiny_mnist.folder))
-    assert len(data.load("test")[0]) == 200
+    assert len(mnist.load("test")[0]) == 200
 
 
 def use_mirror(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Let torchvision download from this machine, whatever the files' hashes are: no network is needed."""
-    mnist = data._torchvision_mnist()
-    monkeypatch.setattr(mnist, "mirrors", [url])
-    monkeypatch.setattr(mnist, "resources", [(name, None) for name, _ in mnist.resources])  # type: ignore[attr-defined]
+    dataset = mnist._torchvision_mnist()
+    monkeypatch.setattr(dataset, "mirrors", [url])
+    monkeypatch.setattr(dataset, "resources", [(name, None) for name, _ in dataset.resources])  # type: ignore[attr-defined]
     monkeypatch.setenv("no_proxy", "*")
 
 
@@ -109,7 +108,7 @@ def test_absent_data_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pyte
     use_mirror(monkeypatch, (tmp_path / "no mirror").as_uri() + "/")
     raw = tmp_path / "here" / "MNIST" / "raw"
     with pytest.raises(DataError) as caught:
-        data.load("train", tmp_path / "here")
+        mnist.load("train", tmp_path / "here")
     assert str(caught.value).startswith(
         f"expected MNIST under {raw} (set SPIKEHEAD_DATA) or a network to download it: "
     )
@@ -119,10 +118,10 @@ def test_absent_data_is_downloaded_once(
     mirror: str, tiny_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_mirror(monkeypatch, mirror)
-    images, labels = data.load("test", tmp_path / "here")
+    images, labels = mnist.load("test", tmp_path / "here")
     assert np.array_equal(images, tiny_mnist.test_images) and np.array_equal(labels, tiny_mnist.test_labels)
     use_mirror(monkeypatch, (tmp_path / "no mirror").as_uri() + "/")
-    assert np.array_equal(data.load("test", tmp_path / "here")[0], images)
+    assert np.array_equal(mnist.load("test", tmp_path / "here")[0], images)
 
 
 def test_a_download_that_failed_is_tried_again(
@@ -130,18 +129,18 @@ def test_a_download_that_failed_is_tried_again(
 ) -> None:
     use_mirror(monkeypatch, (tmp_path / "no mirror").as_uri() + "/")
     with pytest.raises(DataError):
-        data.load("test", tmp_path / "here")
+        mnist.load("test", tmp_path / "here")
     use_mirror(monkeypatch, mirror)
-    assert len(data.load("test", tmp_path / "here")[0]) == 200
+    assert len(mnist.load("test", tmp_path / "here")[0]) == 200
 
 
 def test_hash_covers_images_then_labels_of_one_byte() -> None:
     images = np.arange(2 * 784, dtype=np.uint32).astype(np.uint8).reshape(2, 28, 28)
     labels = np.array([3, 7])
     expected = hashlib.sha256(images.tobytes() + bytes([3, 7])).hexdigest()
-    assert data.sha256(images, labels) == expected
-    assert data.sha256(images, np.array([3, 8])) != expected
-    assert data.sha256(images[::-1].copy(), labels) != expected
+    assert mnist.sha256(images, labels) == expected
+    assert mnist.sha256(images, np.array([3, 8])) != expected
+    assert mnist.sha256(images[::-1].copy(), labels) != expected
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.0, 0), (0.25, 2), (0.5, 6), (0.75, 18)])
@@ -149,13 +148,13 @@ def test_unipens_digits_are_the_share_asked_for(share: float, drawn: int, made_u
     """Behind six of MNIST's, which stay as they are. Of its eight each comes as often as the others, or once more."""
     images = np.arange(6 * 784, dtype=np.uint32).astype(np.uint8).reshape(6, 28, 28)
     labels = np.array([9, 9, 9, 9, 9, 9])
-    mixed, answers = data.with_unipen(images, labels, share, made_up_unipen.folder)
+    mixed, answers = mnist.with_unipen(images, labels, share, made_up_unipen.folder)
     assert len(mixed) == len(answers) == 6 + drawn
     assert np.array_equal(mixed[:6], images) and np.array_equal(answers[:6], labels)
     counts = np.bincount(answers[6:], minlength=8)
     assert len(counts) == 8 and counts.max() - counts.min() <= 1
     assert len({picture.tobytes() for picture in mixed[6:]}) == drawn  # another pen each time
-    again = data.with_unipen(images, labels, share, made_up_unipen.folder)
+    again = mnist.with_unipen(images, labels, share, made_up_unipen.folder)
     assert np.array_equal(mixed, again[0]) and np.array_equal(answers, again[1])
 
 
@@ -165,26 +164,26 @@ def test_a_share_that_is_none_is_refused(share: float, made_up_unipen: Unipen) -
     with pytest.raises(
         ValueError, match=f"expected a share of UNIPEN's digits from 0 to below 1, got {share}"
     ):
-        data.with_unipen(images, labels, share, made_up_unipen.folder)
+        mnist.with_unipen(images, labels, share, made_up_unipen.folder)
 
 
 def test_absent_unipen_is_told_if_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unipen, "CACHE", tmp_path / "drawn")
     images, labels = np.zeros((2, 28, 28), np.uint8), np.zeros(2, np.int64)
-    assert not data.has_unipen(tmp_path)
-    assert data.with_unipen(images, labels, 0.0, tmp_path)[0].shape == (2, 28, 28)
+    assert not mnist.has_unipen(tmp_path)
+    assert mnist.with_unipen(images, labels, 0.0, tmp_path)[0].shape == (2, 28, 28)
     where = tmp_path / "unipen" / "data"
     with pytest.raises(
         DataError, match=f"expected UNIPEN's characters under {where} .set SPIKEHEAD_DATA., found"
     ):
-        data.with_unipen(images, labels, 0.5, tmp_path)
+        mnist.with_unipen(images, labels, 0.5, tmp_path)
 
 
 def test_a_recording_that_is_missing_is_an_error_of_the_data(made_up_unipen: Unipen) -> None:
-    assert data.has_unipen(made_up_unipen.folder)
+    assert mnist.has_unipen(made_up_unipen.folder)
     (made_up_unipen.folder / "unipen" / "include" / "abc" / "data" / "1a-abc-w1.dat").unlink()
     with pytest.raises(DataError, match="to include a recording in"):
-        data.unipen_pictures("train", made_up_unipen.folder)
+        mnist.unipen_pictures("train", made_up_unipen.folder)
 
 
 def test_varied_images_keep_shape_and_type_and_differ_from_each_other() -> None:
@@ -276,15 +275,15 @@ def test_rotation_turns_by_the_angle_asked_for() -> None:
 @pytest.mark.parametrize("slope", [1, 3, 16])
 def test_rates_are_tuned_as_the_encoder_tunes_them(slope: int) -> None:
     levels = np.arange(256, dtype=np.uint8)
-    intensities = torch.from_numpy(rates(levels).astype(np.float32)) / 256
-    assert np.array_equal(data.tuned(intensities, slope).numpy() * 256, rates(levels, slope))
+    intensities = torch.from_numpy(firing_rates(levels).astype(np.float32)) / 256
+    assert np.array_equal(mnist.tuned(intensities, slope).numpy() * 256, firing_rates(levels, slope))
 
 
 def test_firing_probabilities_are_those_of_the_encoder() -> None:
     images = np.zeros((2, 28, 28), np.uint8)
     images[1] = bar()[0].numpy()
     images[1, 4:24, 13] = 128  # a step of 1/256 more from 128 on, so that 255 always fires
-    probability = data.firing_probabilities(images)
+    probability = mnist.firing_probabilities(images)
     assert probability.shape == (2, 1, 28, 28) and probability.dtype == torch.float32
     assert not probability[0].any()
     seen = torch.from_numpy(contrast(images)[1])

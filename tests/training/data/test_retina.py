@@ -1,17 +1,17 @@
-"""The retina on tensors: the service's, to the bit, on every device that is here."""
+"""The retina on tensors: what it makes of arrays, to the bit, on every device that is here."""
 
+import array_api_compat.torch
 import numpy as np
 import pytest
-import spikehead.model.retina
 import torch
 from numpy.typing import NDArray
-from spikehead.model.encoding import rates
+from spikehead.model import retina
+from spikehead.model.encoding import firing_rates
 from spikehead.model.retina import contrast
 
 from tests.service.retina_pictures import edge_cases
 from tests.training.conftest import Mnist
-from training.data import mnist as data
-from training.data import retina
+from training.data import mnist
 
 DEVICES = [
     "cpu",
@@ -29,22 +29,22 @@ def box(generator: np.random.Generator, hollow: bool = False) -> NDArray[np.uint
     return image
 
 
-def pictures(mnist: Mnist) -> dict[str, NDArray[np.uint8]]:
+def pictures(tiny: Mnist) -> dict[str, NDArray[np.uint8]]:
     """Pictures of which each takes another way through the retina."""
     generator = np.random.default_rng(0)
-    digits = mnist.images[:40].astype(np.int16)
+    digits = tiny.images[:40].astype(np.int16)
     ramp = np.linspace(0, 160, 28, dtype=np.int16)
     stripes = (np.arange(28) // 3 % 2 * 120).astype(np.int16)
     specks = np.where(
         generator.random(digits.shape) < 0.1, generator.integers(0, 2, digits.shape) * 255, digits
     )
-    varied = data.vary(
-        torch.from_numpy(mnist.images[:200].copy()),
-        data.Variation().times(2.0),
+    varied = mnist.vary(
+        torch.from_numpy(tiny.images[:200].copy()),
+        mnist.Variation().times(2.0),
         torch.Generator().manual_seed(0),
     )
     return {
-        "digits": mnist.images[:40],
+        "digits": tiny.images[:40],
         "varied": varied.numpy(),
         "lit": np.clip(digits + 90, 0, 255).astype(np.uint8),
         "inverted": (255 - digits).astype(np.uint8),
@@ -56,7 +56,7 @@ def pictures(mnist: Mnist) -> dict[str, NDArray[np.uint8]]:
         "blank": np.full((2, 28, 28), 37, np.uint8),
         "crossed": np.maximum(digits, np.eye(28, dtype=np.int16) * 200).astype(np.uint8),
         "blurred": np.mean([np.roll(digits, i, (1, 2)) for i in range(-3, 4)], axis=0).astype(np.uint8),
-        "thick": np.kron(mnist.images[:40, 7:21, 7:21], np.ones((2, 2))).astype(np.uint8),
+        "thick": np.kron(tiny.images[:40, 7:21, 7:21], np.ones((2, 2))).astype(np.uint8),
         "boxes": np.stack([box(generator) for _ in range(60)]),
         "outlines": np.stack([box(generator, hollow=True) for _ in range(60)]),
         "edge cases": edge_cases(),
@@ -65,44 +65,43 @@ def pictures(mnist: Mnist) -> dict[str, NDArray[np.uint8]]:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_every_picture_is_seen_as_the_service_sees_it(device: str, tiny_mnist: Mnist) -> None:
+def test_every_picture_is_seen_as_an_array_is(device: str, tiny_mnist: Mnist) -> None:
     for name, images in pictures(tiny_mnist).items():
-        found = retina.contrast(torch.from_numpy(images.copy()).to(device))
+        found = contrast(torch.from_numpy(images.copy()).to(device))
         assert found.dtype == torch.uint8 and found.device.type == device
         assert np.array_equal(found.cpu().numpy(), contrast(images)), name
 
 
 def test_the_pictures_take_every_way(tiny_mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even margins and uneven ones; each guess at the background is the best for some picture; every operation."""
-    seen = torch.from_numpy(np.concatenate(list(pictures(tiny_mnist).values()))).int()
-    clean, noisy = retina._despeckle(seen)
-    background, even = retina._background(clean)
+    clean, noisy = retina._despeckled(np, np.concatenate(list(pictures(tiny_mnist).values())))
+    background, even = retina._background(np, clean)
     ways = {"noisy": noisy, "even": even}
     with monkeypatch.context() as patched:
-        patched.setattr(retina, "_between_strokes", lambda images, guess: guess)
-        guessed, _ = retina._background(clean)
-    rows, columns = ((guessed == one).all(2).all(1) for one in retina._continued_margin(clean))
+        patched.setattr(retina, "_between_strokes", lambda xp, images, guess: guess)
+        guessed, _ = retina._background(np, clean)
+    rows, columns = ((guessed == one).all((1, 2)) for one in retina._continued_margin(np, clean))
     ways |= {"rows": ~even & rows & ~columns, "columns": ~even & columns & ~rows}
-    ways["median"] = ~even & (guessed == guessed[:, :1, :1]).all(2).all(1)
-    ways["between"] = (background != guessed).any(2).any(1)
-    distance = (clean - background).abs()
+    ways["median"] = ~even & (guessed == guessed[:, :1, :1]).all((1, 2))
+    ways["between"] = (background != guessed).any((1, 2))
+    distance = retina._difference(np, clean, background)
     for name, after in {
-        "lines": retina._without_lines(distance, even & ~noisy),
-        "outlines": retina._filled(distance),
-        "width": retina._thinned(distance),
-        "focus": retina._sharpened(distance),
+        "lines": retina._without_lines(np, distance, even & ~noisy),
+        "outlines": retina._filled(np, distance),
+        "width": retina._thinned(np, distance),
+        "focus": retina._sharpened(np, distance),
     }.items():
-        ways[name] = (after != distance).any(2).any(1)
+        ways[name] = (after != distance).any((1, 2))
     for name, those in ways.items():
-        assert 0 < those.sum() < len(seen), name
+        assert 0 < those.sum() < len(clean), name
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_firing_probabilities_are_the_same_on_a_gpu(tiny_mnist: Mnist) -> None:
     images = tiny_mnist.images[:300]
-    found = data.firing_probabilities(torch.from_numpy(images.copy()).cuda())
-    assert found.device.type == "cuda" and torch.equal(found.cpu(), data.firing_probabilities(images))
-    assert np.array_equal(found.cpu().numpy()[:, 0] * 256, rates(contrast(images)))
+    found = mnist.firing_probabilities(torch.from_numpy(images.copy()).cuda())
+    assert found.device.type == "cuda" and torch.equal(found.cpu(), mnist.firing_probabilities(images))
+    assert np.array_equal(found.cpu().numpy()[:, 0] * 256, firing_rates(contrast(images)))
 
 
 @pytest.mark.parametrize(("missed", "chosen"), [((28, 28), 0), ((27, 28), 1), ((27, 27), 1), ((28, 27), 2)])
@@ -112,15 +111,12 @@ def test_of_guesses_that_leave_as_much_ink_the_first_wins(
     """35 pixels of the margin are lit: the median misses all, which count four times; what others miss, five times."""
     image = np.zeros((1, 28, 28), np.uint8)
     image.reshape(-1)[:35] = 255
-    guesses = [image.astype(np.int16) for _ in missed]
+    guesses = [image.copy() for _ in missed]
     for guess, count in zip(guesses, missed, strict=True):
         guess.reshape(-1)[:count] = 0
-    for module, given in (
-        (spikehead.model.retina, guesses),
-        (retina, [torch.from_numpy(one).int() for one in guesses]),
-    ):
-        monkeypatch.setattr(module, "_continued_margin", lambda images, given=given: given)
-        monkeypatch.setattr(module, "_between_strokes", lambda images, guess: guess)
-    wanted = [np.zeros((1, 28, 28), np.int16), *guesses][chosen]
-    assert np.array_equal(spikehead.model.retina._background(image)[0], wanted)
-    assert np.array_equal(retina._background(torch.from_numpy(image).int())[0].numpy(), wanted)
+    monkeypatch.setattr(retina, "_between_strokes", lambda xp, images, guess: guess)
+    wanted = [np.zeros_like(image), *guesses][chosen]
+    for xp, given in (np, guesses), (array_api_compat.torch, [torch.from_numpy(one) for one in guesses]):
+        monkeypatch.setattr(retina, "_continued_margin", lambda xp, images, given=given: given)
+        found, _ = retina._background(xp, xp.asarray(image))
+        assert np.array_equal(np.asarray(found), wanted)

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from spikehead.engine import native
 from spikehead.engine.base import Outcome, Rule, Stimulus
 from spikehead.engine.loading import load_engine
+from spikehead.engine.native.arrays import ForeignModelError
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from spikehead.engine.stepping import stimulate
 from spikehead.model.retina import contrast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.data import mnist as data
+from training.data import mnist
 from training.export.ann_graph import POTENTIAL_UNIT, AnyAnn, build
 from training.export.artifact import export_ann
 from training.network.ann import AnnTwin, LeNet5, MnistCnn
@@ -220,7 +221,7 @@ def test_operations_of_pictures_by_brute_force(name: str, served: dict[str, Serv
     one = served[name]
     images = np.concatenate([drawn[0][:5], np.zeros((1, 28, 28), np.uint8)])
     trial = one.engine.by_step(images, range(6), 1, "bernoulli")
-    expected = brute_force(one.network, data.firing_probabilities(images))
+    expected = brute_force(one.network, mnist.firing_probabilities(images))
     assert trial.multiply_accumulates.tolist() == [expected]
     assert trial.accumulates.tolist() == [[0] * 6]
     dense = build(one.network, name)[1].dense_multiply_accumulates
@@ -267,7 +268,7 @@ def test_the_answer_is_that_of_the_network(served: dict[str, Served], drawn: Dra
     one = served["lenet5"]
     images = drawn[0][:4]
     with torch.no_grad():
-        logits = one.network(data.firing_probabilities(images)).double()
+        logits = one.network(mnist.firing_probabilities(images)).double()
     expected = torch.softmax(logits * one.engine.card.calibration.scale[0], -1).numpy()
     found = one.engine.classify(Stimulus(images, range(4)), Rule(1, 1.0))
     for image, answer in enumerate(found):
@@ -302,5 +303,5 @@ def test_intensities_are_shown_and_not_spikes(served: dict[str, Served]) -> None
 def test_a_conventional_network_always_runs_on_onnxruntime(engine: Any, served: dict[str, Served]) -> None:
     assert load_engine(served["twin"].folder, engine=engine).name == "onnxruntime"
     if engine == "native" and native.available():
-        with pytest.raises(native.ForeignGraphError, match="expected a graph that the native engine can run"):
+        with pytest.raises(ForeignModelError, match="expected arrays for the native engine"):
             native.NativeEngine(served["twin"].folder)

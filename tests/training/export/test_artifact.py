@@ -32,9 +32,8 @@ from tests.training.conftest import (
     make_network,
     write_checkpoint,
 )
-from training.data import mnist as data
-from training.export import ann_graph
-from training.export import artifact as module
+from training.data import mnist
+from training.export import ann_graph, artifact
 from training.export.artifact import (
     CALIBRATION_SEED,
     calibration_seeds,
@@ -49,8 +48,9 @@ from training.fit.train import TrainingSettings
 from training.measure.calibrate import stop
 from training.measure.evaluate import SEED_STRIDE, probabilities_of, simulate
 from training.network.ann import LeNet5
+from training.network.layers import layers_of
 from training.network.neurons import tau_of_shift
-from training.network.spiking import NetworkConfig, SpikingTransformer, layer_shapes
+from training.network.spiking import NetworkConfig, SpikingTransformer
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 Drawn = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -62,7 +62,8 @@ def same(one: Card, other: Card) -> bool:
 
 
 def test_the_service_accepts_what_export_wrote(exported: Exported) -> None:
-    assert {path.name for path in exported.folder.iterdir()} == {"model.onnx", "card.json"}
+    files = {"model.onnx", "card.json", *(["arrays.safetensors"] if native.available() else [])}
+    assert {path.name for path in exported.folder.iterdir()} == files
     card = load_card(exported.folder)
     graph = (exported.folder / "model.onnx").read_bytes()
     assert card.graph.file == "model.onnx"
@@ -73,9 +74,10 @@ def test_the_service_accepts_what_export_wrote(exported: Exported) -> None:
 def test_card_describes_the_network(exported: Exported) -> None:
     card = exported.card
     assert (card.name, card.version, card.max_steps, card.bits) == ("small", "1.0.0", EXPORT_STEPS, 8)
-    assert {layer.name: layer.shape for layer in card.layers} == layer_shapes(SMALL)
+    described = [(layer.name, layer.shape, layer.fan_out) for layer in layers_of(SMALL).values()]
+    assert [(layer.name, layer.shape, layer.fan_out) for layer in card.layers] == described
     assert card.parameters == sum(p.numel() for p in exported.network.parameters())
-    assert card.potential_scale == exported.network.readout_parameters()[3]
+    assert card.potential_scale == exported.network.readout.constants(integer=True)[3]
     kernels = {name: (kernel.shift, kernel.unit) for name, kernel in card.kernels.items()}
     assert kernels == {"A": (1, 16), "B": (1, -16), "membrane": (1, 1), "readout": (2, 1)}
     assert all(kernel.tau == tau_of_shift(kernel.shift) for kernel in card.kernels.values())
@@ -93,13 +95,11 @@ def test_hidden_layers_have_time_constant_and_thresholds_of_each_channel(exporte
 
 
 def test_card_quotes_the_thresholds_of_the_graph(exported: Exported) -> None:
-    graph = onnx.load(exported.folder / "model.onnx").graph
-    stored = {tensor.name: numpy_helper.to_array(tensor).ravel().tolist() for tensor in graph.initializer}
-    thresholds = v_thresholds(exported.network)
-    assert len(thresholds) == 10
-    for layer, values in thresholds.items():
-        assert values == stored[f"{layer}.v_threshold"], layer
-        assert exported.card.layer(layer).v_threshold == values
+    thresholds = v_thresholds((exported.folder / "model.onnx").read_bytes())
+    assert list(thresholds) == exported.card.layer_names[1:-1]
+    assert [exported.card.layer(layer).v_threshold for layer in thresholds] == list(thresholds.values())
+    residual = exported.network.residual(integer=True).v_threshold
+    assert thresholds["block1.mlp_in"] == thresholds["tokens"] == residual.int().tolist()
 
 
 def test_states_are_the_inputs_of_the_graph(exported: Exported) -> None:
@@ -136,15 +136,18 @@ def test_recalibration_is_what_export_would_have_found(
     folder = tmp_path / "small"
     shutil.copytree(exported.folder, folder)
     done: list[int] = []
-    card = module.recalibrate(folder, "1.0.1", drawn, seeds=1, progress=done.append)
+    card = artifact.recalibrate(folder, "1.0.1", drawn, seeds=1, progress=done.append)
     assert load_card(folder) == card and done[-1] == len(drawn[0])
     (note,) = card.training.pop("recalibrated")
     assert note["from_version"] == "1.0.0" and note["commit"]
-    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.onnx"]
     assert card == exported.card.model_copy(update={"version": "1.0.1"})
-    assert (folder / "model.onnx").read_bytes() == (exported.folder / "model.onnx").read_bytes()
-    monkeypatch.setattr(module, "simulate", blindfolded)
-    other = module.recalibrate(folder, "1.0.2", drawn, seeds=1)
+    before, after = (
+        {path.name: path.read_bytes() for path in one.iterdir() if path.name != "card.json"}
+        for one in (exported.folder, folder)
+    )
+    assert before == after
+    monkeypatch.setattr(artifact, "simulate", blindfolded)
+    other = artifact.recalibrate(folder, "1.0.2", drawn, seeds=1)
     assert [one["from_version"] for one in other.training["recalibrated"]] == ["1.0.0", "1.0.1"]
     assert other.graph == card.graph and other.layers[0].normal_rate == 0.0
     assert other.calibration != card.calibration and other.accuracy != card.accuracy
@@ -163,9 +166,9 @@ def test_a_model_does_not_change_under_the_version_that_it_has(
     folder = tmp_path / "small"
     shutil.copytree(exported.folder, folder)
     with pytest.raises(ModelError, match=r"expected another version than 1\.0\.0, which small has"):
-        module.recalibrate(folder, "1.0.0", drawn, seeds=1)
+        artifact.recalibrate(folder, "1.0.0", drawn, seeds=1)
     with pytest.raises(ModelError, match=r"expected a version such as 1\.2\.0, got ' '"):
-        module.recalibrate(folder, " ", drawn, seeds=1)
+        artifact.recalibrate(folder, " ", drawn, seeds=1)
     assert load_card(folder) == exported.card
 
 
@@ -246,8 +249,8 @@ def test_the_stopping_rule_is_chosen_by_as_many_runs_whatever_is_held_out() -> N
 def test_the_same_checkpoint_gives_the_same_files(exported: Exported, drawn: Drawn, tmp_path: Path) -> None:
     checkpoint = exported.folder.parent / "best.pt"
     export(checkpoint, tmp_path / "small", drawn, drawn[0][:10], max_steps=EXPORT_STEPS, seeds=1)
-    for name in ("model.onnx", "card.json"):
-        assert (tmp_path / "small" / name).read_bytes() == (exported.folder / name).read_bytes()
+    for path in exported.folder.iterdir():
+        assert (tmp_path / "small" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_card_leaves_out_what_it_does_not_know(exported: Exported) -> None:
@@ -275,7 +278,6 @@ def test_output_neurons_alone_export_too(drawn: Drawn, tmp_path: Path) -> None:
         "A": (1, 16),
         "B": (1, -16),
     }
-    assert v_thresholds(network) == {}
     assert TrainingSettings.from_dict(card.training["settings"]).network == GLM
 
 
@@ -332,7 +334,7 @@ def halved(values: NDArray[Any]) -> NDArray[Any]:
     [
         ("readout.weight.int8", one_weight, "potential"),
         ("readout.gamma", one_bias, "potential"),
-        ("stem1.v_threshold", halved, "stem1"),
+        ("stem1.v_threshold", lambda values: values // 2, "stem1"),
         ("sigmoid", halved, "spike_probability"),
     ],
 )
@@ -340,7 +342,7 @@ def test_a_graph_that_disagrees_is_refused_and_nothing_is_written(
     tensor: str, change: Change, where: str, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = write_checkpoint(tmp_path / "best.pt", make_network(seed=4))
-    monkeypatch.setattr(module, "build", spoiled(tensor, change))
+    monkeypatch.setattr(artifact, "build", spoiled(tensor, change))
     said = rf"^expected the same {where} from torch and onnxruntime, got \d+ differences at step \d in images 0 to 39$"
     with pytest.raises(ExportError, match=said):
         export(checkpoint, tmp_path / "model", drawn, drawn[0], max_steps=3, seeds=1)
@@ -353,7 +355,7 @@ def test_a_model_that_stood_there_survives_a_refused_export(
     checkpoint = write_checkpoint(tmp_path / "best.pt", make_network(seed=4))
     folder = tmp_path / "model"
     card = export(checkpoint, folder, drawn, drawn[0][:2], max_steps=2, seeds=1)
-    monkeypatch.setattr(module, "build", spoiled("readout.gamma", one_bias))
+    monkeypatch.setattr(artifact, "build", spoiled("readout.gamma", one_bias))
     with pytest.raises(ExportError):
         export(checkpoint, folder, drawn, drawn[0][:10], max_steps=2, seeds=1)
     assert same(load_card(folder), card)
@@ -471,7 +473,7 @@ def test_a_conventional_network_becomes_a_model_of_one_step(
     assert [(layer.name, layer.fan_out.targets) for layer in card.layers] == [
         ("input", 6), ("layer1", 16), ("layer2", 120), ("layer3", 84), ("layer4", 10), ("output", 1),
     ]  # fmt: skip
-    assert card.training == {**trained, "commit": module._commit(), "torch": torch.__version__}
+    assert card.training == {**trained, "commit": artifact._commit(), "torch": torch.__version__}
     trial = simulate(OnnxruntimeEngine(tmp_path / "lenet"), drawn[0], CALIBRATION_SEED, 1)
     for layer in card.layers:
         rate = trial.spikes[layer.name][0] / np.prod(layer.shape)
@@ -511,7 +513,7 @@ def test_logits_may_differ_by_less_than_a_thousandth(lenet: LeNet5, drawn: Drawn
 
         def __init__(self, units: int) -> None:
             with torch.no_grad():
-                logits = lenet.eval()(data.firing_probabilities(drawn[0][:2])).numpy()
+                logits = lenet.eval()(mnist.firing_probabilities(drawn[0][:2])).numpy()
             self.potentials = (np.round(logits * 2**12) + units)[None].astype(np.int64)
 
         def by_step(self, *arguments: object) -> Any:
@@ -526,12 +528,12 @@ def test_logits_may_differ_by_less_than_a_thousandth(lenet: LeNet5, drawn: Drawn
 
 def test_commit_is_unknown_where_there_is_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert module._commit() == "unknown"
+    assert artifact._commit() == "unknown"
 
 
 def test_commit_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = module._commit()
+    here = artifact._commit()
     if here == "unknown":
         pytest.skip("needs a checkout")
     monkeypatch.chdir(tmp_path)
-    assert module._commit() == here
+    assert artifact._commit() == here

@@ -13,7 +13,7 @@ from training.export.artifact import _draft_card, check_parity
 from training.export.graph import Builder, ExportError, build
 from training.fit.restore import restore
 from training.measure.model_folder import write
-from training.network.neurons import lif_step
+from training.network.neurons import LIFNeurons
 from training.network.spiking import NetworkConfig, SpikingNetwork
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -65,7 +65,7 @@ def test_parity_check_notices_one_changed_weight(name: str, tmp_path: Path) -> N
     graph = build(network, "small").SerializeToString()
     write(tmp_path, graph, _draft_card(network, "small", "1.0.0", graph, 6))
     with torch.no_grad():
-        network.readout[0] += network.readout_parameters()[3] * network.unit
+        network.readout.weight[0] += network.readout.constants(integer=True)[3] * network.readout.unit
     with pytest.raises(ExportError, match="expected the same potential from torch and onnxruntime"):
         check_parity(network, OnnxruntimeEngine(tmp_path), images(4), 6)
 
@@ -90,7 +90,7 @@ def test_weights_are_stored_in_one_byte_each() -> None:
 def test_a_network_that_could_leave_exact_integers_is_refused() -> None:
     network = make_network()
     with torch.no_grad():
-        network.stem2.norm.bias.add_(1e6)
+        network.stem.stem2.norm.bias.add_(1e6)
     with pytest.raises(ExportError, match=r"expected all values of stem2 below 2\*\*24"):
         build(network, "small")
 
@@ -99,12 +99,12 @@ def test_output_neurons_that_could_leave_exact_integers_are_refused() -> None:
     """784 weights of 127, traces of 32: 3,186,176, and what is missing to 2**24 as gamma."""
     network = make_glm()
     with torch.no_grad():
-        network.readout.fill_(127 * 16.0)  # one integer is one logit
-        network.feedback.zero_()
-        network.gamma.fill_(2**24 - 784 * 127 * 32 - 1)
+        network.readout.weight.fill_(127 * 16.0)  # one integer is one logit
+        network.readout.feedback.zero_()
+        network.readout.gamma.fill_(2**24 - 784 * 127 * 32 - 1)
     build(network, "glm")
     with torch.no_grad():
-        network.gamma.add_(1.0)
+        network.readout.gamma.add_(1.0)
     with pytest.raises(ExportError, match=r"expected all values of potential below 2\*\*24, got a bound of"):
         build(network, "glm")
 
@@ -112,33 +112,32 @@ def test_output_neurons_that_could_leave_exact_integers_are_refused() -> None:
 @pytest.mark.parametrize("shift", [1, 2, 3])
 def test_the_bound_of_a_potential_is_what_a_neuron_reaches_that_never_fires(shift: int) -> None:
     """A leak of one in 2**shift holds a potential at 2**shift times the current that drives it."""
-    graph = Builder()
-    graph.lif("hidden", "current", 1000.0, np.array([1]), shift, [1])
-    v, current, never = torch.zeros(2), torch.tensor([1000.0, -1000.0]), torch.tensor(torch.inf)
-    largest = 0.0
+    graph, never = Builder({"hidden": [1]}), LIFNeurons(torch.tensor([torch.inf]), shift, integer=True)
+    graph.lif("hidden", ("current", 1000.0), never)
+    v, current, largest = torch.zeros(2), torch.tensor([1000.0, -1000.0]), 0.0
     for _ in range(200):
-        v = lif_step(v, current, never, shift, True)[1]
+        v = never.step(v, current)[1]
         largest = max(largest, float(v.abs().max()))
     assert graph.bounds == {"hidden": largest} == {"hidden": 1000.0 * 2**shift}
 
 
 def test_neurons_that_could_leave_exact_integers_are_refused_at_the_first_integer_that_does() -> None:
     """With a leak of a half, currents of 2**23 - 1 sum up to 2**24 - 2, and of 2**23 to 2**24."""
-    graph = Builder()
-    graph.lif("hidden", "current", 2.0**23 - 1, np.array([1]), 1, [1])
+    graph, neurons = Builder({"hidden": [1]}), LIFNeurons(torch.ones(1), 1, integer=True)
+    graph.lif("hidden", ("current", 2.0**23 - 1), neurons)
     with pytest.raises(ExportError, match=r"expected all values of hidden below 2\*\*24, got a bound of"):
-        graph.lif("hidden", "current", 2.0**23, np.array([1]), 1, [1])
+        graph.lif("hidden", ("current", 2.0**23), neurons)
 
 
 def test_a_filtered_readout_that_could_leave_exact_integers_is_refused() -> None:
     """49 tokens of 8 channels with weights of 127, and a gamma; a leak of a quarter sums up to four times as much."""
     network = make_network()
     with torch.no_grad():
-        network.readout.fill_(127.0)  # one integer is one logit
-        network.feedback.zero_()
-        network.gamma.fill_(2**22 - 49 * 8 * 127 - 1)
+        network.readout.weight.fill_(127.0)  # one integer is one logit
+        network.readout.feedback.zero_()
+        network.readout.gamma.fill_(2**22 - 49 * 8 * 127 - 1)
     build(network, "small")
     with torch.no_grad():
-        network.gamma.add_(1.0)
+        network.readout.gamma.add_(1.0)
     with pytest.raises(ExportError, match=r"expected all values of potential below 2\*\*24, got a bound of"):
         build(network, "small")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 from tests.training.conftest import GLM, Mnist
-from training.data import mnist as data
+from training.data import mnist
 from training.fit.compute import (
     PRECISIONS,
     Processes,
@@ -215,14 +215,14 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def run_process(rank: int, count: int, port: int, folder: Path, mnist: Path) -> None:
+def run_process(rank: int, count: int, port: int, folder: Path, data_root: Path) -> None:
     """What each process of `torchrun` does: averages by hand, then all runs. Leaves what it found in `folder`."""
     os.environ |= {
         "RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": "lo",
     }  # fmt: skip
     torch.set_num_threads(1)
-    data.VALIDATION_IMAGES = 10
+    mnist.VALIDATION_IMAGES = 10
     processes = Processes(CPU)
     network = Weight()
     network.set(1.0, 10.0 * (rank + 1), 5 + rank)
@@ -237,7 +237,7 @@ def run_process(rank: int, count: int, port: int, folder: Path, mnist: Path) -> 
         "whole": processes.whole(processes.share(torch.tensor([2.0, 3.0, 5.0])), 3).tolist(),
     }
     for name, settings in RUNS.items():
-        trainer = Trainer(settings, folder / f"{name}-{rank}", CPU, mnist)
+        trainer = Trainer(settings, folder / f"{name}-{rank}", CPU, data_root)
         trainer.run(lambda done, total, figures: None, lambda epoch: None)
         found[name] = {"latest": trainer.network.state_dict(), "exported": trainer.exported.state_dict()}
         if settings.focus:
@@ -269,8 +269,8 @@ def test_two_processes_end_with_the_same_weights(
     # Without batch normalisation a batch may be split: one process learns the same from the whole of it.
     monkeypatch.setattr("training.data.mnist.VALIDATION_IMAGES", 10)
     alone = Trainer(RUNS["glm"], tmp_path / "alone", CPU, tiny_mnist.folder)
-    start = alone.network.readout.detach().clone()
+    start = alone.network.readout.weight.detach().clone()
     alone.run(lambda done, total, figures: None, lambda epoch: None)
     for name, values in alone.network.state_dict().items():
         assert torch.allclose(values, one["glm"]["latest"][name], atol=1e-5), name
-    assert not torch.allclose(start, one["glm"]["latest"]["readout"], atol=1e-3)
+    assert not torch.allclose(start, one["glm"]["latest"]["readout.weight"], atol=1e-3)

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.conftest import Mnist, Unipen
-from training.data import mnist as data
-from training.data import unipen
+from training.data import mnist, unipen
 from training.fit.loop import FitSettings, accuracy, distance, fit, load_fitted
 
 CPU = torch.device("cpu")
@@ -103,7 +102,7 @@ def test_a_run_leaves_a_checkpoint_that_can_be_loaded(
         "epoch": 2,
         "validation_accuracy": reports[-1][2],
         "unipen_accuracy": None,
-        "data_sha256": data.sha256(tiny_mnist.images[:48], tiny_mnist.labels[:48]),
+        "data_sha256": mnist.sha256(tiny_mnist.images[:48], tiny_mnist.labels[:48]),
     }
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     assert accuracy(loaded, tiny_mnist.images[-50:-2], tiny_mnist.labels[-50:-2]) == reports[-1][2]
@@ -126,10 +125,10 @@ def test_a_run_learns_from_unipens_writers_too(
     contents = load_fitted(loaded, tmp_path / "run" / "fitted.pt")
     pictures = unipen.pictures(made_up_unipen.folder / "unipen", "validation")
     assert contents["unipen_accuracy"] == accuracy(loaded, *pictures)
-    images, labels = data.with_unipen(
+    images, labels = mnist.with_unipen(
         tiny_mnist.images[:48], tiny_mnist.labels[:48], 0.25, made_up_unipen.folder
     )
-    assert contents["data_sha256"] == data.sha256(images, labels)
+    assert contents["data_sha256"] == mnist.sha256(images, labels)
 
 
 def test_what_is_kept_is_an_average(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) -> None:
@@ -164,9 +163,9 @@ def test_a_network_learns(tiny_mnist: Mnist, tmp_path: Path, few_held_out: int) 
 def test_handwriting_varies_less_in_the_last_epochs(
     tiny_mnist: Mnist, tmp_path: Path, few_held_out: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[data.Variation] = []
+    asked: list[mnist.Variation] = []
 
-    def vary(images: Tensor, variation: data.Variation, generator: torch.Generator) -> Tensor:
+    def vary(images: Tensor, variation: mnist.Variation, generator: torch.Generator) -> Tensor:
         asked.append(variation)
         return images
 
@@ -258,7 +257,7 @@ def test_accuracy_of_a_network_worked_out_by_hand() -> None:
     images = np.zeros((600, 28, 28), np.uint8)
     images[np.arange(600), :, 4 + columns] = 255
     labels = np.where(np.arange(600) % 3 == 0, (columns + 1) % 10, columns)
-    assert data.firing_probabilities(images[:1])[0, 0, 14, 4:6].tolist() == [1.0, 0.0]
+    assert mnist.firing_probabilities(images[:1])[0, 0, 14, 4:6].tolist() == [1.0, 0.0]
     network = Brightest()
     assert accuracy(network, images, labels) == pytest.approx(2 / 3)
     assert accuracy(network, images, columns) == 1.0

@@ -9,7 +9,7 @@ from spikehead.model.card import load_card
 from torch import Tensor
 
 from tests.training.conftest import Mnist
-from training.data import mnist as data
+from training.data import mnist
 from training.data.mnist import VALIDATION_IMAGES, held_out_by, held_out_images
 from training.data.unipen import CREDIT
 from training.fit.loop import FitSettings, accuracy
@@ -90,7 +90,7 @@ def test_a_run_leaves_a_teacher_that_can_be_loaded(
         "epoch": 2,
         "validation_accuracy": reports[-1][2],
         "unipen_accuracy": None,
-        "data_sha256": data.sha256(tiny_mnist.images[:48], tiny_mnist.labels[:48]),
+        "data_sha256": mnist.sha256(tiny_mnist.images[:48], tiny_mnist.labels[:48]),
     }
     held_out = tiny_mnist.images[-few_held_out:][:48], tiny_mnist.labels[-few_held_out:][:48]
     assert accuracy(teacher, *held_out) == reports[-1][2]

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.training.conftest import GLM, SMALL, Mnist, Unipen, make_network
-from training.data import mnist as data
+from training.data import mnist
 from training.fit.compute import Precision
 from training.fit.focus import Focus
 from training.fit.teacher import Teacher
@@ -31,14 +31,8 @@ from training.fit.train import (
     loss_function,
     prefix_logits,
 )
-from training.network.spiking import (
-    GLMNetwork,
-    NetworkConfig,
-    Run,
-    SpikingTransformer,
-    fan_outs,
-    layer_shapes,
-)
+from training.network.layers import layers_of
+from training.network.spiking import GLMNetwork, NetworkConfig, Run, SpikingTransformer
 
 CPU = torch.device("cpu")
 TINY = NetworkConfig(stem=(2, 3), channels=4, blocks=1, heads=2)
@@ -91,7 +85,7 @@ def test_settings_survive_json() -> None:
         limit=7,
         precision="bfloat16",
         network=NetworkConfig(kind="glm", stem=(8, 16), bits=4, attention=False),
-        variation=data.Variation(rotation_degrees=3.0),
+        variation=mnist.Variation(rotation_degrees=3.0),
     )
     read = TrainingSettings.from_dict(json.loads(json.dumps(settings.as_dict())))
     assert read == settings
@@ -151,26 +145,26 @@ def test_weights_decay_but_biases_and_scales_do_not(tiny_mnist: Mnist, tmp_path:
         id(p): group["weight_decay"] for group in trainer.optimizer.param_groups for p in group["params"]
     }
     for name, p in trainer.network.named_parameters():
-        plain = ".norm." in name or name in ("gamma", "feedback") or name.endswith("attention_threshold")
+        plain = ".norm." in name or name.endswith(("gamma", "feedback", "attention.threshold"))
         assert decay[id(p)] == (0.0 if plain else 0.02), name
 
 
 # Activity and loss
 
 
-def layers_of(config: NetworkConfig, value: float) -> dict[str, torch.Tensor]:
+def layers_alike(config: NetworkConfig, value: float) -> dict[str, torch.Tensor]:
     """Spikes [T=2, N=3, ...] of every hidden layer, all alike."""
-    hidden = {name: shape for name, shape in layer_shapes(config).items() if name not in ("input", "output")}
-    return {name: torch.full((2, 3, *shape), value) for name, shape in hidden.items()}
+    hidden = [layer for name, layer in layers_of(config).items() if name not in ("input", "output")]
+    return {layer.name: torch.full((2, 3, *layer.shape), value) for layer in hidden}
 
 
 @pytest.mark.parametrize("attention", [True, False])
 def test_activity_is_1_where_every_neuron_spikes_and_0_where_none_does(attention: bool) -> None:
     config = dataclasses.replace(TINY, attention=attention)
     meter = ActivityMeter(config, CPU)
-    assert float(meter(layers_of(config, 1.0))) == pytest.approx(1.0)
-    assert float(meter(layers_of(config, 0.0))) == 0.0
-    assert float(meter(layers_of(config, 0.25))) == pytest.approx(0.25)
+    assert float(meter(layers_alike(config, 1.0))) == pytest.approx(1.0)
+    assert float(meter(layers_alike(config, 0.0))) == 0.0
+    assert float(meter(layers_alike(config, 0.25))) == pytest.approx(0.25)
 
 
 def test_activity_weighs_a_spike_by_its_fan_out() -> None:
@@ -193,24 +187,24 @@ def test_activity_weighs_a_spike_by_its_fan_out() -> None:
     cost["stem2"] = 3 * (4 * (7 * 1 + 7 * 2 - 1) ** 2 + 14 * 14 * 32)
     meter = ActivityMeter(TINY, CPU)
     for name, alone in cost.items():
-        layers = layers_of(TINY, 0.0)
+        layers = layers_alike(TINY, 0.0)
         layers[name] = torch.ones_like(layers[name])
         assert float(meter(layers)) == pytest.approx(alone / sum(cost.values())), name
-    assert set(cost) == set(fan_outs(TINY)) - {"input", "output"}
+    assert set(cost) == set(layers_of(TINY)) - {"input", "output"}
 
 
 def test_a_spike_at_the_border_is_cheaper_than_one_inside() -> None:
     meter = ActivityMeter(TINY, CPU)
     found = []
     for position in (0, 5):
-        layers = layers_of(TINY, 0.0)
+        layers = layers_alike(TINY, 0.0)
         layers["stem1"][:, :, 0, position, position] = 1.0
         found.append(float(meter(layers)) * meter.total)
     assert found == pytest.approx([3 * 2 * 2 + 32, 3 * 3 * 3 + 32], rel=1e-4)
 
 
 def test_activity_is_differentiable() -> None:
-    layers = {name: values.requires_grad_() for name, values in layers_of(TINY, 0.5).items()}
+    layers = {name: values.requires_grad_() for name, values in layers_alike(TINY, 0.5).items()}
     ActivityMeter(TINY, CPU)(layers).backward()
     gradient = layers["tokens"].grad
     assert gradient is not None and bool((gradient > 0).all())
@@ -336,7 +330,7 @@ def test_a_run_learns_from_unipens_writers_and_is_chosen_by_unseen_ones_too(
         assert report.unipen_accuracy is not None and len(report.unipen_accuracy) == 2
     last = reports[-1]
     assert last.unipen_accuracy == accuracy_by_step(
-        trainer.exported, *data.unipen_pictures("validation", made_up_unipen.folder), 2, VALIDATION_DRAWS
+        trainer.exported, *mnist.unipen_pictures("validation", made_up_unipen.folder), 2, VALIDATION_DRAWS
     )
     both = last.validation_accuracy + (last.unipen_accuracy or [])
     assert trainer.best == pytest.approx(sum(both) / 4)
@@ -360,7 +354,7 @@ def test_checkpoint_has_the_weights_of_the_run(finished: tuple[Trainer, list[Epo
     assert same(contents["latest"], weights(trainer))
     assert not same(contents["network"], contents["latest"])
     assert (contents["epoch"], int(contents["averaged_over"])) == (2, 4)
-    assert contents["data_sha256"] == data.sha256(trainer.images.numpy(), trainer.labels.numpy())
+    assert contents["data_sha256"] == mnist.sha256(trainer.images.numpy(), trainer.labels.numpy())
 
 
 def test_network_is_loaded_ready_to_evaluate(finished: tuple[Trainer, list[EpochReport]]) -> None:
@@ -370,6 +364,36 @@ def test_network_is_loaded_ready_to_evaluate(finished: tuple[Trainer, list[Epoch
     assert network.integer and not network.training
     assert same(network.state_dict(), averages(trainer))
     assert contents["epoch"] == 2
+
+
+def names_before() -> list[str]:
+    """Return what the parameters of `SMALL` were called up to 1.6.0, in the order in which they still are."""
+    parts = ["stem1", "stem2", "stem3", "blocks.0.attention_threshold"]
+    parts += [f"blocks.0.{role}" for role in ("query", "key", "value", "projection", "expand", "contract")]
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = ["readout", "gamma", "feedback", "position"]
+    for part in parts:
+        plain = part.endswith("threshold")
+        names += [part] if plain else [f"{part}.weight", *(f"{part}.norm.{one}" for one in norm)]
+    return names
+
+
+def test_a_checkpoint_with_the_names_of_before_is_loaded_and_gone_on_with(
+    tiny_mnist: Mnist, tmp_path: Path
+) -> None:
+    trainer = Trainer(QUICK, tmp_path, CPU, tiny_mnist.folder)
+    trainer.train_epoch(nothing)
+    trainer.save("last.pt")
+    contents = torch.load(tmp_path / "last.pt", weights_only=True)
+    for part in ("network", "latest"):
+        values = contents[part].values()
+        contents[part] = dict(zip(names_before(), values, strict=True))
+    torch.save(contents, tmp_path / "last.pt")
+    assert same(load_network(tmp_path / "last.pt")[0].state_dict(), averages(trainer))
+    resumed = Trainer(QUICK, tmp_path, CPU, tiny_mnist.folder)
+    resumed.resume()
+    assert same(weights(resumed), weights(trainer)) and same(averages(resumed), averages(trainer))
+    assert train(resumed)[-1].loss == trainer.train_epoch(nothing).loss
 
 
 def test_loading_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
@@ -393,15 +417,15 @@ def test_every_epoch_shows_all_images_in_an_order_and_a_variation_of_its_own(
 ) -> None:
     shown: list[torch.Tensor] = []
     varied: list[torch.Tensor] = []
-    asked: list[data.Variation] = []
+    asked: list[mnist.Variation] = []
 
-    def vary(images: torch.Tensor, variation: data.Variation, generator: torch.Generator) -> torch.Tensor:
+    def vary(images: torch.Tensor, variation: mnist.Variation, generator: torch.Generator) -> torch.Tensor:
         shown.append(images)
         asked.append(variation)
         varied.append(original(images, variation, generator))
         return varied[-1]
 
-    original = data.vary
+    original = mnist.vary
     monkeypatch.setattr("training.data.mnist.vary", vary)
     settings = dataclasses.replace(QUICK, network=TINY, final_variation=0.5)
     trainer = Trainer(settings, tmp_path, CPU, tiny_mnist.folder)
@@ -548,7 +572,7 @@ def test_an_interrupt_in_the_first_epoch_leaves_a_checkpoint(tiny_mnist: Mnist, 
     stopped.save_interrupted()
     assert {path.name for path in tmp_path.iterdir()} == {"settings.json", "last.pt"}
     network = load_network(tmp_path / "last.pt")[0]
-    assert not torch.equal(network.readout, start["readout"])  # what one batch taught
+    assert not torch.equal(network.readout.weight, start["readout.weight"])  # what one batch taught
     resumed = Trainer(QUICK, tmp_path, CPU, tiny_mnist.folder)
     resumed.resume()
     assert same(weights(resumed), network.state_dict())
@@ -587,7 +611,7 @@ def test_integer_epochs_leave_the_statistics_of_normalisation_as_they_are(
     statistics = [name for name in before if "running" in name]
     assert len(statistics) == 2 * 9  # of 3 stem, 4 attention and 2 MLP layers
     assert all(torch.equal(before[name], after[name]) for name in statistics)
-    assert not torch.equal(before["stem1.weight"], after["stem1.weight"])
+    assert not torch.equal(before["stem.stem1.weight"], after["stem.stem1.weight"])
 
 
 @pytest.mark.parametrize("scale", [0.01, 1000.0])
@@ -741,8 +765,8 @@ def test_accuracy_by_step_by_hand(drawn: tuple[np.ndarray, np.ndarray]) -> None:
     """A network that says 7 and nothing else is right where the label is 7."""
     network = make_network()
     with torch.no_grad():
-        network.readout.mul_(0.01)
-        network.gamma[7] = 10.0
+        network.readout.weight.mul_(0.01)
+        network.readout.gamma[7] = 10.0
     labels = np.array([7] * 10 + [1] * 30)
     assert accuracy_by_step(network, drawn[0], labels, 3) == [0.25, 0.25, 0.25]
 

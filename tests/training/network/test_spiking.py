@@ -4,15 +4,13 @@ import pytest
 import torch
 
 from tests.training.conftest import GLM, SMALL, make_glm, make_network
-from training.network import spiking as module
+from training.network import spiking
+from training.network.layers import layers_of
 from training.network.spiking import (
+    Block,
     GLMNetwork,
-    Membrane,
     NetworkConfig,
     SpikingTransformer,
-    Synapses,
-    fan_outs,
-    layer_shapes,
     spiking_self_attention,
     with_neighbours,
 )
@@ -27,10 +25,10 @@ def test_every_layer_has_the_shape_that_the_card_will_quote(
 ) -> None:
     small_network.integer = integer
     run = small_network(SPIKES, UNIFORMS)
-    shapes = layer_shapes(SMALL)
-    assert ["input", *run.layers, "output"] == list(shapes)
+    layers = layers_of(SMALL)
+    assert ["input", *run.layers, "output"] == list(layers)
     for name, spikes in run.layers.items():
-        assert list(spikes.shape) == [3, 5, *shapes[name]]
+        assert list(spikes.shape) == [3, 5, *layers[name].shape]
         assert set(spikes.unique().tolist()) <= {0.0, 1.0}
     assert run.potentials.shape == run.spike_probabilities.shape == run.output_spikes.shape == (3, 5, 10)
 
@@ -38,7 +36,7 @@ def test_every_layer_has_the_shape_that_the_card_will_quote(
 def test_integer_network_computes_on_whole_numbers(small_network: SpikingTransformer) -> None:
     run = small_network(SPIKES, UNIFORMS)
     assert torch.equal(run.integer_potentials, run.integer_potentials.round())
-    weight, gamma, feedback, _ = small_network.readout_parameters()
+    weight, gamma, feedback, _ = small_network.readout.constants(integer=True)
     for values in (weight, gamma, feedback):
         assert torch.equal(values, values.round())
     assert weight.abs().max() == 127
@@ -47,23 +45,12 @@ def test_integer_network_computes_on_whole_numbers(small_network: SpikingTransfo
 @pytest.mark.parametrize(("bits", "largest"), [(8, 127), (4, 7), (2, 1)])
 def test_weights_have_as_many_bits_as_asked_for(bits: int, largest: int) -> None:
     network = make_network(NetworkConfig(stem=(4, 4), channels=8, blocks=1, heads=2, bits=bits))
-    membrane = Membrane(network.residual_writers(), network.config.largest_weight)
-    assert max(float(w.detach().abs().max()) for w in membrane.weights) == largest
-    assert torch.equal(membrane.v_threshold, membrane.v_threshold.round())
-
-
-def test_no_threshold_is_over_2_to_the_15() -> None:
-    """Weights of channel 0 are all zero, those of channel 1 a half of what the least unit could hold."""
-    synapses = Synapses((3, 2)).eval()
-    synapses.norm.eps = 0.0  # so that folding leaves weights and biases as they are
-    with torch.no_grad():
-        synapses.weight.copy_(torch.tensor([[0.0, 0.0], [-63 * 2.0**-15, 2.0**-15], [-1.0, 0.5]]))
-        synapses.norm.bias.copy_(torch.tensor([1.0, -0.5, 0.25]))
-    membrane = Membrane([synapses], 127)
-    assert membrane.unit.tolist() == [2.0**-15, 2.0**-15, float(torch.tensor(1.0) / 127)]
-    assert membrane.v_threshold.tolist() == [2**15, 2**15, 127]
-    assert membrane.weights[0].tolist() == [[0, 0], [-63, 1], [-127, 64]]
-    assert membrane.biases[0].tolist() == [2**15, -(2**14), 32]
+    residual = network.residual(integer=True)
+    (block,) = network.blocks
+    assert isinstance(block, Block)
+    weights = [one.integers(residual)[0].detach() for one in (network.stem.stem3, *block.writers())]
+    assert max(float(weight.abs().max()) for weight in weights) == largest
+    assert torch.equal(residual.v_threshold, residual.v_threshold.round())
 
 
 def test_a_prefix_does_not_depend_on_what_comes_after(small_network: SpikingTransformer) -> None:
@@ -82,7 +69,7 @@ def test_a_position_drives_its_own_token_alone(small_network: SpikingTransformer
     small_network.integer = integer
     before = small_network(SPIKES, UNIFORMS).layers["block1.attention_in"]
     with torch.no_grad():
-        small_network.position[13] = -1000.0
+        small_network.stem.position[13] = -1000.0
     after = small_network(SPIKES, UNIFORMS).layers["block1.attention_in"]
     assert before[:, :, 13].any() and not after[:, :, 13].any()
     others = torch.arange(SMALL.tokens) != 13
@@ -90,11 +77,12 @@ def test_a_position_drives_its_own_token_alone(small_network: SpikingTransformer
 
 
 def test_a_position_is_counted_in_the_residuals_units(small_network: SpikingTransformer) -> None:
-    residual = Membrane(small_network.residual_writers(), small_network.config.largest_weight)
-    place = small_network.place(residual)
+    residual, stem = small_network.residual(integer=True), small_network.stem
+    place = stem.place(residual)
     assert torch.equal(place, place.round()) and place.abs().max() > 1
-    assert torch.allclose(place * residual.unit, small_network.position, atol=float(residual.unit.max()) / 2)
-    assert torch.equal(small_network.place(None), small_network.position)
+    assert residual.unit is not None
+    assert torch.allclose(place * residual.unit, stem.position, atol=float(residual.unit.max()) / 2)
+    assert torch.equal(stem.place(small_network.residual(integer=False)), stem.position)
 
 
 def test_tokens_see_those_around_them_by_hand() -> None:
@@ -121,7 +109,7 @@ def test_a_token_reaches_those_next_to_it_through_the_mlp(neighbours: bool) -> N
     network = make_network(config)
     before = network(SPIKES, UNIFORMS).layers["block1.mlp_hidden"]
     with torch.no_grad():
-        network.position[24] = -1000.0  # the middle one
+        network.stem.position[24] = -1000.0  # the middle one
     after = network(SPIKES, UNIFORMS).layers["block1.mlp_hidden"]
     changed = {token for token in range(49) if not torch.equal(before[:, :, token], after[:, :, token])}
     assert 24 in changed
@@ -153,7 +141,7 @@ def test_an_output_spike_lowers_the_next_potential(small_network: SpikingTransfo
     """Feedback through the negative kernel: the only thing that differs is what was sampled."""
     silent = small_network(SPIKES, torch.full_like(UNIFORMS, 1.0))
     busy = small_network(SPIKES, torch.zeros_like(UNIFORMS))
-    feedback = small_network.readout_parameters()[2]
+    feedback = small_network.readout.constants(integer=True)[2]
     assert silent.output_spikes.sum() == 0 and bool((busy.output_spikes == 1).all())
     lowered = silent.integer_potentials[1] - busy.integer_potentials[1]
     assert torch.equal(lowered, (feedback * 16).expand_as(lowered))
@@ -173,7 +161,7 @@ def test_without_attention_there_is_no_attention() -> None:
     config = NetworkConfig(stem=(4, 4), channels=8, blocks=1, heads=2, attention=False)
     run = make_network(config)(SPIKES, UNIFORMS)
     assert [name for name in run.layers if "query" in name] == []
-    assert list(layer_shapes(config)) == ["input", *run.layers, "output"]
+    assert list(layers_of(config)) == ["input", *run.layers, "output"]
 
 
 def test_attention_may_begin_in_a_later_block() -> None:
@@ -181,7 +169,7 @@ def test_attention_may_begin_in_a_later_block() -> None:
     config = NetworkConfig(stem=(4, 4), channels=8, blocks=2, heads=2, attention_from=2)
     run = make_network(config)(SPIKES, UNIFORMS)
     assert [name for name in run.layers if "query" in name] == ["block2.query"]
-    assert list(layer_shapes(config)) == ["input", *run.layers, "output"]
+    assert list(layers_of(config)) == ["input", *run.layers, "output"]
     assert [config.attends(block) for block in (1, 2)] == [False, True]
 
 
@@ -196,12 +184,10 @@ def test_shipped_configuration_stays_under_its_budget() -> None:
 
 
 def test_a_configuration_says_which_network_it_is() -> None:
-    assert isinstance(module.make_network(SMALL), SpikingTransformer)
-    network = module.make_network(GLM)
+    assert isinstance(spiking.make_network(SMALL), SpikingTransformer)
+    network = spiking.make_network(GLM)
     assert isinstance(network, GLMNetwork)
     assert sum(p.numel() for p in network.parameters()) == 784 * 10 + 10 + 10
-    assert layer_shapes(GLM) == {"input": [1, 28, 28], "output": [10]}
-    assert fan_outs(GLM) == {"input": {"targets": 10}, "output": {"targets": 1}}
 
 
 @pytest.mark.parametrize("integer", [True, False])
@@ -216,10 +202,10 @@ def test_output_neurons_alone_by_hand(integer: bool) -> None:
     network = GLMNetwork(GLM).eval()
     network.integer = integer
     with torch.no_grad():
-        network.readout.zero_()
-        network.readout[0, 5] = 127 * 16 / 4
-        network.gamma.fill_(2 / 4)
-        network.feedback.fill_(16 / 4)
+        network.readout.weight.zero_()
+        network.readout.weight[0, 5] = 127 * 16 / 4
+        network.readout.gamma.fill_(2 / 4)
+        network.readout.feedback.fill_(16 / 4)
     spikes = torch.zeros(3, 1, 1, 28, 28)
     spikes[:2, 0, 0, 0, 5] = 1
     uniforms = torch.full((3, 1, 10), 0.5)
@@ -244,15 +230,6 @@ def test_output_neurons_alone_compute_on_whole_numbers_and_learn() -> None:
     assert all(
         p.grad is not None and torch.isfinite(p.grad).all() and p.grad.any() for p in network.parameters()
     )
-
-
-def test_fan_out_counts_the_windows_that_see_a_pixel() -> None:
-    """5 x 5 windows at stride 2 with padding 2: rows 0, 1, 2 are seen by 2, 2 (rows 0-3 of window...) windows."""
-    fan = fan_outs(SMALL)["input"]
-    seen = torch.nn.functional.conv_transpose2d(
-        torch.ones(1, 1, 14, 14), torch.ones(1, 1, 5, 5), stride=2, padding=2, output_padding=1
-    )[0, 0]
-    assert torch.equal(seen, torch.outer(torch.tensor(fan["rows"]), torch.tensor(fan["columns"])).float())
 
 
 @pytest.mark.parametrize("slope", [0, 17])

@@ -1,1 +1,1 @@
-"""What each version of the schema adds to the one before it."""
+"""The versions of the schema: each adds to the one before it."""

@@ -1,18 +1,14 @@
-"""What goes over the wire, for the OpenAPI document: fields, their meaning, and examples.
+"""Schemas of bodies and answers for the OpenAPI document.
 
-Answers are not validated by these models while serving (that would cost more than the simulation); the tests
-hold every answer against them.
+The service does not validate its answers by them (which would cost more than the simulation), but the tests do.
 """
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from spikehead.errors import KINDS, Problem
 from spikehead.inference.options import OnError, RecordOption
 from spikehead.model.card import Card
 from spikehead.model.encoding import MAX_SEED, Encoder
@@ -20,18 +16,6 @@ from spikehead.model.encoding import MAX_SEED, Encoder
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Count = Annotated[int, Field(ge=0)]
-FigureKind = Literal[
-    "spike-trains",
-    "filtered-spike-trains",
-    "decay-kernels",
-    "membrane-potentials",
-    "output-spiking",
-    "output-feedback",
-    "attention",
-    "random-spike-trains",
-    "sheet",
-]
-"""The keys of `spikehead.insight.figures.KINDS`, which needs matplotlib to be imported; a test holds them together."""
 
 
 class Part(BaseModel):
@@ -41,17 +25,12 @@ class Part(BaseModel):
 class ClassifyOptions(Part):
     """Options of a classification, in the query, in the JSON body or as form fields."""
 
-    model: str | None = Field(
-        None, description="Model that answers; see `GET /models`. Default: the service's."
-    )
+    model: str | None = Field(None, description="Model to use; see `GET /models`. Default: the service's.")
     max_steps: int | None = Field(
-        None, ge=1, le=64, description="Time steps to simulate at the most. Default and largest: the model's."
+        None, ge=1, le=64, description="Most time steps to simulate. Default and maximum: the model's."
     )
     confidence: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Stop as soon as one class has this probability. Default: the model's.",
+        None, gt=0, le=1, description="Stop as soon as one class has this probability. Default: the model's."
     )
     seed: Seed | None = Field(
         None,
@@ -62,12 +41,12 @@ class ClassifyOptions(Part):
     )
     raster: str | None = Field(
         None,
-        description="Layers whose spikes are wanted, separated by commas: `input`, `output`, ... or `all`.",
+        description="Layers whose spikes to return, separated by commas: `input`, `output`, ... or `all`.",
     )
 
     record: RecordOption | None = Field(
         None,
-        description="`yes` (default) remembers the request soon, `required` before it is answered, `no` not at all.",
+        description="`yes` (default) stores the request soon, `required` before the answer is sent, `no` not at all.",
     )
 
 
@@ -76,8 +55,8 @@ class BatchOptions(ClassifyOptions):
 
     on_error: OnError | None = Field(
         None,
-        description="`fail` (default): a picture that cannot be used is an error for all; `report`: its result is the "
-        "problem, and the others are answered.",
+        description="`fail` (default): a picture that cannot be used is an error for the whole batch; `report`: its "
+        "result is the problem, and the others are answered.",
     )
 
 
@@ -117,7 +96,7 @@ class Classification(Part):
     id: str = Field(description="of this answer; see `GET /spikes/{id}`")
     model: str
     model_version: str
-    engine: str = Field(description="what simulated")
+    engine: str = Field(description="engine that simulated")
     prediction: int = Field(ge=0, le=9)
     confidence: Probability = Field(description="probability of the prediction")
     class_probabilities: list[Probability] = Field(min_length=10, max_length=10)
@@ -131,21 +110,21 @@ class Classification(Part):
     synaptic_operations: Count = Field(description="additions and products together")
     synaptic_operations_by_kind: OperationsByKind
     timings_ms: Timings
-    raster: dict[str, LayerRaster] | None = Field(None, description="only where it was asked for")
-    recorded: bool = Field(description="whether `GET /spikes/{id}` will know it")
+    raster: dict[str, LayerRaster] | None = Field(None, description="only if the request asked for it")
+    recorded: bool = Field(description="true if `GET /spikes/{id}` will find it")
 
 
 class ProblemDocument(Part):
     """RFC 9457."""
 
-    type: str = Field(description="stable: a program can rely on it")
+    type: str = Field(description="stable across versions")
     title: str
     status: int
     detail: str
     expected: str
     received: str
     request_id: str = Field(description="also in the header X-Request-ID, and in the log")
-    image: int | None = Field(None, description="which picture of a batch, counted from 0")
+    image: int | None = Field(None, description="number of the picture in a batch, from 0")
     filename: str | None = Field(None, description="of that picture, if it came as a file with a name")
 
 
@@ -157,7 +136,7 @@ class BatchAnswer(Classification):
 
 class BatchResult(Part):
     results: list[BatchAnswer | ProblemDocument] = Field(
-        description="one a picture, in order; with `on_error=report` a problem in place of each that cannot be used"
+        description="one for each picture, in order; with `on_error=report`, a problem for each that cannot be used"
     )
 
 
@@ -177,15 +156,15 @@ class RequestSummary(Part):
 
 class RequestList(Part):
     requests: list[RequestSummary] = Field(description="newest first")
-    next: str | None = Field(description="give it as `before` to get the next page; null on the last one")
+    next: str | None = Field(description="the `before` of the next page; null on the last one")
 
 
 Numbers = list[float]
 
 
 class ReplayVerdict(Part):
-    equal: bool = Field(description="whether the replay is what was recorded: prediction, steps, counts")
-    differences: list[str] = Field(description="what is not")
+    equal: bool = Field(description="true if the replay equals the record in prediction, steps and counts")
+    differences: list[str] = Field(description="values that differ")
 
 
 class Probabilities(Part):
@@ -196,13 +175,13 @@ class Probabilities(Part):
 
 
 class StoredRequest(Part):
-    """A recent classification with everything that it returned; with `include`, what its replay shows."""
+    """A recent classification with its answer, and with `include` the parts of its replay."""
 
     time: str
     pixels: list[list[int]] = Field(description="28 x 28, the picture as the network saw it")
     answer: Classification
-    replay: ReplayVerdict | None = Field(None, description="only with `include`, as all that follows")
-    contrast: list[list[int]] | None = Field(None, description="28 x 28, what the retina makes of the pixels")
+    replay: ReplayVerdict | None = Field(None, description="only with `include`, like all that follows")
+    contrast: list[list[int]] | None = Field(None, description="28 x 28, the retina's output for the pixels")
     raster: dict[str, LayerRaster] | None = Field(None, description="of every layer")
     filtered: list[list[Numbers]] | None = Field(
         None, description="[T][28][28] filtered spike trains (kernel A), in spikes"
@@ -213,119 +192,23 @@ class StoredRequest(Part):
     probabilities: Probabilities | None = None
     feedback: list[Numbers] | None = Field(
         None,
-        description="[T][10] output spikes through kernel B, in spikes: what the next step is fed, unless the model's "
-        "state begins anew there (`reset_interval` of its card)",
+        description="[T][10] output spikes through kernel B, in spikes: an input of the next step, unless the model's "
+        "state is reset there (`reset_interval` of its card)",
     )
     attention: dict[str, list[list[Numbers]]] | None = Field(
         None, description="block to [T][heads][49]: how often each token's keys met queries"
     )
 
 
-_PART = r" *(all|raster|filtered|potentials|probabilities|feedback|attention|) *"
-
-
-class QueryPart(Part):
-    """Options in a query."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty_ones(cls, given: Any) -> Any:
-        """A page's form sends all of its fields: what is empty was not given."""
-        if not isinstance(given, dict):
-            return given
-        return {name: value for name, value in given.items() if value != "" or name not in cls.model_fields}
-
-
-class ReplayQuery(QueryPart):
-    """What to replay."""
-
-    include: str = Field(
-        "",
-        description="parts, separated by commas: raster, filtered, potentials, probabilities, feedback, attention; "
-        "or `all`",
-        pattern=rf"^({_PART}(,{_PART})*)?$",
-        examples=["potentials,attention"],
-    )
-
-
-class FigureQuery(QueryPart):
-    """Which figure."""
-
-    kind: FigureKind = Field(description="stage to draw")
-    format: Literal["png", "svg"] = Field("png", description="of the file")
-
-
-TIMES = "ISO 8601 such as 2026-11-25T02:00:00Z; UTC where no zone is given, and + is %2B in a query"
-
-_DATE = re.compile(r"\d{4}-?\d\d-?\d\d([T ].*)?", re.ASCII)
-_LOST_PLUS = re.compile(r"(.*[T ][\d:.,]+) (\d\d(:?\d\d){0,2})", re.ASCII)
-
-
-def _moment(value: Any) -> Any:
-    """A time as ISO 8601 writes it, and not as a number, which may mean anything."""
-    if isinstance(value, datetime):
-        return value
-    if not isinstance(value, str) or not _DATE.fullmatch(value):
-        raise ValueError(f"a time, {TIMES}")
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        lost = _LOST_PLUS.fullmatch(value[:80])
-        if lost:
-            raise ValueError(f"a time whose + is sent as %2B, as in {lost[1]}%2B{lost[2]}") from None
-        raise ValueError(f"a time, {TIMES}") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-TimeStep = Annotated[datetime, BeforeValidator(_moment)]
-"""A time with a zone."""
-
-
-class RecentQuery(QueryPart):
-    """Which recent requests."""
-
-    limit: int = Field(50, ge=1, le=1000, description="most requests to return")
-    before: str | None = Field(
-        None, pattern="^[0-3][0-9a-f]{39}$", description="the `next` of a page: go on after it"
-    )
-    model: str | None = Field(None, description="only requests that this model answered")
-    prediction: int | None = Field(None, ge=0, le=9, description="only those read as this digit")
-    confidence_below: float | None = Field(None, ge=0, le=1, description="only those less sure than this")
-    steps_at_least: int | None = Field(None, ge=1, le=64, description="only those that took so many steps")
-    since: TimeStep | None = Field(None, description=f"only those from this time on, {TIMES}")
-    until: TimeStep | None = Field(None, description=f"only those up to this time, {TIMES}")
-    order: Literal["newest", "confidence"] = Field(
-        "newest", description="newest first, or least confident first"
-    )
-
-
-class ForgetQuery(QueryPart):
-    """Which requests to forget."""
-
-    until: TimeStep = Field(description=f"all up to this time, {TIMES}")
-
-
 class Forgotten(Part):
     deleted: Count
 
 
-class StatisticsQuery(QueryPart):
-    """Which requests to look at."""
-
-    model: str | None = Field(None, description="of which model; default: the service's")
-    since: TimeStep | None = Field(None, description=f"from this time on, {TIMES}")
-    until: TimeStep | None = Field(None, description=f"up to this time, {TIMES}")
-    limit: int = Field(1000, ge=1, le=10_000, description="the newest so many")
-    replays: int = Field(
-        32, ge=0, le=200, description="so many are replayed, to find silent and saturated neurons"
-    )
-
-
 class LayerStatistics(Part):
     name: str
-    firing_rate: float | None = Field(description="spikes a neuron and step, mean over requests")
+    firing_rate: float | None = Field(description="spikes per neuron and step, mean over requests")
     normal_rate: float | None = Field(description="the same on the validation set, from the card")
-    z: float | None = Field(description="how many times the usual spread between images they are apart")
+    z: float | None = Field(description="their distance, in usual spreads between images")
     drift: bool
     neurons: Count
     silent: int | None = Field(description="neurons that never spiked in the replays")
@@ -349,13 +232,17 @@ class Statistics(Part):
     mean_confidence: float | None
     stopped_by_confidence: Count
     synaptic_operations: MeanOperations = Field(description="of an image on average")
-    energy_nj: float | None = Field(description="of an image on average: 8-bit operations at 45 nm, alone")
+    energy_nj: float | None = Field(
+        description="of an image on average: 8-bit operations at 45 nm, arithmetic alone"
+    )
     layers: list[LayerStatistics]
     compared: Count = Field(
-        description="requests under the model's own stopping rule and rate encoder: those that `z` and drift are about"
+        description="requests with the model's own stopping rule and rate encoder, from which `z` and drift come"
     )
-    drift: bool = Field(description="whether the pictures are unlike those that the network was made for")
-    drifting_layers: list[str] = Field(description="layers that fire unlike on the validation set")
+    drift: bool = Field(description="true if the pictures are unlike those for which the network was trained")
+    drifting_layers: list[str] = Field(
+        description="layers whose firing rate differs from the validation set's"
+    )
     drift_reasons: list[str] = Field(description="what drifts, in words: layers, confidence, brightness")
 
 
@@ -375,7 +262,7 @@ class ModelList(Part):
 
 
 class ModelCard(Part):
-    """A model and what simulates it."""
+    """A model and its engine."""
 
     engine: str
     card: Card
@@ -395,188 +282,24 @@ class RecordsState(Part):
     status: Literal["ok", "degraded"]
     reason: str | None = Field(description="why records cannot be written")
     waiting: Count = Field(description="records that wait to be written")
-    dropped: Count = Field(description="records that were lost since the start")
+    dropped: Count = Field(description="records lost since the start")
 
 
 class Ready(Part):
     status: Literal["ready", "degraded"] = Field(
-        description="degraded: it classifies, and does not remember, or not with the newest models"
+        description="degraded: it classifies, but cannot store records, or does not use the newest models"
     )
     models: list[ReadyModel]
-    refused_models: str | None = Field(description="why the newest version of the models does not answer")
+    refused_models: str | None = Field(description="why the newest version of the models is not used")
     records: RecordsState
 
 
 class ProblemType(Part):
-    """What a kind of problem means."""
+    """The meaning of a kind of problem."""
 
     type: str
     title: str
     status: int
-    cause: str = Field(description="what has happened, and why")
+    cause: str = Field(description="what happened, and why")
     remedy: str = Field(description="what to do about it")
     example: ProblemDocument
-
-
-ID = "18a5c0d2f3b4e6a1c2d3e4f5"
-TIME = "2026-11-24T15:17:27.123Z"
-
-CLASSIFICATION: dict[str, Any] = {
-    "id": ID,
-    "model": "spiking-mha",
-    "model_version": "1.0.0",
-    "engine": "onnxruntime",
-    "prediction": 7,
-    "confidence": 0.9968,
-    "class_probabilities": [0.0001, 0.0002, 0.0008, 0.0006, 0.0001, 0.0001, 0.0, 0.9968, 0.0001, 0.0012],
-    "spike_counts": {
-        "input": 89,
-        "layers": {"stem1": 489, "stem2": 457, "tokens": 168},
-        "output": [0, 0, 0, 0, 0, 0, 0, 1, 0, 0],
-    },
-    "steps_used": 1,
-    "max_steps": 16,
-    "stopped_by": "confidence",
-    "confidence_threshold": 0.75,
-    "seed": 7,
-    "encoder": "bernoulli",
-    "synaptic_operations": 285744,
-    "synaptic_operations_by_kind": {"accumulates": 262544, "multiply_accumulates": 23200},
-    "timings_ms": {"decode": 0.1012, "encode": 0.2511, "simulate": 0.4403},
-    "raster": {"output": {"shape": [10], "events": [[0, 7]]}},
-    "recorded": True,
-}
-BATCH = {
-    "results": [
-        {name: value for name, value in CLASSIFICATION.items() if name != "raster"} | {"filename": "7.png"},
-        Problem("blank-image", KINDS["blank-image"].expected, KINDS["blank-image"].received).document(ID)
-        | {"image": 1, "filename": "empty.png"},
-    ]
-}
-SUMMARY = {
-    "id": ID,
-    "time": TIME,
-    "model": "spiking-mha",
-    "model_version": "1.0.0",
-    "prediction": 7,
-    "confidence": 0.9968,
-    "steps_used": 1,
-    "stopped_by": "confidence",
-    "seed": 7,
-}
-REQUESTS = {"requests": [SUMMARY], "next": ID}
-
-
-def _seven() -> list[list[int]]:
-    """A seven of straight strokes, 28 x 28."""
-    rows = [[0] * 28 for _ in range(28)]
-    for row in range(5, 8):
-        rows[row][8:20] = [255] * 12
-    for row in range(8, 24):
-        left = 18 - (row - 8) // 2
-        rows[row][left : left + 3] = [255] * 3
-    return rows
-
-
-PIXELS = _seven()
-PNG_BASE64 = (
-    "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAAQElEQVR42mNgGGSAEcb4j0WQCZ9OJqKMRYD/cFESjf1ProOQNJKmE1kjSTpR"
-    "NJKiE1UjCTrRNBKvE10jfp0DAQAZPwklKSb92AAAAABJRU5ErkJggg=="
-)
-STORED = {
-    "time": TIME,
-    "pixels": PIXELS,
-    "answer": {name: value for name, value in CLASSIFICATION.items() if name != "raster"},
-}
-STATISTICS: dict[str, Any] = {
-    "model": "spiking-mha",
-    "model_version": "1.0.0",
-    "requests": 128,
-    "predictions": [10, 14, 12, 12, 12, 11, 12, 13, 12, 12],
-    "steps": [96, 12, 6, 3, 1, 1, 0, 1],
-    "mean_steps": 1.4,
-    "mean_confidence": 0.991,
-    "stopped_by_confidence": 119,
-    "synaptic_operations": {"accumulates": 404498.0, "multiply_accumulates": 30245.0},
-    "energy_nj": 19.1,
-    "layers": [
-        {
-            "name": "tokens",
-            "firing_rate": 0.031,
-            "normal_rate": 0.03,
-            "z": 0.1,
-            "drift": False,
-            "neurons": 4704,
-            "silent": 812,
-            "saturated": 0,
-        }
-    ],
-    "compared": 128,
-    "drift": False,
-    "drifting_layers": [],
-    "drift_reasons": [],
-}
-MODELS = {
-    "default": "spiking-mha",
-    "models": [
-        {
-            "name": "spiking-mha",
-            "version": "1.0.0",
-            "description": "Spiking network with multi-head self-attention.",
-            "engine": "onnxruntime",
-            "max_steps": 16,
-            "confidence": 0.75,
-            "layers": ["input", "stem1", "stem2", "tokens", "output"],
-        }
-    ],
-}
-READY = {
-    "status": "ready",
-    "models": [{"name": "spiking-mha", "version": "1.0.0", "engine": "onnxruntime"}],
-    "refused_models": None,
-    "records": {"status": "ok", "reason": None, "waiting": 0, "dropped": 0},
-}
-MODEL_CARD = {
-    "engine": "onnxruntime",
-    "card": {
-        "schema_version": 1,
-        "name": "spiking-mha",
-        "version": "1.0.0",
-        "description": "Spiking network with multi-head self-attention.",
-        "licence": "Apache-2.0",
-        "graph": {"file": "model.onnx", "sha256": "5e" * 32},
-        "max_steps": 2,
-        "layers": [
-            {
-                "name": "input",
-                "shape": [1, 28, 28],
-                "fan_out": {"targets": 32, "rows": [2] * 28, "columns": [2] * 28},
-                "tau": None,
-                "v_threshold": None,
-                "normal_rate": 0.1257,
-                "normal_rate_std": 0.0379,
-            },
-            {
-                "name": "output",
-                "shape": [10],
-                "fan_out": {"targets": 10, "rows": None, "columns": None},
-                "tau": None,
-                "v_threshold": None,
-                "normal_rate": 0.09,
-                "normal_rate_std": 0.02,
-            },
-        ],
-        "rate_slope": 1,
-        "reset_interval": None,
-        "states": [{"name": "state.input", "shape": [1, 28, 28]}],
-        "kernels": {"A": {"tau": 1.4427, "shift": 1, "unit": 16, "use": "filtered spike trains"}},
-        "potential_scale": 0.00372,
-        "calibration": {"scale": [1.25, 0.55], "confidence": 0.75, "expected_calibration_error": 0.004},
-        "parameters": 127540,
-        "bits": 8,
-        "accuracy": {},
-        "energy": {},
-        "training": {},
-    },
-}
-LIVE = {"status": "alive"}

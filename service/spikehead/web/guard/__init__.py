@@ -1,1 +1,1 @@
-"""What keeps a service standing: bounded work (`admission`), keys (`access`), a rate for each client (`rates`)."""
+"""Guards of the service: bounded work (`admission`), keys (`access`) and rate limits (`rate_limits`)."""

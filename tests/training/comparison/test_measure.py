@@ -1,49 +1,36 @@
-"""The comparison: a small one from training to table, and every figure that is worked out by hand."""
+"""A small comparison from training to figures, and every figure that is worked out by hand."""
+
+from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.collections import PathCollection
-from matplotlib.colors import to_hex
 from spikehead.engine import native
 from spikehead.engine.loading import load_engine
 from spikehead.model.card import ModelError, load_card
 from spikehead.model.synaptic_operations import energy_nj
 
+from tests.training.comparison.conftest import row
 from tests.training.conftest import Exported, Mnist, make_network, write_checkpoint
-from training.comparison import compare as module
-from training.comparison.compare import (
-    BEGIN,
-    CONTENDERS,
-    END,
-    SHIP_TOO,
+from training.comparison.contenders import Budget, Contender
+from training.comparison.measure import (
     STORED,
-    Budget,
-    Contender,
     Row,
     _title_of_shipped,
-    contender_of,
     dense_operations,
     epochs_of,
-    finished,
-    load_ann,
-    markdown,
     measure,
-    plot,
     retrain,
-    table,
-    train,
-    write_model,
-    write_readme,
 )
 from training.comparison.quantised import QuantisedAnn
-from training.data import mnist as data
+from training.comparison.train import finished, load_ann, train, write_model
 from training.data.distortions import DISTORTIONS, distorted
 from training.export.ann_graph import build
 from training.fit.teacher import Teacher
@@ -52,7 +39,10 @@ from training.measure.evaluate import evaluate, robustness
 from training.network.ann import AnnTwin, LeNet5
 from training.network.spiking import NetworkConfig
 
+MEASURE = "training.comparison.measure"
 CPU = torch.device("cpu")
+
+
 TINY = NetworkConfig(stem=(2, 3), channels=4, blocks=1, heads=2)
 
 
@@ -69,66 +59,15 @@ FEW = (
     Contender("ann-twin", "tiny, conventional", ann=TinyTwin),
     Contender("lenet5", "LeNet-5", ann=LeNet5),
 )
+
+
 NAMES = ["spiking-mha", "glm", "ann-twin", "ann-twin-int8", "lenet5"]
-
-
-def row(name: str = "glm", **changes: Any) -> Row:
-    """A line of the table, made up."""
-    made = Row(
-        name=name,
-        title="GLM output neurons alone",
-        epochs=8,
-        accuracy=0.98765,
-        accuracy_std=0.00042,
-        accuracy_first=0.97531,
-        by_confidence=[],
-        parameters=7860,
-        bytes=12_345,
-        steps=3.14159,
-        firing_rate=None,
-        dense_multiply_accumulates=24_630.4,
-        accumulates=0.0,
-        multiply_accumulates=3456.7,
-        energy_fp32_nj=15.9,
-        energy_int8_nj=0.795,
-        handwriting=0.8642,
-        robustness=0.5432,
-        latency_onnxruntime=1.234,
-        latency_native=0.0567,
-    )
-    return replace(made, **changes)
-
-
-def contents_of(*rows: Row) -> dict[str, Any]:
-    return {
-        "command": "python -m training compare --retrain --epochs 8",
-        "date": "2026-01-02",
-        "test_images": 10_000,
-        "rows": [asdict(one) for one in rows],
-    }
-
-
-# Who takes part
 
 
 def test_epochs_are_those_of_the_models_before_too() -> None:
     before = {"epochs_done": 5, "started_from": {"name": "older", "training": {"epochs_done": 7}}}
     assert epochs_of({"epochs_done": 3}) == 3
     assert epochs_of({"epochs_done": 3, "started_from": {"name": "old", "training": before}}) == 15
-
-
-def test_every_contender_is_either_spiking_or_conventional() -> None:
-    assert [contender.name for contender in CONTENDERS] == [
-        "spiking-mha", "no-attention", "glm", "ann-twin", "lenet5", "mnist-cnn"
-    ]  # fmt: skip
-    assert all((contender.network is None) != (contender.ann is None) for contender in CONTENDERS)
-    assert set(SHIP_TOO) <= {contender.name for contender in CONTENDERS}
-    networks = {contender.name: contender.network for contender in CONTENDERS}
-    assert networks["spiking-mha"] == NetworkConfig()
-    assert networks["no-attention"] == NetworkConfig(attention=False)
-
-
-# From training to table
 
 
 @dataclass(frozen=True)
@@ -161,9 +100,10 @@ def compared(tiny_mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Ite
     (folder / "models").mkdir()
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CONTENDERS", FEW)
+        patch.setattr("training.comparison.contenders.CONTENDERS", FEW)
+        patch.setattr(f"{MEASURE}.CONTENDERS", FEW)
         patch.setattr("training.measure.evaluate.DISTORTIONS", few)
-        patch.setattr(module, "DISTORTIONS", few)
+        patch.setattr(f"{MEASURE}.DISTORTIONS", few)
         patch.setattr("training.data.mnist.VALIDATION_IMAGES", 50)
         budget = Budget(epochs=2, teacher=teacher, limit=24)
         contents = retrain(folder / "models", folder / "runs", budget, CPU, tiny_mnist.folder, said.append)
@@ -191,29 +131,6 @@ def test_every_contender_is_trained_for_the_same_budget(compared: Compared) -> N
     assert len(teachers) == 1 and teachers.pop().endswith("teacher.pt")
     hashes = {load_card(compared.folder(one.name)).training["data_sha256"] for one in FEW}
     assert len(hashes) == 1  # the same images
-
-
-def test_the_budget_is_the_same_for_spiking_and_conventional_networks() -> None:
-    budget = Budget(epochs=100, teacher=Path("teacher.pt"), limit=7, batch_size=256, elastic=0.75, seed=3)
-    spiking, conventional = budget.spiking(TINY, "tf32"), budget.conventional("tf32")
-    for name in (
-        "epochs",
-        "teacher",
-        "limit",
-        "batch_size",
-        "seed",
-        "precision",
-        "variation",
-        "final_variation",
-    ):
-        assert getattr(spiking, name) == getattr(conventional, name), name
-    assert spiking.integer_epochs == conventional.final_epochs == 20
-    assert [Budget(epochs=n).final_epochs for n in (2, 8, 9, 80, 200)] == [1, 2, 2, 20, 20]
-    assert spiking.variation == data.Variation(elastic_pixels=0.75)
-    assert budget == Budget.of(spiking.as_dict()) == Budget.of(asdict(conventional))
-    assert budget.command == (
-        "python -m training compare --retrain --epochs 100 --batch-size 256 --elastic 0.75 --teacher teacher.pt"
-    )
 
 
 STOPPED_BUDGET = Budget(epochs=3, limit=16)
@@ -258,12 +175,13 @@ def test_what_was_stopped_can_be_measured_and_gone_on_with(
     """Its model is written from the best checkpoint there is; the card tells the epochs that it had."""
     conventional = next(one for one in FEW if one.ann)
     monkeypatch.setattr("training.data.mnist.VALIDATION_IMAGES", 50)
-    monkeypatch.setattr(module, "CONTENDERS", (conventional,))
-    monkeypatch.setattr(module, "SHIP_TOO", (conventional.name,))
-    monkeypatch.setattr(module, "DISTORTIONS", {})
-    monkeypatch.setattr(module, "_row", lambda name, title, folder, *arguments: row(name, title=title))
-    monkeypatch.setattr(module, "_quantised_row", lambda twin, row, *arguments: row)
-    monkeypatch.setattr(module, "_with_latencies", lambda rows, *arguments: rows)
+    monkeypatch.setattr("training.comparison.contenders.CONTENDERS", (conventional,))
+    monkeypatch.setattr(f"{MEASURE}.CONTENDERS", (conventional,))
+    monkeypatch.setattr(f"{MEASURE}.SHIP_TOO", (conventional.name,))
+    monkeypatch.setattr(f"{MEASURE}.DISTORTIONS", {})
+    monkeypatch.setattr(f"{MEASURE}._row", lambda name, title, folder, *arguments: row(name, title=title))
+    monkeypatch.setattr(f"{MEASURE}._quantised_row", lambda twin, row, *arguments: row)
+    monkeypatch.setattr(f"{MEASURE}._with_latencies", lambda rows, *arguments: rows)
     models, runs = tmp_path / "models", tmp_path / "runs"
     models.mkdir()
     stop_after_two_epochs(conventional, runs / conventional.name, tiny_mnist)
@@ -323,12 +241,6 @@ def test_what_the_shipped_model_has_otherwise_is_said(compared: Compared) -> Non
         assert _title_of_shipped(other, card) == title
 
 
-def test_contenders_have_names() -> None:
-    assert contender_of("lenet5").title == "LeNet-5"
-    with pytest.raises(ValueError, match=r"expected a contender among spiking-mha, .*, got 'resnet'"):
-        contender_of("resnet")
-
-
 def test_what_was_measured_is_stored(compared: Compared) -> None:
     assert json.loads((compared.models / STORED).read_text()) == compared.contents
     command = load_card(compared.folder("spiking-mha")).training["command"]
@@ -344,9 +256,11 @@ def test_what_was_measured_is_stored(compared: Compared) -> None:
 def test_some_contenders_are_shipped(compared: Compared) -> None:
     assert {path.name for path in compared.models.iterdir()} == {STORED, "glm", "ann-twin"}
     for name in ("glm", "ann-twin"):
-        for file in ("card.json", "model.onnx"):
-            stored = (compared.models / name / file).read_bytes()
-            assert stored == (compared.folder(name) / file).read_bytes()
+        shipped, measured = (
+            {path.name: path.read_bytes() for path in folder.iterdir()}
+            for folder in (compared.models / name, compared.folder(name))
+        )
+        assert shipped == measured
 
 
 @pytest.mark.parametrize("name", [one.name for one in FEW])
@@ -417,12 +331,12 @@ def test_a_contender_that_stands_there_is_not_trained_again(
         return row(name, title=f"{title}: {load_card(folder).name}")
 
     trained: list[str] = []
-    monkeypatch.setattr(module, "train", lambda contender, *arguments: trained.append(contender.name))
-    monkeypatch.setattr(module, "_row", measured)
-    monkeypatch.setattr(module, "_quantised_row", lambda twin, row, *arguments: replace(row, name="int8"))
-    monkeypatch.setattr(module, "_with_latencies", lambda rows, *arguments: rows)
+    monkeypatch.setattr(f"{MEASURE}.train", lambda contender, *arguments: trained.append(contender.name))
+    monkeypatch.setattr(f"{MEASURE}._row", measured)
+    monkeypatch.setattr(f"{MEASURE}._quantised_row", lambda twin, row, *arguments: replace(row, name="int8"))
+    monkeypatch.setattr(f"{MEASURE}._with_latencies", lambda rows, *arguments: rows)
     models = tmp_path / "models"
-    module._copy(compared.folder("spiking-mha" if contender_is_shipped else "glm"), models / "spiking-mha")
+    shutil.copytree(compared.folder("spiking-mha" if contender_is_shipped else "glm"), models / "spiking-mha")
     said: list[str] = []
     monkeypatch.setattr("training.data.mnist.VALIDATION_IMAGES", 50)
     budget = Budget(epochs=2, teacher=compared.runs.parent / "teacher.pt", limit=24)
@@ -439,9 +353,6 @@ def test_a_contender_that_stands_there_is_not_trained_again(
     ]
     assert not any("training" in text for text in said)
     assert (contents["test_images"], json.loads((models / STORED).read_text())) == (24, contents)
-
-
-# Operations and energy
 
 
 def test_energy_by_hand() -> None:
@@ -467,85 +378,3 @@ def test_dense_operations_of_conventional_networks_are_those_of_their_graphs(com
         assert dense_operations(card) == described.dense_multiply_accumulates
     assert dense_operations(load_card(compared.folder("lenet5"))) == 406_656
     assert dense_operations(load_card(compared.folder("glm"))) == 7840
-
-
-# The table
-
-
-def test_a_line_of_the_table_by_hand() -> None:
-    spiking = row("spiking-mha", firing_rate=0.0567, accumulates=1234.5, latency_native=None)
-    header, first, second = table(contents_of(row(), spiking))
-    assert header == [
-        "network", "epochs", "accuracy %", "after 1 step %", "written otherwise %", "robustness %",
-        "parameters", "bytes", "steps", "active %",
-        "dense MACs", "ACs", "MACs", "nJ, FP32", "nJ, INT8", "time, onnxruntime", "time, native",
-    ]  # fmt: skip
-    assert first == [
-        "GLM output neurons alone", "8", "98.77 ± 0.04", "97.53", "86.42", "54.3",
-        "7,860", "12,345", "3.14", "-", "24,630", "0", "3,457", "16", "0.8", "1.23", "0.06",
-    ]  # fmt: skip
-    assert (second[9], second[11], second[16]) == ("5.7", "1,234", "-")
-
-
-def test_the_table_in_markdown() -> None:
-    lines = markdown(contents_of(row(), row())).splitlines()
-    assert len(lines) == 4
-    assert lines[0].startswith("| network | epochs | accuracy % |") and lines[0].endswith("| time, native |")
-    assert lines[1] == "| " + " | ".join(["---"] * 17) + " |"
-    assert lines[2] == lines[3] == "| " + " | ".join(table(contents_of(row()))[1]) + " |"
-
-
-def test_the_readme_has_the_table_between_its_marks(tmp_path: Path) -> None:
-    """What stands around them stays, however often the table is made again."""
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# Models\n\nBefore.\n\n{BEGIN}\n| old |\n{END}\n\nAfter.\n")
-    for contents in (contents_of(row(), row()), contents_of(row(title="new"))):
-        write_readme(tmp_path, contents)
-        expected = f"# Models\n\nBefore.\n\n{BEGIN}\n{markdown(contents)}{END}\n\nAfter.\n"
-        assert readme.read_text() == expected
-
-
-def test_a_readme_is_begun_where_there_is_none(tmp_path: Path) -> None:
-    write_readme(tmp_path, contents_of(row()))
-    expected = f"# Models\n\n{BEGIN}\n{markdown(contents_of(row()))}{END}\n"
-    assert (tmp_path / "README.md").read_text() == expected
-
-
-def test_the_plot_has_a_point_for_each_network_in_both_pictures_of_energy() -> None:
-    """Spiking ones in red: those with additions, and the GLM network, which has none."""
-    rows = [
-        row("glm", energy_int8_nj=1.0, accuracy=0.9, robustness=0.5),
-        row("spiking-mha", accumulates=5.0, energy_int8_nj=2.0, accuracy=0.99, robustness=0.6),
-        row("lenet5", energy_int8_nj=90.0, accuracy=0.98, robustness=0.7),
-    ]
-    figure = plot(contents_of(*rows))
-    assert len(figure.axes) == 3
-    for axes, heights in zip(figure.axes[:2], ([90.0, 99.0, 98.0], [50.0, 60.0, 70.0]), strict=True):
-        points = [part for part in axes.collections if isinstance(part, PathCollection)]
-        places = [np.asarray(point.get_offsets())[0].tolist() for point in points]
-        assert places == [[1.0, pytest.approx(heights[0])], [2.0, pytest.approx(heights[1])], [
-            90.0, pytest.approx(heights[2])
-        ]]  # fmt: skip
-        colours = [to_hex(np.asarray(point.get_facecolor())[0]) for point in points]
-        assert colours == ["#d62728", "#d62728", "#1f77b4"]
-        assert [text.get_text() for text in axes.texts] == ["glm", "spiking-mha", "lenet5"]
-        assert axes.get_xscale() == "log"
-
-
-def test_the_plot_has_a_line_for_each_network_that_may_stop_sooner() -> None:
-    """Accuracy against steps, with the model's own rule on it; not of output neurons alone, which err far more."""
-    traded = [
-        {"confidence": 0.5, "accuracy": 0.97, "steps": 1.1, "accumulates": 5.0},
-        {"confidence": 0.9, "accuracy": 0.99, "steps": 1.9, "accumulates": 9.0},
-    ]
-    rows = [
-        row("glm", by_confidence=traded),
-        row("spiking-mha", by_confidence=traded, firing_rate=0.1, steps=1.5, accuracy=0.98),
-        row("lenet5", firing_rate=0.5),
-    ]
-    axes = plot(contents_of(*rows)).axes[2]
-    (line,) = axes.get_lines()
-    assert line.get_label() == "spiking-mha"
-    assert np.asarray(line.get_xydata()).tolist() == [[1.1, pytest.approx(97)], [1.9, pytest.approx(99)]]
-    (own,) = [part for part in axes.collections if isinstance(part, PathCollection)]
-    assert np.asarray(own.get_offsets()).tolist() == [[1.5, pytest.approx(98)]]
