@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ from hypothesis import strategies as st
 from spikehead.engine import native
 from spikehead.engine.base import Outcome, Rule, Stimulus
 from spikehead.engine.loading import load_engine
-from spikehead.engine.native.graph import arrays_of
-from spikehead.engine.native.onnx_file import GraphError
+from spikehead.engine.native.arrays import Arrays, load_arrays
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from spikehead.engine.stepping import simulate
 from spikehead.inference.classifier import Classifier
@@ -29,7 +27,7 @@ from spikehead.inference.models import Models
 from spikehead.inference.options import Options
 from spikehead.inference.simulator import Simulator
 from spikehead.model import encoding, retina
-from spikehead.model.card import Card, ModelError
+from spikehead.model.card import Card, ModelError, load_card
 from spikehead.model.decision import class_probabilities, exponential
 from spikehead.model.synaptic_operations import SynapticOperations
 from spikehead.pictures.normalise import prepare
@@ -38,9 +36,10 @@ from spikehead.settings import Settings
 from tests.service.drawings import drawing
 from tests.service.retina_pictures import edge_cases
 from tests.service.ticking import Ticking
+from training.export.arrays import arrays_of
 from training.export.artifact import _draft_card
 from training.export.graph import ExportError, build
-from training.measure.model_folder import write
+from training.measure.model_folder import hashed, write
 from training.network.spiking import Block, GLMNetwork, NetworkConfig, SpikingNetwork, SpikingTransformer
 
 STEPS = 4
@@ -93,9 +92,16 @@ def random_glm(config: NetworkConfig, seed: int, liveliness: float = 1.0) -> GLM
 def exported(network: SpikingNetwork, folder: Path, reset_interval: int | None = None) -> Path:
     """A model folder of the network, uncalibrated."""
     graph = build(network, folder.name).SerializeToString()
+    arrays = arrays_of(graph)
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder, graph, _draft_card(network, folder.name, "1.0.0", graph, STEPS, reset_interval))
+    card = _draft_card(network, folder.name, "1.0.0", graph, STEPS, reset_interval, arrays)
+    write(folder, graph, card, arrays)
     return folder
+
+
+def arrays_in(folder: Path) -> Arrays:
+    """All that the compiled part takes, to be changed."""
+    return {name: values.copy() for name, values in load_arrays(folder, load_card(folder)).items()}
 
 
 SMALL = NetworkConfig(stem=(4, 6), channels=8, blocks=1, heads=2)
@@ -175,31 +181,6 @@ alike = st.builds(
     shift_readout=st.integers(1, 3),
     shift_feedback=st.integers(1, 2),
 )
-
-
-@needs_native
-def test_an_engine_that_was_built_before_is_told_from_a_foreign_graph(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It looked for attention in every block."""
-
-    class Before:
-        def __init__(self, arrays: dict[str, Any], simd: str) -> None:
-            for block in arrays["blocks"]:
-                block["query"]
-
-        instruction_sets = staticmethod(lambda: ["baseline"])
-        Engine: Any = None
-
-    Before.Engine = Before
-    config = NetworkConfig(stem=(2, 3), channels=8, blocks=2, heads=2, attention_from=2)
-    folder = exported(random_network(config, 1, 1.0), tmp_path / "late")
-    native.NativeEngine(folder)
-    monkeypatch.setattr(native, "_core", Before)
-    with pytest.raises(
-        ModelError, match="expected the native engine of this version, found one that was built"
-    ):
-        native.NativeEngine(folder)
 
 
 configs = st.builds(
@@ -379,11 +360,10 @@ def test_a_potential_exactly_at_the_threshold_fires(
         synapses.norm.weight.fill_(16.0 * np.sqrt(1 + synapses.norm.eps))  # undoes the unit of the traces
         synapses.norm.bias.fill_(bias / 127 / 16)
     folder = exported(network, tmp_path / "edge")
-    arrays = arrays_of((folder / "model.onnx").read_bytes(), OnnxruntimeEngine(folder).card)
-    weight = int(arrays["stem1"]["weight"].max())
-    threshold = int(arrays["stem1_threshold"][0])
+    arrays = arrays_in(folder)
+    weight, threshold = int(arrays["stem1.weight"].max()), int(arrays["stem1.v_threshold"].flat[0])
     # One spike leaves a trace of 16: the current is 16 weights. The bias makes it meet the threshold, or miss it by 1.
-    arrays["stem1"]["bias"] = np.full(4, threshold - 16 * weight + bias, np.int32)
+    arrays["stem1.bias"] = np.full(4, threshold - 16 * weight + bias, np.int32)
     engine = native._core.Engine(arrays, simd)
     spikes = np.zeros((1, 1, 784), np.uint8)
     spikes[0, 0, 2 * 28 + 2] = 1  # the middle of the window of place (1, 1)
@@ -428,8 +408,7 @@ def test_neurons_that_cannot_fire_widen_no_layer(tmp_path: Path, simd: str) -> N
     with torch.no_grad():
         block.attention.query.norm.bias[:2] = torch.tensor([-1000.0, 0.9])
     folder = exported(network, tmp_path / "silent")
-    arrays = arrays_of((folder / "model.onnx").read_bytes(), OnnxruntimeEngine(folder).card)
-    assert arrays["blocks"][0]["query"]["bias"][0] < -32_768  # else it would have fitted anyway
+    assert arrays_in(folder)["block1.query.bias"][0] < -32_768  # else it would have fitted anyway
     low, high, bits = native.NativeEngine(folder, simd).bounds["block1.query"]
     assert bits == 16 and -32_767 <= low <= high <= 32_766
     spikes = np.random.default_rng(1).integers(0, 2, (STEPS, 2, 784), np.uint8)
@@ -598,95 +577,131 @@ def test_the_exponential_is_one() -> None:
 # ------------------------------------------------------------------------------------------ what is refused
 
 
-def card_of(folder: Path) -> Card:
-    return Card.model_validate_json((folder / "card.json").read_bytes())
-
-
 @needs_native
 @pytest.mark.slow
-def test_thousands_of_mutated_graphs_are_refused_or_run(small: Path) -> None:
+def test_thousands_of_mutated_files_are_refused_or_run(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never a crash: what is not refused has to be a network that runs."""
-    graph, card = (small / "model.onnx").read_bytes(), card_of(small)
+    card, content = load_card(small), (small / "arrays.safetensors").read_bytes()
+    head = 8 + int.from_bytes(content[:8], "little")
     random = np.random.default_rng(0)
     image = np.full((1, 784), 128, np.uint8)
     refused = 0
     for number in range(4000):
-        broken = bytearray(graph)
-        kind = number % 4
+        broken = bytearray(content)
+        kind, size = number % 4, len(content) if number % 8 < 4 else head
         if kind == 0:
-            broken = broken[: random.integers(len(graph))]
+            broken = broken[: random.integers(size)]
         elif kind == 1:
-            for place in random.integers(0, len(graph), random.integers(1, 6)):
+            for place in random.integers(0, size, random.integers(1, 6)):
                 broken[place] = random.integers(256)
         elif kind == 2:
-            start, size = random.integers(len(graph)), random.integers(1, 200)
-            del broken[start : start + size]
+            start = random.integers(size)
+            del broken[start : start + random.integers(1, 200)]
         else:
-            start, size = random.integers(len(graph)), random.integers(1, 200)
-            broken[start:start] = broken[start : start + size]
+            start = random.integers(size)
+            broken[start:start] = broken[start : start + random.integers(1, 200)]
+        monkeypatch.setattr(
+            "spikehead.engine.native.arrays.read_checked", lambda *_, data=bytes(broken): data
+        )
         try:
-            engine = native._core.Engine(arrays_of(bytes(broken), card), "auto")
-        except (GraphError, ValueError):
+            engine = native._core.Engine(load_arrays(small, card), "auto")
+        except (ModelError, ValueError):
             refused += 1
             continue
         engine.classify(image, np.zeros(1, np.uint64), STEPS, 1.0, np.ones(STEPS))
-    assert 2000 < refused < 4000  # most are refused; a changed weight is a network too
-
-
-@cache
-def foreign() -> dict[str, Callable[[Any], None]]:
-    """Changes of a graph that leave it valid, but another network than the export writes."""
-
-    def operator(model: Any) -> None:
-        next(node for node in model.graph.node if node.op_type == "GreaterOrEqual").op_type = "Greater"
-
-    def swapped(model: Any) -> None:
-        node = next(node for node in model.graph.node if node.op_type == "Sub")
-        node.input[0], node.input[1] = node.input[1], node.input[0]
-
-    def extra(model: Any) -> None:
-        model.graph.node.add(op_type="Identity", input=["potential"], output=["copy"])
-
-    def strides(model: Any) -> None:
-        node = next(node for node in model.graph.node if node.op_type == "Conv")
-        next(a for a in node.attribute if a.name == "strides").ints[0] = 1
-
-    def opset(model: Any) -> None:
-        model.opset_import[0].version = 18
-
-    def order(model: Any) -> None:
-        tensor = next(one for one in model.graph.initializer if one.name == "neighbours")
-        places = np.frombuffer(tensor.raw_data, np.int64).copy()
-        places[[0, 1]] = places[[1, 0]]
-        tensor.raw_data = places.tobytes()
-
-    def some(model: Any) -> None:
-        nodes = model.graph.node
-        for name in ("row", "moved", "seen"):
-            nodes.remove(next(node for node in nodes if node.name == f"block1.mlp_in.{name}"))
-        next(node for node in nodes if node.name == "block1.expand.product").input[0] = "spikes.block1.mlp_in"
-
-    return {
-        "GreaterOrEqual": operator, "Sub": swapped, "end after": extra, "strides": strides, "opset 17": opset,
-        "neighbours above, below, left and right": order, "all blocks to see neighbours or none": some,
-    }  # fmt: skip
+    assert 3000 < refused < 4000  # most are refused; a changed weight is a network too
 
 
 @needs_native
-@pytest.mark.parametrize("what", foreign())
-def test_foreign_graphs_are_refused(small: Path, what: str) -> None:
-    import onnx
+@settings(max_examples=400, deadline=None)
+@given(data=st.data(), model=st.sampled_from(["small", "glm"]))
+def test_any_array_that_is_changed_is_refused_or_runs(
+    data: st.DataObject, model: str, request: pytest.FixtureRequest
+) -> None:
+    """Other values, sizes and types, in any array of the file and any number of the card."""
+    arrays = arrays_in(request.getfixturevalue(model))
+    for name in data.draw(st.lists(st.sampled_from(sorted(arrays)), min_size=1, max_size=3, unique=True)):
+        values = arrays[name]
+        kind = data.draw(st.sampled_from(["value", "all", "shape", "less", "more", "type", "gone"]))
+        extremes = [0, 1, -1, 127, -128] + [2**12, 2**24, 2**31 - 1, -(2**31)] * (values.dtype == np.int32)
+        value = data.draw(st.sampled_from(extremes if values.dtype != np.float32 else [-1.0, 2.0, np.nan]))
+        if kind == "value":
+            values.flat[data.draw(st.integers(0, values.size - 1))] = value
+        elif kind == "all":
+            values[...] = value
+        elif kind == "shape":
+            arrays[name] = values.reshape(values.T.shape)
+        elif kind == "less":
+            arrays[name] = values[: len(values) // 2] if values.ndim else np.empty(0, values.dtype)
+        elif kind == "more":
+            arrays[name] = np.stack([values, values])
+        elif kind == "type":
+            arrays[name] = values.astype(
+                data.draw(st.sampled_from([np.int8, np.int32, np.int64, np.float32]))
+            )
+        else:
+            del arrays[name]
+    try:
+        engine = native._core.Engine(arrays, "auto")
+    except ValueError as error:
+        assert str(error).startswith("expected ")
+        return
+    images = np.random.default_rng(0).integers(0, 256, (2, 784), np.uint8)
+    engine.classify(images, np.arange(2, dtype=np.uint64), STEPS, 1.0, np.ones(STEPS))
 
-    model = onnx.load(small / "model.onnx")
-    foreign()[what](model)
-    with pytest.raises(GraphError, match=what):
-        arrays_of(model.SerializeToString(), card_of(small))
+
+Change = Callable[[Arrays], object]
 
 
-@pytest.mark.parametrize("data", [b"", b"no graph", b"\x3a\x05abc", b"\xff" * 40])
-def test_what_is_no_graph_is_refused(small: Path, data: bytes) -> None:
-    with pytest.raises(GraphError, match="expected"):
-        arrays_of(data, card_of(small))
+@needs_native
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda arrays: arrays.pop("stem2.bias"), r"an array stem2\.bias, found none"),
+        (lambda arrays: arrays.pop("heads"), "an array heads, found none"),
+        (lambda arrays: arrays.pop("A.shift"), r"an array A\.shift, found none"),
+        (lambda arrays: arrays.update(extra=np.zeros(1, np.int8)), "no array that .* not know, found extra"),
+        (lambda arrays: arrays["sigmoid"].fill(np.nan), "probabilities in the table sigmoid"),
+        (lambda arrays: arrays.update({"sigmoid": arrays["sigmoid"][1:]}), "a middle of the table sigmoid"),
+        (lambda arrays: arrays["sides"].fill(5), "sides from 0 to 4 in the array sides"),
+        (lambda arrays: arrays["heads"].fill(3), "heads that divide the channels"),
+        (lambda arrays: arrays["A.shift"].fill(13), r"A\.shift from 1 to 12, found 13"),
+        (lambda arrays: arrays["B.unit"].fill(1), r"B\.unit from -4096 to -1, found 1"),
+        (lambda arrays: arrays["stem1.bias"].fill(2**24), r"all values of stem1 below 2\*\*24"),
+        (lambda arrays: arrays["tokens.fan_out"].fill(-1), "a fan-out of tokens from 0"),
+        (lambda arrays: arrays["tokens.fan_out"].__setitem__(0, 1), "the same fan-out of every token of tokens"),
+        (
+            lambda arrays: arrays.update({"stem2.weight": arrays["stem2.weight"].transpose(1, 0, 2, 3)}),
+            r"the shape \[4, 4, 3, 3\] of stem2\.weight, found \[4, 6, 3, 3\]",
+        ),
+        (
+            lambda arrays: arrays.update({"readout.weight": arrays["readout.weight"].astype(np.int32)}),
+            r"the array readout\.weight of another type",
+        ),
+        (
+            lambda arrays: arrays.update({"block1.expand.weight": np.zeros((8, 0), np.int8)}),
+            r"a number of outputs of block1\.expand from 1 to 2\*\*16",
+        ),
+        (
+            lambda arrays: arrays.update({"stem1.bias": arrays["stem1.bias"].astype(np.int64)}),
+            "arrays of int8, int32 and float32",
+        ),
+    ],
+)  # fmt: skip
+def test_arrays_of_no_network_are_refused(small: Path, change: Change, what: str) -> None:
+    arrays = arrays_in(small)
+    change(arrays)
+    with pytest.raises(ValueError, match=f"^expected {what}"):
+        native._core.Engine(arrays, "auto")
+
+
+def rewritten(model: Path, folder: Path, arrays: bytes) -> Path:
+    """A copy of a model with other arrays, and their hash in its card."""
+    card = load_card(model)
+    card = Card.model_validate({**card.model_dump(), "arrays": hashed("arrays.safetensors", arrays)})
+    folder.mkdir()
+    write(folder, (model / "model.onnx").read_bytes(), card, arrays)
+    return folder
 
 
 # ---------------------------------------------------------------------------------------- which engine runs
@@ -707,44 +722,85 @@ def test_without_a_compiler_onnxruntime_runs(small: Path, monkeypatch: pytest.Mo
 
 
 @needs_native
-def test_a_graph_that_the_native_engine_refuses_runs_on_onnxruntime(
+def test_a_model_without_arrays_runs_on_onnxruntime(
     models_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert load_engine(models_folder / "tiny", engine="auto").name == "onnxruntime"
     assert "the native engine refuses" in caplog.text
-    with pytest.raises(ModelError, match="expected a graph that the native engine can run"):
+    with pytest.raises(ModelError, match=r"expected arrays for .*: `python -m training add-arrays .*tiny`"):
         load_engine(models_folder / "tiny", engine="native")
 
 
 @needs_native
-def test_a_compiled_part_from_before_resets_is_refused(
-    resetting: Path, monkeypatch: pytest.MonkeyPatch
+def test_arrays_of_another_network_are_refused_or_left_to_onnxruntime(
+    small: Path, glm: Path, tmp_path: Path
 ) -> None:
-    """It would run on from states that should be 0, and nobody would notice."""
+    """The card names them, but they are not those of its layers."""
+    folder = rewritten(small, tmp_path / "small", (glm / "arrays.safetensors").read_bytes())
+    with pytest.raises(ModelError, match=r"expected arrays that the native engine can run in .*found "):
+        load_engine(folder, engine="native")
+    assert load_engine(folder, engine="auto").name == "onnxruntime"
 
-    class Older:
-        """The engine without the property."""
 
-        def __init__(self, arrays: Any, simd: str) -> None:
-            self.simd = simd
+@needs_native
+def test_layers_that_are_not_the_card_s_are_refused(small: Path, tmp_path: Path) -> None:
+    """As many places, so that their fan-outs fit, and half as many neurons."""
+    folder = rewritten(small, tmp_path / "small", (small / "arrays.safetensors").read_bytes())
+    card = json.loads((folder / "card.json").read_text())
+    card["layers"][1]["shape"][0] //= 2
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(
+        ModelError, match=r"expected the layers \[\('stem1', 392\), .* found \[\('stem1', 784\)"
+    ):
+        native.NativeEngine(folder)
 
-    monkeypatch.setattr(native._core, "Engine", Older)
-    with pytest.raises(ModelError, match="expected the native engine of this version, found one that was"):
-        native.NativeEngine(resetting)
+
+@needs_native
+@pytest.mark.parametrize("engine", ["auto", "native"])
+@pytest.mark.parametrize("content", [b"", b"no arrays", b"\xff" * 40])
+def test_a_file_without_arrays_is_refused(small: Path, tmp_path: Path, engine: Any, content: bytes) -> None:
+    folder = rewritten(small, tmp_path / "small", content)
+    with pytest.raises(ModelError, match=r"expected arrays at .*arrays\.safetensors, got: "):
+        load_engine(folder, engine=engine)
+
+
+@needs_native
+@pytest.mark.parametrize("engine", ["auto", "native"])
+def test_a_file_that_is_not_the_card_s_is_refused(small: Path, tmp_path: Path, engine: Any) -> None:
+    """As where it was damaged or is gone: onnxruntime does not step in, because the folder is broken."""
+    folder = rewritten(small, tmp_path / "small", (small / "arrays.safetensors").read_bytes())
+    file = folder / "arrays.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    with pytest.raises(ModelError, match=r"arrays\.safetensors with sha256 .* \(from its card\), found"):
+        load_engine(folder, engine=engine)
+    file.unlink()
+    with pytest.raises(ModelError, match=r"expected the arrays at .*arrays\.safetensors, got: No such file"):
+        load_engine(folder, engine=engine)
+    assert load_engine(folder, engine="onnxruntime").name == "onnxruntime"
+
+
+@needs_native
+@pytest.mark.parametrize("interface", [None, native.INTERFACE - 1])
+def test_a_compiled_part_that_was_built_before_is_refused(
+    small: Path, monkeypatch: pytest.MonkeyPatch, interface: int | None
+) -> None:
+    """It would read other arrays, or run on from states that should be 0, and nobody would notice."""
+    if interface is None:
+        monkeypatch.delattr(native._core, "interface")
+    else:
+        monkeypatch.setattr(native._core, "interface", interface)
+    for name in ("native", "auto"):
+        with pytest.raises(
+            ModelError, match="expected the native engine of this version, found one that was"
+        ):
+            load_engine(small, engine=name)
 
 
 @needs_native
 def test_an_instruction_set_that_is_missing_is_no_reason_for_another_engine(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Older:
-        """The compiled part on a machine that has fewer."""
-
-        @staticmethod
-        def instruction_sets() -> list[str]:
-            return ["baseline"]
-
-    monkeypatch.setattr(native, "_core", Older)
+    monkeypatch.setattr(native._core, "instruction_sets", lambda: ["baseline"])
     with pytest.raises(ModelError, match=r"instruction set of this machine \(baseline\), got avx512"):
         load_engine(small, engine="auto", simd="avx512")
 

@@ -101,7 +101,7 @@ def test_versions_agree() -> None:
 
 
 def test_ci_calls_the_readmes_test_command() -> None:
-    assert " make test\n" in (ROOT / ".ci" / "run").read_text()
+    assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 

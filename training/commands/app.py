@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from training.commands.compare import compare
 from training.commands.evaluate import evaluate
-from training.commands.export import export, recalibrate
+from training.commands.export import add_arrays, export, recalibrate
 from training.commands.figures import figures, retina
 from training.commands.progress import console
 from training.commands.teacher import teacher
@@ -52,7 +52,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (train, teacher, export, recalibrate, evaluate, compare, figures, retina):
+for command in (train, teacher, export, add_arrays, recalibrate, evaluate, compare, figures, retina):
     app.command()(command)
 
 

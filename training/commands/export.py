@@ -1,4 +1,4 @@
-"""`export` and `recalibrate`: from a checkpoint to a model folder, and its calibration anew."""
+"""`export`, `add-arrays` and `recalibrate`: from a checkpoint to a model folder, its arrays, its calibration anew."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def export(
     version: Annotated[str, typer.Option(help="version of the model, for its card")] = "1.0.0",
     data: DataOption = None,
 ) -> None:
-    """Write the step graph and the card, after checking that both engines give the same spikes."""
+    """Write graph, arrays and card, after checking that both engines give the same spikes."""
     from training.data import mnist
     from training.export import artifact
     from training.fit.restore import START
@@ -59,6 +59,15 @@ def export(
             progress=progress,
         )
     _say_written(model, card)
+
+
+def add_arrays(model: ModelArgument) -> None:
+    """Write what the native engine reads beside the graph of a model that was exported without it."""
+    from training.export import arrays
+
+    card = arrays.add_arrays(model)
+    assert card.arrays
+    console.print(f"wrote {model / card.arrays.file}: both engines give the same spikes")
 
 
 def recalibrate(

@@ -8,6 +8,7 @@ exports it, and measures it; the shipped model stands beside them. What is measu
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -111,7 +112,7 @@ def measure(
         report(f"{contender.name}: exporting")
         write_model(contender, run, data_root, version)
         if contender.name in SHIP_TOO:
-            _copy(model_folder(run), models / contender.name)
+            shutil.copytree(model_folder(run), models / contender.name, dirs_exist_ok=True)
     images, labels = mnist.load("test", data_root)
     images, labels = images[: budget.limit], labels[: budget.limit]
     folders = {contender.name: model_folder(runs / contender.name) for contender in CONTENDERS}
@@ -160,12 +161,6 @@ def _title_of_shipped(shipped: Card, retrained: Card) -> str:
     )
     shape = [f"{key.replace('_', ' ')} {one[key]}" for key in one if one[key] != other[key]]
     return ", ".join([name, *(shape if len(shape) < 4 else ["another shape"]), "trained otherwise"])
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for file in ("model.onnx", "card.json"):
-        (target / file).write_bytes((source / file).read_bytes())
 
 
 def epochs_of(training: Mapping[str, Any]) -> int:

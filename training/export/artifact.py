@@ -1,13 +1,12 @@
 """Export: from a checkpoint to `models/<name>/`, the one thing that training and service share.
 
-Writes the step graph, simulates the validation set with it, fits calibration and stopping rule there,
-notes the normal firing rates, and writes the card. It checks itself: torch and onnxruntime must give the
-same spikes in every layer, or nothing is written.
+Writes the step graph and its arrays, simulates the validation set, fits calibration and stopping rule there,
+notes the normal firing rates, and writes the card. It checks itself: torch, onnxruntime and the native engine must
+give the same spikes in every layer, or nothing is written.
 """
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from spikehead.engine import native
 from spikehead.engine.base import Engine, StepCounts, SteppingEngine
 from spikehead.engine.loading import load_engine
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
@@ -30,11 +30,12 @@ from spikehead.settings import load_settings
 from training.data import mnist, unipen
 from training.export import ann_graph
 from training.export.ann_graph import AnyAnn
+from training.export.arrays import ARRAYS_FILE, arrays_of, check_engines
 from training.export.graph import V_THRESHOLD, ExportError, build
 from training.fit.train import TrainingSettings, load_network
 from training.measure.calibrate import choose_confidence, expected_calibration_error, fit_scale, softmax, stop
 from training.measure.evaluate import simulate
-from training.measure.model_folder import write, write_card
+from training.measure.model_folder import hashed, write, write_card
 from training.network.layers import layers_of
 from training.network.neurons import tau_of_shift
 from training.network.spiking import CLASSES, Kind, SpikingNetwork
@@ -84,22 +85,27 @@ def export(
     seeds: int | None = None,
     progress: Callable[[int], None] = lambda images_done: None,
 ) -> Card:
-    """Write `folder/model.onnx` and `folder/card.json` from a checkpoint; returns the card.
+    """Write graph, arrays and card of a checkpoint's network to `folder`; returns the card.
 
     validation: images uint8 [N, 28, 28] and labels [N]; each is simulated with so many encoder `seeds`
     (None: `calibration_seeds`), by the engine that the service would take. self_check: images uint8 [N, 28, 28].
     started_from: the model with whose weights training began (`training.fit.restore.origin`), for the card.
     reset_interval: steps after which its state begins anew, 0 for never, None for as many as training simulated: it
     has seen no state that is older.
-    Raises ExportError where torch and onnxruntime disagree in a single spike.
+    Without a compiled native engine no arrays are written: they could not be checked.
+    Raises ExportError if torch, onnxruntime and the native engine disagree in a single spike.
     """
     network, settings, contents = load_network(checkpoint)
     graph = build(network, folder.name).SerializeToString()
+    arrays = arrays_of(graph) if native.available() else None
     interval = reset_interval_of(settings) if reset_interval is None else reset_interval
-    draft = _draft_card(network, folder.name, version, graph, max_steps, interval or None)
+    draft = _draft_card(network, folder.name, version, graph, max_steps, interval or None, arrays)
     with tempfile.TemporaryDirectory() as temporary:
-        write(Path(temporary), graph, draft)
-        check_parity(network, OnnxruntimeEngine(Path(temporary)), self_check, max_steps)
+        write(Path(temporary), graph, draft, arrays)
+        reference = OnnxruntimeEngine(Path(temporary))
+        check_parity(network, reference, self_check, max_steps)
+        if arrays is not None:
+            check_engines(reference, native.NativeEngine(Path(temporary)), self_check, max_steps)
         trials = _trials(
             load_engine(Path(temporary), *load_settings().simulation), validation[0], seeds, progress
         )
@@ -117,7 +123,7 @@ def export(
         trained["started_from"] = started_from
     card = Card.model_validate({**card.model_dump(), "training": trained})
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder, graph, card)
+    write(folder, graph, card, arrays)
     return card
 
 
@@ -147,7 +153,7 @@ def export_ann(
             "version": version,
             "description": description,
             "licence": "Apache-2.0",
-            "graph": {"file": GRAPH_FILE, "sha256": hashlib.sha256(graph).hexdigest()},
+            "graph": hashed(GRAPH_FILE, graph),
             "max_steps": 1,
             "layers": layers,
             "kind": "ann",
@@ -269,6 +275,7 @@ def _draft_card(
     graph: bytes,
     max_steps: int,
     reset_interval: int | None = None,
+    arrays: bytes | None = None,
 ) -> Card:
     """The card as far as the network alone decides it; calibration comes later."""
     config = network.config
@@ -295,7 +302,8 @@ def _draft_card(
             "version": version,
             "description": DESCRIPTIONS[config.kind],
             "licence": "Apache-2.0",
-            "graph": {"file": GRAPH_FILE, "sha256": hashlib.sha256(graph).hexdigest()},
+            "graph": hashed(GRAPH_FILE, graph),
+            "arrays": hashed(ARRAYS_FILE, arrays) if arrays is not None else None,
             "max_steps": max_steps,
             "reset_interval": reset_interval,
             "layers": [layer.model_dump() for layer in layers.values()],

@@ -1,4 +1,4 @@
-"""What simulates: the protocol that every engine follows. Engines give identical spikes."""
+"""The protocol that every engine follows, and what goes in and comes out. Engines give identical spikes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SimulationState = dict[str, Array]
 
 
 class Stimulus(NamedTuple):
-    """What is shown to the network: N images, each with the seed of all randomness of its run."""
+    """N images to show to the network, each with the seed of all randomness of its run."""
 
     images: NDArray[np.uint8]  # [N, 28, 28]
     seeds: Sequence[int]
@@ -26,17 +26,17 @@ class Stimulus(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """When to stop: as soon as a class is as probable as `confidence`, after `max_steps` at the latest."""
+    """Stop as soon as a class is as probable as `confidence`, after `max_steps` at the latest."""
 
     max_steps: int
     confidence: float
 
 
 class Work(NamedTuple):
-    """What a run, or several, cost: in the order of the card's layers."""
+    """The cost of one run or of several, in the order of the card's layers."""
 
     spikes: NDArray[np.int64]  # [layers]
-    operations: NDArray[np.int64]  # [layers] synaptic operations that each layer's spikes caused
+    operations: NDArray[np.int64]  # [layers] synaptic operations caused by each layer's spikes
 
 
 class Outcome(Protocol):
@@ -77,7 +77,7 @@ class Outcome(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepCounts:
-    """What each of T steps of N images gave, with no rule to stop them."""
+    """The figures of each of T steps of N images, with no rule to stop them."""
 
     potentials: NDArray[np.int64]  # [T, N, 10] membrane potentials of the output neurons, integer units
     spikes: dict[str, NDArray[np.int64]]  # layer -> [T, N]
@@ -87,18 +87,18 @@ class StepCounts:
 
 @dataclass(frozen=True, slots=True)
 class TimeStep:
-    """What one time step of one image gave. What a model does not have is None."""
+    """All values of one time step of one image. A field is None if the model has nothing of the kind."""
 
     spikes: dict[str, Array]  # layer -> {0, 1} uint8, in the layer's shape; "input" and "output" too
     potential: NDArray[np.int64]  # [10] membrane potentials of the output neurons, integer units
     spike_probability: NDArray[np.float64]  # [10]
     traces: NDArray[np.int64] | None  # [28, 28] filtered spike trains, in units of kernel A
-    # [10] (B * y), in units of kernel B: what the next step is fed, unless it begins anew
+    # [10] (B * y), in units of kernel B: input of the next step, unless the state begins anew there
     feedback: NDArray[np.int64] | None
 
 
 class Answer(NamedTuple):
-    """An image's answer as it goes over the wire, and what of it is remembered in columns."""
+    """An image's answer as it goes over the wire, and the parts of it that records keep in columns."""
 
     json: bytes
     prediction: int
@@ -107,7 +107,8 @@ class Answer(NamedTuple):
     stopped_by: str
     encode_ms: float
     simulate_ms: float
-    stored: bytes | None = None  # what of `json` is remembered, where that is not all of it
+    # the part of `json` that is recorded, if that is not all of it
+    stored: bytes | None = None
 
 
 class Engine(Protocol):
@@ -115,20 +116,20 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the engine, as responses quote it."""
+        """The engine's name, as responses quote it."""
 
     @property
     def card(self) -> Card:
-        """Of the model."""
+        """The model's card."""
 
     def classify(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str] = ()) -> list[Outcome]:
         """Encode and simulate each image, in order; keep the spikes of the layers `recorded`.
 
-        An image with a seed has the same outcome alone and in any company, but for its timings.
+        An image with a seed has the same outcome alone and in any batch, but for its timings.
         """
 
     def course(self, image: NDArray[np.uint8], seed: int, steps: int, encoder: Encoder) -> Iterator[TimeStep]:
-        """Simulate one image uint8 [28, 28], a step each time that the next one is asked for."""
+        """Simulate one image uint8 [28, 28], one step for each value that is taken."""
 
     def by_step(
         self, images: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: Encoder
@@ -138,30 +139,33 @@ class Engine(Protocol):
 
 @runtime_checkable
 class AnsweringEngine(Protocol):
-    """An engine that words answers itself, without a Python object for each number in them."""
+    """An engine that writes answers as JSON itself, without a Python object for each number in them."""
 
     def answers(
         self, stimulus: Stimulus, rule: Rule, ids: Sequence[str], decode_ms: Sequence[float]
     ) -> tuple[list[Answer], Work]:
-        """What `Simulator.describe` makes of each outcome, as JSON, with its id; and what all of them cost."""
+        """Classify each image; return its answer, as `Simulator.describe` words it, and the cost of all."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchStep:
-    """What one time step of N images gave."""
+    """All values of one time step of N images."""
 
     potential: Array  # [N, 10] membrane potentials of the output neurons, whole numbers
     spike_probability: Array  # [N, 10]
     output_spikes: Array  # [N, 10] {0, 1}
     spikes: dict[str, Array]  # hidden layer -> {0, 1} [N, ...]
-    state: SimulationState  # the next step's, unless that begins anew
+    state: SimulationState  # for the next step, unless the state begins anew there
 
 
 class SteppingEngine(Engine, Protocol):
     """An engine that can be run a time step at a time."""
 
     def initial_state(self, count: int) -> SimulationState:
-        """The state of `count` images where it begins (`Card.begins_anew`): all zero."""
+        """Make the state of `count` images in which a run begins (`Card.begins_anew`): all zero."""
 
     def step(self, state: SimulationState, spikes: Array, uniforms: Array) -> BatchStep:
-        """One time step. spikes float32 {0, 1} [N, 1, 28, 28], uniforms float32 [N, 10]. `state` stays as it is."""
+        """Simulate one time step. spikes float32 {0, 1} [N, 1, 28, 28], uniforms float32 [N, 10].
+
+        `state` stays as it is.
+        """

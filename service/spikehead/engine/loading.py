@@ -1,4 +1,4 @@
-"""Engines: what simulates a model. One protocol (`base`), one module an engine, identical spikes."""
+"""Loads the engine that simulates a model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import get_args
 
 from spikehead.engine import native
 from spikehead.engine.base import Engine
+from spikehead.engine.native.arrays import ForeignModelError
 from spikehead.model.card import ModelError, load_card
 from spikehead.settings import EngineName, Simd
 
@@ -17,21 +18,19 @@ log = logging.getLogger("spikehead")
 def load_engine(folder: Path, engine: EngineName = "auto", simd: Simd = "auto", threads: int = 1) -> Engine:
     """Load the model in `folder` into the engine of that name. Raises ModelError.
 
-    `auto` takes the native engine where it was built and can run the graph, and onnxruntime elsewhere. A conventional
-    network always runs on onnxruntime: it has no spikes to compute with.
+    `auto` takes the native engine if it was built and the model has arrays that it can run, else onnxruntime. A
+    conventional network always runs on onnxruntime: it has no spikes to compute with. `simd` is the instruction set
+    of the native engine, `threads` those of onnxruntime.
     """
     if engine not in get_args(EngineName):
         raise ModelError(f"expected an engine among {', '.join(get_args(EngineName))}, got {engine!r}")
-    if load_card(folder).kind == "ann":
-        from spikehead.engine.onnxruntime import OnnxruntimeEngine
-
-        return OnnxruntimeEngine(folder, threads=threads)
-    if engine == "native":
-        return native.NativeEngine(folder, simd)
-    if engine == "auto" and native.available():
+    wants_native = engine == "native" or (engine == "auto" and native.available())
+    if wants_native and load_card(folder).kind == "spiking":
         try:
             return native.NativeEngine(folder, simd)
-        except native.ForeignGraphError as error:
+        except ForeignModelError as error:
+            if engine == "native":
+                raise
             log.warning("the native engine refuses %s, onnxruntime runs it: %s", folder, error)
     from spikehead.engine.onnxruntime import OnnxruntimeEngine
 

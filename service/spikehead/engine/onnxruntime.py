@@ -1,4 +1,4 @@
-"""The engine that runs everywhere: the step graph under onnxruntime, images in batches."""
+"""The engine that runs on any machine: the step graph under onnxruntime, images in batches."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ NAME = "onnxruntime"
 
 
 class OnnxruntimeEngine:
-    """A model folder under onnxruntime on the CPU. Safe to call from several threads.
+    """Runs a model folder under onnxruntime on the CPU. Safe to call from several threads.
 
-    Raises ModelError where card or graph cannot be used, or do not belong together.
+    Raises ModelError if card or graph cannot be used, or do not belong together.
     """
 
     name = NAME
@@ -78,7 +78,7 @@ class OnnxruntimeEngine:
     def classify(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str] = ()) -> list[Outcome]:
         if self.card.kind == "spiking" or len(stimulus.images) == 1:
             return stepping.classify(self, self._operations, stimulus, rule, recorded)
-        # Real numbers are rounded: only alone has an image the same answer in any company.
+        # Sums of real numbers round otherwise in a batch of another size: one image at a time has one answer.
         outcomes: list[Outcome] = []
         for i, seed in enumerate(stimulus.seeds):
             one = Stimulus(stimulus.images[i : i + 1], [seed], stimulus.encoder)

@@ -1,4 +1,4 @@
-"""What can be said about a run from its spikes: address events, and what a time step was like."""
+"""Spikes as documents: address events of a raster, and one time step as it is streamed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from spikehead.model.card import Card, Layer
 
 
 def events(spikes: NDArray[Any]) -> list[list[int]]:
-    """Address events of a raster: [t, index] pairs, ordered by time; index counts over the flat layer. [T, ...]."""
+    """List the spikes of a raster [T, ...] as [t, index] pairs, ordered by time; index counts over the flat layer."""
     return np.argwhere(spikes.reshape(len(spikes), -1)).tolist()
 
 
 def raster(layer: Layer, spikes: NDArray[Any]) -> dict[str, Any]:
-    """A layer's raster: the layer's shape, and its events. {0, 1} [T, *shape]."""
+    """Describe a layer's spikes {0, 1} [T, *shape] by the layer's shape and its events."""
     return {"shape": layer.shape, "events": events(spikes)}
 
 
 def step_document(
     card: Card, number: int, time_step: TimeStep, probabilities: NDArray[np.float64]
 ) -> dict[str, Any]:
-    """One time step, from 1, as it is sent while it is simulated. probabilities [10] after it."""
+    """Describe time step `number` (from 1) as it is sent while it is simulated. probabilities [10] after it."""
     document: dict[str, Any] = {
         "step": number,
         "class_probabilities": probabilities.tolist(),

@@ -1,4 +1,4 @@
-"""A run of one run: every value that figures and the page show, step by step."""
+"""One image's run with every value that figures and the page show, step by step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spikehead.model.retina import contrast
 
 @dataclass(frozen=True)
 class Run:
-    """One image, T steps. Stages are named as in the design; what a model does not have is None."""
+    """T steps of one image, stage by stage. A stage that the model does not have is None."""
 
     image: NDArray[np.uint8]  # [28, 28] as the service prepares it
     contrast: NDArray[np.uint8]  # [28, 28] as the retina sees it
@@ -25,10 +25,10 @@ class Run:
     filtered: NDArray[np.float64] | None  # [T, 28, 28] filtered spike trains, in spikes
     potentials: NDArray[np.float64]  # [T, 10] membrane potentials of the output neurons, in logits
     spike_probabilities: NDArray[np.float64]  # [T, 10]
-    # [T, 10] (B * y), in spikes: what the next step is fed, unless it begins anew
+    # [T, 10] (B * y), in spikes: input of the next step, unless the state begins anew there
     feedback: NDArray[np.float64] | None
     class_probabilities: NDArray[np.float64]  # [T, 10]
-    resets: list[int]  # after so many steps the network's state began anew
+    resets: list[int]  # numbers of steps after which the network's state began anew
 
     @property
     def steps(self) -> int:
@@ -47,7 +47,7 @@ def observe(
     encoder: Encoder = "bernoulli",
     confidence: float | None = None,
 ) -> Run:
-    """Simulate one image uint8 [28, 28] and keep everything: all `steps`, or fewer where `confidence` is reached."""
+    """Simulate one image uint8 [28, 28] and keep everything: all `steps`, or fewer if `confidence` is reached."""
     card = engine.card
     time_steps: list[TimeStep] = []
     classes: list[NDArray[np.float64]] = []
@@ -74,7 +74,7 @@ def observe(
 def watch(
     engine: Engine, image: NDArray[np.uint8], seed: int, rule: Rule, encoder: Encoder
 ) -> Iterator[tuple[TimeStep, NDArray[np.float64]]]:
-    """Each step as it is simulated, with the class probabilities after it [10], until the rule says stop."""
+    """Yield each step as it is simulated, and the class probabilities after it [10], until the rule says stop."""
     evidence = np.zeros(CLASSES, np.int64)
     for t, time_step in enumerate(engine.course(image, seed, rule.max_steps, encoder)):
         evidence += time_step.potential
@@ -85,7 +85,7 @@ def watch(
 
 
 def _stacked(values: list[NDArray[np.int64] | None], card: Card, kernel: str) -> NDArray[np.float64] | None:
-    """Traces in spikes: divided by the height of the kernel. None where the model has no such kernel."""
+    """Convert traces to spikes: divide by the height of the kernel. None if the model has no such kernel."""
     known = [value for value in values if value is not None]
     if len(known) < len(values) or kernel not in card.kernels:
         return None
@@ -93,10 +93,10 @@ def _stacked(values: list[NDArray[np.int64] | None], card: Card, kernel: str) ->
 
 
 def attention_by_step(card: Card, run: Run) -> dict[str, NDArray[np.float64]]:
-    """Where each head looks: block -> [T, heads, L], how strongly each token is attended to at each step.
+    """Count how strongly each head attends to each token at each step: block -> [T, heads, L].
 
     Spiking self-attention has no softmax: token i attends to token j with q_i . k_j, a count of coincidences.
-    What token j receives is the sum of these counts over all i. Empty where the model has no spiking attention.
+    Token j receives the sum of these counts over all i. Empty if the model has no spiking attention.
     """
     maps: dict[str, NDArray[np.float64]] = {}
     for layer in card.layers:
@@ -113,5 +113,5 @@ def attention_by_step(card: Card, run: Run) -> dict[str, NDArray[np.float64]]:
 
 
 def attention_maps(card: Card, run: Run) -> dict[str, NDArray[np.float64]]:
-    """The same over all steps: block -> [heads, L]."""
+    """Sum `attention_by_step` over all steps: block -> [heads, L]."""
     return {block: values.sum(0) for block, values in attention_by_step(card, run).items()}

@@ -1,4 +1,4 @@
-"""A run of a stepping engine: images share its steps until they are sure enough, and leave it then."""
+"""Runs a stepping engine: images share each step, and leave the batch once the network is sure enough of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from spikehead.model.synaptic_operations import SynapticOperations
 
 @dataclass(slots=True)
 class SteppedOutcome:
-    """An `Outcome`."""
+    """The `Outcome` of a stepping engine."""
 
     steps: int
     stopped_by: str
@@ -46,7 +46,7 @@ class SteppedOutcome:
 
 @dataclass
 class _Counts:
-    """What has been counted for N images so far."""
+    """Sums over the steps so far, for N images."""
 
     evidence: NDArray[np.int64]  # [N, 10] sum of membrane potentials
     output_counts: NDArray[np.int64]  # [N, 10]
@@ -62,7 +62,7 @@ def classify(
     rule: Rule,
     recorded: Sequence[str] = (),
 ) -> list[Outcome]:
-    """`Engine.classify` for an engine that steps. Times are shared evenly among the images."""
+    """Implement `Engine.classify` for an engine that steps. Times are shared evenly among the images."""
     began = time.perf_counter()
     seen = contrast(stimulus.images)
     spikes, uniforms = stimulate(engine.card, seen, stimulus.seeds, rule.max_steps, stimulus.encoder)
@@ -73,9 +73,9 @@ def classify(
 def stimulate(
     card: Card, seen: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: Encoder
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What a model is shown, [T, N, 1, 28, 28], and its uniform numbers [T, N, 10]. seen uint8 [N, 28, 28].
+    """Make a model's input [T, N, 1, 28, 28] and its uniform numbers [T, N, 10]. seen uint8 [N, 28, 28].
 
-    Spike trains; or intensities, the same at every step, where it is a conventional network.
+    The input is spike trains, or intensities, the same at every step, for a conventional network.
     """
     if card.kind == "spiking":
         return encode(seen, seeds, steps, encoder, card.rate_slope)
@@ -93,30 +93,30 @@ def simulate(
     recorded: Sequence[str] = (),
     encode_ms: float = 0.0,
 ) -> list[Outcome]:
-    """Outcomes of given spike trains. spikes float32 {0, 1} [T, N, 1, 28, 28], uniforms float32 [T, N, 10]."""
+    """Simulate given spike trains. spikes float32 {0, 1} [T, N, 1, 28, 28], uniforms float32 [T, N, 10]."""
     began = time.perf_counter()
     card, count = engine.card, all_spikes.shape[1]
-    tally = _tally(card.layer_names, count, recorded)
+    sums = _zeros(card.layer_names, count, recorded)
     stopped: dict[int, tuple[int, str, NDArray[np.float64]]] = {}
     active = np.arange(count)
     state: SimulationState = {}
     for t in range(rule.max_steps):
         if card.begins_anew(t):
             state = engine.initial_state(len(active))
-        everyone = len(active) == count
-        trains = all_spikes[t] if everyone else all_spikes[t, active]  # [n, 1, 28, 28]
-        uniforms = all_uniforms[t] if everyone else all_uniforms[t, active]  # [n, 10]
+        nobody_left = len(active) == count
+        trains = all_spikes[t] if nobody_left else all_spikes[t, active]  # [n, 1, 28, 28]
+        uniforms = all_uniforms[t] if nobody_left else all_uniforms[t, active]  # [n, 10]
         step = engine.step(state, trains, uniforms)
-        tally.evidence[active] += step.potential.astype(np.int64)
-        tally.output_counts[active] += step.output_spikes.astype(np.int64)
+        sums.evidence[active] += step.potential.astype(np.int64)
+        sums.output_counts[active] += step.output_spikes.astype(np.int64)
         layers = {"input": trains, **step.spikes, "output": step.output_spikes}
         for name, spikes in layers.items():
-            tally.counts[name][active] += np.count_nonzero(spikes.reshape(len(spikes), -1), axis=1)
-        tally.operations[:, active] += operations.step(step.spikes, step.state.get("state.input", trains))
-        for name, kept in tally.recorded.items():
+            sums.counts[name][active] += np.count_nonzero(spikes.reshape(len(spikes), -1), axis=1)
+        sums.operations[:, active] += operations.step(step.spikes, step.state.get("state.input", trains))
+        for name, kept in sums.recorded.items():
             for image, spikes in zip(active.tolist(), layers[name], strict=True):
                 kept[image].append(spikes != 0)
-        probabilities = class_probabilities(card, tally.evidence[active], t)  # [n, 10]
+        probabilities = class_probabilities(card, sums.evidence[active], t)  # [n, 10]
         sure = probabilities.max(axis=1) >= rule.confidence
         stopping = sure if t + 1 < rule.max_steps else np.ones_like(sure)
         if not stopping.any():
@@ -130,14 +130,14 @@ def simulate(
             break
         state = {name: values[~stopping] for name, values in step.state.items()}
     simulate_ms = (time.perf_counter() - began) * 1000 / count
-    kinds = operations.by_kind(tally.operations)
-    return [_outcome(tally, kinds, image, *stopped[image], encode_ms, simulate_ms) for image in range(count)]
+    kinds = operations.by_kind(sums.operations)
+    return [_outcome(sums, kinds, image, *stopped[image], encode_ms, simulate_ms) for image in range(count)]
 
 
 def course(
     engine: SteppingEngine, image: NDArray[np.uint8], seed: int, steps: int, encoder: Encoder
 ) -> Iterator[TimeStep]:
-    """`Engine.course` for an engine that steps."""
+    """Implement `Engine.course` for an engine that steps."""
     trains, uniforms = stimulate(engine.card, contrast(image[None]), [seed], steps, encoder)
     state: SimulationState = {}
     for t in range(steps):
@@ -158,7 +158,7 @@ def course(
 def by_step(
     engine: SteppingEngine, operations: SynapticOperations, stimulus: Stimulus, steps: int
 ) -> StepCounts:
-    """`Engine.by_step` for an engine that steps."""
+    """Implement `Engine.by_step` for an engine that steps."""
     count = len(stimulus.images)
     result = StepCounts(
         potentials=np.zeros((steps, count, CLASSES), np.int64),
@@ -183,7 +183,7 @@ def by_step(
     return result
 
 
-def _tally(layers: Sequence[str], count: int, recorded: Sequence[str]) -> _Counts:
+def _zeros(layers: Sequence[str], count: int, recorded: Sequence[str]) -> _Counts:
     return _Counts(
         evidence=np.zeros((count, CLASSES), np.int64),
         output_counts=np.zeros((count, CLASSES), np.int64),
@@ -194,7 +194,7 @@ def _tally(layers: Sequence[str], count: int, recorded: Sequence[str]) -> _Count
 
 
 def _outcome(
-    tally: _Counts,
+    sums: _Counts,
     kinds: tuple[NDArray[np.int64], NDArray[np.int64]],
     image: int,
     steps: int,
@@ -207,14 +207,14 @@ def _outcome(
         steps=steps,
         stopped_by=stopped_by,
         probabilities=probabilities,
-        output_counts=tally.output_counts[image].copy(),
-        counts={name: int(values[image]) for name, values in tally.counts.items()},
+        output_counts=sums.output_counts[image].copy(),
+        counts={name: int(values[image]) for name, values in sums.counts.items()},
         work=Work(
-            np.array([values[image] for values in tally.counts.values()]), tally.operations[:, image].copy()
+            np.array([values[image] for values in sums.counts.values()]), sums.operations[:, image].copy()
         ),
         accumulates=int(kinds[0][image]),
         multiply_accumulates=int(kinds[1][image]),
         encode_ms=encode_ms,
         simulate_ms=simulate_ms,
-        recorded={name: np.stack(images[image]) for name, images in tally.recorded.items()},
+        recorded={name: np.stack(images[image]) for name, images in sums.recorded.items()},
     )

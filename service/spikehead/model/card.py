@@ -30,11 +30,17 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Graph(_Part):
-    """The file that holds one time step of the network, and its SHA-256."""
-
+class _File(_Part):
     file: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Graph(_File):
+    """The file that holds one time step of the network, and its SHA-256."""
+
+
+class Arrays(_File):
+    """The file that holds the network's whole numbers, as the native engine reads them, and its SHA-256."""
 
 
 class FanOut(_Part):
@@ -117,6 +123,9 @@ class Card(_Part):
     description: str
     licence: str
     graph: Graph
+    arrays: Arrays | None = Field(
+        None, description="what the native engine reads; null: onnxruntime alone runs the model"
+    )
     max_steps: int = Field(ge=1, le=MOST_STEPS)
     layers: list[Layer]
     kind: Literal["spiking", "ann"] = Field(
@@ -227,11 +236,20 @@ def load_card(folder: Path) -> Card:
             for one in error.errors()
         )
         raise ModelError(f"expected a valid model card at {path}, got: {wrong}") from error
-    graph = folder / card.graph.file
-    try:
-        found = hashlib.sha256(_content(graph)).hexdigest()
-    except OSError as error:
-        raise ModelError(f"expected the graph at {graph}, got: {error.strerror}") from error
-    if found != card.graph.sha256:
-        raise ModelError(f"expected {graph} with sha256 {card.graph.sha256} (from its card), found {found}")
+    read_checked(folder, card.graph)
     return card
+
+
+def read_checked(folder: Path, described: Graph | Arrays) -> bytes:
+    """Read a file that a card describes. Raises ModelError unless it is there and has the hash that the card says."""
+    path = folder / described.file
+    try:
+        content = _content(path)
+    except OSError as error:
+        raise ModelError(
+            f"expected the {type(described).__name__.lower()} at {path}, got: {error.strerror}"
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != described.sha256:
+        raise ModelError(f"expected {path} with sha256 {described.sha256} (from its card), found {found}")
+    return content

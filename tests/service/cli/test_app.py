@@ -185,6 +185,28 @@ app.serve(None, 0)
     assert (found.returncode, found.stdout) == (0, "alive\n")
 
 
+def test_a_signal_whose_exception_is_lost_is_the_end_all_the_same() -> None:
+    """As `compile` loses it, which imports call. Afterwards nothing but SIGKILL would end a service that starts."""
+    program = """
+import os, signal, time
+from contextlib import suppress
+from spikehead.cli import app as main
+
+def serve(settings, sockets):
+    with suppress(SystemExit):
+        os.kill(os.getpid(), signal.SIGTERM)
+    print("lost", flush=True)
+    time.sleep(999)
+
+main._serve_alone = serve
+main.serve(None, 0)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=LONG, check=False
+    )
+    assert (found.returncode, found.stdout) == (0, "lost\n")
+
+
 def test_exit_codes_are_in_the_help() -> None:
     for command, codes in (("classify", "0 1 2 4 130"), ("spikes", "0 2 5 130")):
         text = " ".join(run_here(command, "--help").stdout.split())

@@ -110,6 +110,10 @@ def test_graph_that_does_not_fit_its_card_is_refused(tmp_path: Path) -> None:
         ({"reset_interval": 65}, "less than or equal to 64"),
         ({"rate_slope": 17}, "less than or equal to 16"),
         ({"kind": "ann", "rate_slope": 3}, "expected rate_slope 1 of a conventional network, .* got 3"),
+        (
+            {"arrays": {"file": "arrays.safetensors", "sha256": "no hash"}},
+            "arrays.sha256: String should match",
+        ),
         ({"surprise": 1}, "Extra inputs are not permitted"),
     ],
 )

@@ -444,5 +444,5 @@ def test_a_signal_while_it_starts_is_handled(models_folder: Path, tmp_path: Path
         assert process.stdout is not None
         assert process.stdout.readline() == b"handled\n"
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=LONG)
-    assert (process.returncode, b"serving on" in said) == (0, False)
+        process.communicate(timeout=LONG)
+    assert process.returncode == 0

@@ -1,12 +1,15 @@
-"""`export` and `recalibrate`."""
+"""`export`, `add-arrays` and `recalibrate`."""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
-from spikehead.model.card import load_card
+from spikehead.engine import native
+from spikehead.model.card import ModelError, load_card
 
 from tests.training.commands.conftest import assert_refused, said, succeed
 from tests.training.conftest import Exported, Mnist, write_checkpoint
@@ -25,6 +28,23 @@ def test_a_model_is_calibrated_anew(
     assert said(f"wrote {model}: validation") in said(result.stderr)
     message = "expected another version than 1.1.0, which small has"
     assert_refused(message, "recalibrate", model, "--version", "1.1.0", *data)
+
+
+@pytest.mark.skipif(not native.available(), reason="needs the native engine")
+def test_arrays_are_added_to_a_model(exported: Exported, tmp_path: Path) -> None:
+    """By the command that the native engine names when it refuses a model without them."""
+    model = tmp_path / "small"
+    shutil.copytree(exported.folder, model)
+    card = json.loads((model / "card.json").read_text())
+    del card["arrays"]
+    (model / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError) as refusal:
+        native.NativeEngine(model)
+    command = re.findall("`python -m training (.*?)`", str(refusal.value))[0].split()
+    assert command == ["add-arrays", str(model)]
+    result = succeed(*command)
+    assert said(f"wrote {model / 'arrays.safetensors'}: both engines") in said(result.stderr)
+    assert native.NativeEngine(model).card == exported.card
 
 
 def test_a_checkpoint_that_is_not_there(tiny_mnist: Mnist, tmp_path: Path) -> None:

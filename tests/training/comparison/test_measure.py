@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,6 @@ from training.comparison.contenders import Budget, Contender
 from training.comparison.measure import (
     STORED,
     Row,
-    _copy,
     _title_of_shipped,
     dense_operations,
     epochs_of,
@@ -256,9 +256,11 @@ def test_what_was_measured_is_stored(compared: Compared) -> None:
 def test_some_contenders_are_shipped(compared: Compared) -> None:
     assert {path.name for path in compared.models.iterdir()} == {STORED, "glm", "ann-twin"}
     for name in ("glm", "ann-twin"):
-        for file in ("card.json", "model.onnx"):
-            stored = (compared.models / name / file).read_bytes()
-            assert stored == (compared.folder(name) / file).read_bytes()
+        shipped, measured = (
+            {path.name: path.read_bytes() for path in folder.iterdir()}
+            for folder in (compared.models / name, compared.folder(name))
+        )
+        assert shipped == measured
 
 
 @pytest.mark.parametrize("name", [one.name for one in FEW])
@@ -334,7 +336,7 @@ def test_a_contender_that_stands_there_is_not_trained_again(
     monkeypatch.setattr(f"{MEASURE}._quantised_row", lambda twin, row, *arguments: replace(row, name="int8"))
     monkeypatch.setattr(f"{MEASURE}._with_latencies", lambda rows, *arguments: rows)
     models = tmp_path / "models"
-    _copy(compared.folder("spiking-mha" if contender_is_shipped else "glm"), models / "spiking-mha")
+    shutil.copytree(compared.folder("spiking-mha" if contender_is_shipped else "glm"), models / "spiking-mha")
     said: list[str] = []
     monkeypatch.setattr("training.data.mnist.VALIDATION_IMAGES", 50)
     budget = Budget(epochs=2, teacher=compared.runs.parent / "teacher.pt", limit=24)

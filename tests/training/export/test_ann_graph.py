@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spikehead.engine import native
 from spikehead.engine.base import Outcome, Rule, Stimulus
 from spikehead.engine.loading import load_engine
+from spikehead.engine.native.arrays import ForeignModelError
 from spikehead.engine.onnxruntime import OnnxruntimeEngine
 from spikehead.engine.stepping import stimulate
 from spikehead.model.retina import contrast
@@ -302,5 +303,5 @@ def test_intensities_are_shown_and_not_spikes(served: dict[str, Served]) -> None
 def test_a_conventional_network_always_runs_on_onnxruntime(engine: Any, served: dict[str, Served]) -> None:
     assert load_engine(served["twin"].folder, engine=engine).name == "onnxruntime"
     if engine == "native" and native.available():
-        with pytest.raises(native.ForeignGraphError, match="expected a graph that the native engine can run"):
+        with pytest.raises(ForeignModelError, match="expected arrays for the native engine"):
             native.NativeEngine(served["twin"].folder)

@@ -52,7 +52,9 @@ def test_only_those_layers_and_what_they_drive_change(
 
 
 @pytest.mark.skipif(not native.available(), reason="needs the native engine")
-@pytest.mark.parametrize("layer", ["stem1", "block1.query", "block1.attention", "block1.mlp_hidden"])
+@pytest.mark.parametrize(
+    "layer", ["stem1", "block1.query", "block1.attention", "block1.mlp_in", "block1.mlp_hidden"]
+)
 def test_engines_agree_on_a_hurt_network(
     exported: Exported, drawn: Drawn, tmp_path: Path, layer: str
 ) -> None:

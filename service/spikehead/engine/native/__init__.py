@@ -1,6 +1,6 @@
-"""The native engine: computes only where there are spikes. Reads the same `model.onnx`; see `src/kernels.cpp`.
+"""The native engine: computes only where there are spikes; see `src/kernels.cpp`.
 
-`_core` is the compiled part. Where no compiler was found at installation it is missing, and `available()` is false.
+`_core` is the compiled part. If no compiler was found at installation it is missing, and `available()` is false.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikehead.engine.base import Answer, Outcome, Rule, StepCounts, Stimulus, TimeStep, Work
-from spikehead.engine.native.graph import arrays_of
-from spikehead.engine.native.onnx_file import GraphError
+from spikehead.engine.native.arrays import ForeignModelError, load_arrays
 from spikehead.model import encoding
 from spikehead.model.card import Card, ModelError, load_card
 from spikehead.model.decision import evidence_scale
@@ -28,34 +27,33 @@ except ImportError:
     _core = None
 
 NAME = "native"
+INTERFACE = 2
+"""Of the compiled part that this module calls."""
+
 _FIRST_LAYER = 2 + encoding.CLASSES
-"""Where in a row of the engine's outcomes the layers' figures begin."""
+"""Column of the engine's outcomes at which the layers' figures begin."""
 
 _QUOTED = {encoder: f'"{encoder}"' for encoder in encoding.ENCODERS}
 
 
-class ForeignGraphError(ModelError):
-    """The graph is sound, as far as its card says, but not one that this engine can run."""
-
-
 def available() -> bool:
-    """Whether the compiled part was built."""
+    """Tell if the compiled part was built."""
     return _core is not None
 
 
 def contrast(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`spikehead.model.retina.contrast`, faster. uint8 [N, 28, 28] -> uint8 [N, 784]."""
+    """Compute `spikehead.model.retina.contrast`, faster. uint8 [N, 28, 28] -> uint8 [N, 784]."""
     seen: NDArray[np.uint8] = _core.contrast(np.ascontiguousarray(images))
     return seen
 
 
 def in_form(image: NDArray[np.uint8], centred: float, smallest: int, largest: int) -> bool:
-    """`spikehead.pictures.mnist_form.looks_like_mnist`, faster. uint8 [28, 28]."""
+    """Compute `spikehead.pictures.mnist_form.looks_like_mnist`, faster. uint8 [28, 28]."""
     return bool(_core.in_form(np.ascontiguousarray(image), centred, smallest, largest))
 
 
 def unfiltered(rows: bytes, height: int, width: int) -> NDArray[np.uint8] | None:
-    """Rows of a PNG, a byte a pixel, with their filters undone: uint8 [height, width]; None where one is unknown.
+    """Undo the filters of a PNG's rows, a byte a pixel: uint8 [height, width]; None if a filter is unknown.
 
     Source: the PNG specification, 9 Filtering.
     """
@@ -63,17 +61,11 @@ def unfiltered(rows: bytes, height: int, width: int) -> NDArray[np.uint8] | None
     return picture
 
 
-BUILT_BEFORE = (
-    "expected the native engine of this version, found one that was built before: "
-    "`make setup` or `pip install -e .` builds it"
-)
-
-
 class NativeEngine:
-    """A model folder on the native engine. Safe to call from several threads; releases the GIL.
+    """Runs a model folder from its card and arrays. Safe to call from several threads; releases the GIL.
 
-    Raises ModelError where the engine was not built or card and graph do not belong together, ForeignGraphError
-    where the graph is no export of this project. `simd` is `auto` or one of `_core.instruction_sets()`.
+    Raises ModelError if the engine was not built or card and arrays do not belong together, ForeignModelError if
+    there are no arrays or not of a network that it knows. `simd` is `auto` or one of `_core.instruction_sets()`.
     """
 
     name = NAME
@@ -83,23 +75,29 @@ class NativeEngine:
             raise ModelError(
                 "expected the native engine, found that it was not built when this was installed"
             )
+        if getattr(_core, "interface", None) != INTERFACE:
+            raise ModelError(
+                "expected the native engine of this version, found one that was built before: "
+                "`make setup` or `pip install -e .` builds it"
+            )
         self.card: Card = load_card(folder)
-        path = folder / self.card.graph.file
         sets = _core.instruction_sets()
         if simd not in ("auto", *sets):
             raise ModelError(
                 f"expected auto or an instruction set of this machine ({', '.join(sets)}), got {simd}"
             )
+        arrays = load_arrays(folder, self.card)
         try:
-            self._engine = _core.Engine(arrays_of(path.read_bytes(), self.card), simd)
-        except (GraphError, ValueError) as error:
-            raise ForeignGraphError(
-                f"expected a graph that the native engine can run at {path}: {error}"
+            self._engine = _core.Engine(arrays, simd)
+        except ValueError as error:
+            raise ForeignModelError(
+                f"expected arrays that the native engine can run in {folder}: {error}"
             ) from error
-        except KeyError as error:  # it looks for attention in every block
-            raise ModelError(BUILT_BEFORE) from error
-        if getattr(self._engine, "reset_interval", None) != (self.card.reset_interval or 0):
-            raise ModelError(BUILT_BEFORE)  # it knows no resets
+        layers = [(layer.name, layer.size) for layer in self.card.layers[1:-1]]
+        if self._engine.layers != layers:
+            raise ForeignModelError(
+                f"expected the layers {layers} in {folder} (from its card), found {self._engine.layers}"
+            )
         steps = range(self.card.max_steps)
         self._scale = np.array([evidence_scale(self.card, t) for t in steps], np.float64)
         self._layers = self.card.layer_names
@@ -109,12 +107,12 @@ class NativeEngine:
 
     @property
     def simd(self) -> str:
-        """The instruction set that it runs on."""
+        """Instruction set that it runs on."""
         return str(self._engine.simd)
 
     @property
     def bounds(self) -> dict[str, tuple[int, int, int]]:
-        """Lowest and highest value that each hidden layer's integers can take, and the bits they are given."""
+        """Lowest and highest value of each hidden layer's integers, and the bits of its accumulators."""
         return dict(self._engine.bounds())
 
     def classify(self, stimulus: Stimulus, rule: Rule, recorded: Sequence[str] = ()) -> list[Outcome]:
@@ -175,7 +173,7 @@ class NativeEngine:
     def by_step(
         self, images: NDArray[np.uint8], seeds: Sequence[int], steps: int, encoder: encoding.Encoder
     ) -> StepCounts:
-        """Simulate all steps of images uint8 [N, 28, 28], whatever the confidence, and note each step's figures."""
+        """See `spikehead.engine.base.Engine`."""
         found = self._engine.by_step(
             np.ascontiguousarray(images), list(seeds), steps, self._scale, encoder == "regular"
         ).swapaxes(0, 1)  # [T, N, figures]
@@ -203,7 +201,7 @@ class NativeEngine:
     ) -> tuple[Any, dict[str, Any]]:
         """Simulate given spike trains and keep everything. spikes {0, 1} [T, N, 784], uniforms [T, N, 10].
 
-        Returns what `_outcomes` takes, and arrays [N, T, ...]: the spikes of each hidden layer and of `output`,
+        Returns the argument of `_outcomes`, and arrays [N, T, ...]: the spikes of each hidden layer and of `output`,
         `traces`, `potential`, `spike_probability` and `feedback`. Steps that were not run are 0.
         """
         found: tuple[Any, dict[str, Any]] = self._engine.record(
@@ -217,7 +215,7 @@ class NativeEngine:
 
 
 class NativeOutcome:
-    """An `Outcome` over a row of the engine's arrays: what is not asked for is not made into Python objects."""
+    """The `Outcome` in a row of the engine's arrays: only values that are asked for become Python objects."""
 
     __slots__ = ("_encode_ms", "_layers", "_real", "_row", "_whole", "recorded")
 

@@ -121,6 +121,7 @@ MODEL_CARD = {
         "description": "Spiking network with multi-head self-attention.",
         "licence": "Apache-2.0",
         "graph": {"file": "model.onnx", "sha256": "5e" * 32},
+        "arrays": {"file": "arrays.safetensors", "sha256": "a5" * 32},
         "max_steps": 2,
         "layers": [
             {

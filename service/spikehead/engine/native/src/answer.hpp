@@ -9,7 +9,7 @@
 
 namespace spikehead {
 
-// What is the same in all answers of a request, already JSON. The names say what stands next to it.
+// Parts that are the same in all answers of a request, as JSON.
 struct Wording {
   std::string model;                // fields from "model" to "engine", with commas
   std::vector<std::string> layers;  // names of the hidden layers, quoted

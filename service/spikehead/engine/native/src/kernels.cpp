@@ -1,7 +1,7 @@
 // One time step, computed only where there are spikes. Compiled once for each instruction set.
 //
-// A spike adds a row of weights to a row of accumulators; the row of an output neuron's place stays in registers
-// while the spikes that reach it are gone through, and its neurons leak, integrate and fire before it leaves them.
+// A spike adds a row of weights to a row of accumulators. That row stays in registers until all spikes that reach its
+// place are added and its neurons have leaked, integrated and fired.
 #include <bit>
 
 #include "simulation.hpp"
@@ -37,8 +37,8 @@ struct Rows {
   Vector<T> value[N];
 };
 
-// Leak, integrate, fire, reset for N vectors of neurons. Their spikes become bits from `offset` of `spikes`, where
-// chunks come in order: the first one of a word sets it. Returns how many fired.
+// Leaks, integrates, fires and resets N vectors of neurons. Their spikes become bits from `offset` of `spikes`. Chunks
+// come in order: the first one of a word sets it. Returns the number of spikes.
 template <class T, int N, bool First>
 inline int lif(Vector<T> (&current)[N], T* v, const Rows<T, N>& threshold, int shift, std::uint64_t* spikes, int offset) {
   constexpr int kOfWord = kWordBits / kLanes<T>;  // vectors of neurons
@@ -74,15 +74,15 @@ inline int lif(Vector<T> (&current)[N], T* v, const Rows<T, N>& threshold, int s
   return count;
 }
 
-// A layer's spikes, and what they cost by its fan-out.
-inline void account(const Neurons& layer, Workspace& space, int index, std::int64_t total) {
+// Notes a layer's spikes, and their operations by its fan-out.
+inline void count(const Neurons& layer, Workspace& space, int index, std::int64_t total) {
   space.counts[index + 1] = total;
   space.operations[index + 1] = total * layer.fan_out[0];  // every token drives as many synapses
 }
 
-// A convolution is scattered: what reaches a place of its input goes to the places of its output whose windows cover
-// it. Of a window of Kernel x Kernel with a stride of Step these are Rows x Columns taps, Step apart, from a first one
-// on; the outputs lie next to each other. All sums stay in registers until the place is done.
+// A convolution is scattered: a value at a place of its input goes to the places of its output whose windows cover it.
+// Of a window of Kernel x Kernel with a stride of Step these are Rows x Columns taps, Step apart, from a first one on;
+// the outputs lie next to each other. All sums stay in registers until the place is done.
 template <class T, int Kernel, int Step, int Rows, int Columns>
 struct Scatter {
   T* out;            // where the first tap leads
@@ -112,7 +112,7 @@ struct Scatter {
   int offset(int tap) const { return (tap / Columns * Step * Kernel + tap % Columns * Step) * padded; }
 };
 
-// The first tap in one direction that reaches an output from `place`, and that output; taps go on Step apart.
+// The first tap in one direction that reaches an output from `place`, and that output. Further taps are Step apart.
 struct Reach {
   int tap, output;
 };
@@ -140,7 +140,7 @@ inline void with_taps(int first_y, int first_x, F&& f) {
   }
 }
 
-// Scatters from one place: `visit(scatter)` says what.
+// Scatters from one place the values that `visit(scatter)` adds.
 template <class T, int Kernel, int Step, class Visit>
 inline void scatter(const Synapses& synapses, T* currents, int side, int y, int x, Visit&& visit) {
   const int row = (side + 2 * kBorder) * synapses.padded;
@@ -203,7 +203,7 @@ void scatter_traces(const Synapses& synapses, const Workspace& space, T* current
   }
 }
 
-// What windows add over a map's edge is nobody's current: it must not add up from step to step.
+// Sets the border to 0: sums that windows add over a map's edge belong to no neuron and must not grow.
 template <class T>
 inline void forget_border(T* currents, int side, int padded) {
   const int width = side + 2 * kBorder;
@@ -333,7 +333,7 @@ void matrices(const Network& network, Workspace& space, const Synapses* const (&
       }
     }
   });
-  for (int target = 0; target < Targets; ++target) account(network.layers[to[target]], space, to[target], totals[target]);
+  for (int target = 0; target < Targets; ++target) count(network.layers[to[target]], space, to[target], totals[target]);
 }
 
 // A matrix that adds to the residual potential.
@@ -373,7 +373,7 @@ void fire_tokens(const Network& network, Workspace& space, int to, const T* rows
       total += lif<T, N, First>(acc.value, v, threshold, shift, spikes, at * kLanes<T>);
     }
   });
-  account(layer, space, to, total);
+  count(layer, space, to, total);
 }
 
 template <bool First>
@@ -521,7 +521,7 @@ void attention(const Network& network, Workspace& space, const Block& block) {
   fire_tokens<T, First>(network, space, block.attention_layer, counts);
 }
 
-// Kernel A: a = leak(a) + unit * x. Notes which pixels are not 0, and what their products cost.
+// Kernel A: a = leak(a) + unit * x. Notes which pixels are not 0, and the number of their products.
 template <bool First>
 void filter_input(const Network& network, Workspace& space) {
   std::int32_t spikes = 0, products = 0;
@@ -560,7 +560,7 @@ inline ClassRow class_row(const Network& network, std::ptrdiff_t feature) {
   return __builtin_convertvector(row, ClassRow);
 }
 
-// What drives the output neurons: the tokens' spikes.
+// Drive of the output neurons by the tokens' spikes.
 inline Drive drive_of_tokens(const Network& network, const Workspace& space) {
   const Neurons& tokens = network.layers[network.tokens_layer];
   const std::uint64_t* spikes = space.layers[network.tokens_layer].spikes.data();
@@ -578,7 +578,7 @@ inline Drive drive_of_tokens(const Network& network, const Workspace& space) {
   return drive;
 }
 
-// Or, without hidden layers, the filtered pixels.
+// Drive of the output neurons by the filtered pixels, in a network without hidden layers.
 inline Drive drive_of_pixels(const Network& network, const Workspace& space) {
   Drive drive{};
   for (int y = 0; y < kSide; ++y) {
@@ -591,8 +591,7 @@ inline Drive drive_of_pixels(const Network& network, const Workspace& space) {
   return drive;
 }
 
-// GLM output neurons: u = drive (filtered, where spikes drive them) + feedback + gamma, y ~ Bernoulli(sigmoid(u)),
-// kernel B.
+// GLM output neurons: u = drive (filtered if spikes drive them) + feedback + gamma, y ~ Bernoulli(sigmoid(u)), kernel B.
 template <bool First>
 void generate(const Network& network, Workspace& space, const Drive& drive, bool filtered, const float* uniforms) {
   const std::int32_t half = static_cast<std::int32_t>(network.sigmoid.size() / 2);

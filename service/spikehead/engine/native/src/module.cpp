@@ -1,6 +1,7 @@
 // The Python module: arrays in, arrays out. Nothing here computes; the GIL is released while the engine does.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -63,74 +64,26 @@ using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
 
 using Seeds = std::vector<std::uint64_t>;
 
-template <class T>
-std::vector<T> list(const nb::handle& value) {
-  const auto array = nb::cast<In<T>>(value);
-  return {array.data(), array.data() + array.size()};
+void check(bool holds, const char* what) {
+  if (!holds) throw std::invalid_argument(std::string("expected ") + what);
 }
 
-SynapseArrays synapses(const nb::dict& from) {
-  SynapseArrays result;
-  result.kernel = nb::cast<int>(from["kernel"]);
-  result.stride = nb::cast<int>(from["stride"]);
-  result.inputs = nb::cast<int>(from["inputs"]);
-  result.outputs = nb::cast<int>(from["outputs"]);
-  result.weight = list<std::int8_t>(from["weight"]);
-  result.bias = list<std::int32_t>(from["bias"]);
-  return result;
-}
-
-NetworkArrays arrays_of(const nb::dict& from) {
-  NetworkArrays result;
-  auto whole = [&](const char* name) { return nb::cast<int>(from[name]); };
-  auto part = [&](const char* name) { return synapses(nb::cast<nb::dict>(from[name])); };
-  result.heads = whole("heads");
-  result.rate_slope = whole("rate_slope");
-  result.reset_interval = whole("reset_interval");
-  result.shift_input = whole("shift_input");
-  result.unit_input = whole("unit_input");
-  result.shift_feedback = whole("shift_feedback");
-  result.unit_feedback = whole("unit_feedback");
-  result.names = nb::cast<std::vector<std::string>>(from["names"]);
-  if (!result.names.empty()) {
-    result.shift_membrane = whole("shift_membrane");
-    result.shift_readout = whole("shift_readout");
-    result.stem1 = part("stem1");
-    result.stem2 = part("stem2");
-    result.stem3 = part("stem3");
-    result.position = list<std::int32_t>(from["position"]);
-    result.neighbours = nb::cast<bool>(from["neighbours"]);
-    result.stem1_threshold = list<std::int32_t>(from["stem1_threshold"]);
-    result.stem2_threshold = list<std::int32_t>(from["stem2_threshold"]);
-    result.residual_threshold = list<std::int32_t>(from["residual_threshold"]);
+// Builds a network from numpy arrays of int8, int32 and float32, by name.
+Network network_of(const nb::dict& arrays) {
+  std::vector<nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>> owners;
+  Arrays views;
+  for (const auto& [name, value] : arrays) {
+    const auto& owner = owners.emplace_back(nb::cast<nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>>(value));
+    Array& view = views[nb::cast<std::string>(name)];
+    for (std::size_t axis = 0; axis < owner.ndim(); ++axis) view.shape.push_back(owner.shape(axis));
+    auto look = [&]<class T>(T) {
+      if (owner.dtype() != nb::dtype<T>()) return false;
+      view.values = std::span<const T>(static_cast<const T*>(owner.data()), owner.size());
+      return true;
+    };
+    check(look(std::int8_t{}) || look(std::int32_t{}) || look(float{}), "arrays of int8, int32 and float32");
   }
-  for (const nb::handle item : result.names.empty() ? nb::list() : nb::cast<nb::list>(from["blocks"])) {
-    const auto block = nb::cast<nb::dict>(item);
-    BlockArrays arrays;
-    arrays.attends = nb::cast<bool>(block["attends"]);
-    if (arrays.attends) {
-      arrays.query = synapses(nb::cast<nb::dict>(block["query"]));
-      arrays.key = synapses(nb::cast<nb::dict>(block["key"]));
-      arrays.value = synapses(nb::cast<nb::dict>(block["value"]));
-      arrays.projection = synapses(nb::cast<nb::dict>(block["projection"]));
-      arrays.query_threshold = list<std::int32_t>(block["query_threshold"]);
-      arrays.key_threshold = list<std::int32_t>(block["key_threshold"]);
-      arrays.value_threshold = list<std::int32_t>(block["value_threshold"]);
-      arrays.attention_threshold = list<std::int32_t>(block["attention_threshold"]);
-    }
-    arrays.expand = synapses(nb::cast<nb::dict>(block["expand"]));
-    arrays.contract = synapses(nb::cast<nb::dict>(block["contract"]));
-    arrays.hidden_threshold = list<std::int32_t>(block["hidden_threshold"]);
-    result.blocks.push_back(std::move(arrays));
-  }
-  result.readout = list<std::int8_t>(from["readout"]);
-  result.feedback = list<std::int32_t>(from["feedback"]);
-  result.gamma = list<std::int32_t>(from["gamma"]);
-  result.sigmoid = list<float>(from["sigmoid"]);
-  result.shift_sigmoid = whole("shift_sigmoid");
-  for (const nb::handle item : nb::cast<nb::list>(from["fan_out"])) result.fan_out.push_back(list<std::int32_t>(item));
-  result.input_fan_out = list<std::int32_t>(from["input_fan_out"]);
-  return result;
+  return build(views);
 }
 
 // A numpy array of its own memory. Zeros.
@@ -150,7 +103,7 @@ struct Out {
   nb::capsule owner;
 };
 
-// What a batch of simulations gives, a row an image, in two arrays: a few large ones are made faster than many.
+// Outcomes of a batch, a row for each image, in two arrays: numpy makes two large ones faster than many small ones.
 //   whole   int64 [N, 2 + 10 + 2 layers]   steps, sure, output counts; of each layer spikes, then synaptic operations
 //   real    double [N, 2 + 10]           seconds of encoding, seconds of it all, class probabilities
 struct Outcomes {
@@ -176,11 +129,7 @@ double seconds_since(std::chrono::steady_clock::time_point began) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
-void check(bool holds, const char* what) {
-  if (!holds) throw std::invalid_argument(std::string("expected ") + what);
-}
-
-// Number of images. Throws std::invalid_argument where there is not enough input for the steps.
+// Number of images. Throws std::invalid_argument if there is too little input for the steps.
 std::size_t check_input(const In<std::uint8_t>& spikes, const In<float>& uniforms, int max_steps) {
   check(spikes.ndim() == 3 && uniforms.ndim() == 3 && spikes.shape(2) == kPixels && uniforms.shape(2) == kClasses,
         "spikes [T, N, 784] and uniforms [T, N, 10]");
@@ -191,7 +140,7 @@ std::size_t check_input(const In<std::uint8_t>& spikes, const In<float>& uniform
   return images;
 }
 
-// What `simulate` asks for the input of each step of image i.
+// The function that `simulate` calls for the input of each step of image i.
 auto given(const In<std::uint8_t>& spikes, const In<float>& uniforms, std::size_t i) {
   return [&spikes, &uniforms, i](int t, std::uint8_t* to, float* random) {
     const std::size_t at = static_cast<std::size_t>(t) * spikes.shape(1) + i;
@@ -203,10 +152,16 @@ auto given(const In<std::uint8_t>& spikes, const In<float>& uniforms, std::size_
 class Engine {
  public:
   Engine(const nb::dict& arrays, const std::string& simd)
-      : network_(build(arrays_of(arrays))), kernels_(kernels_named(simd)) {}
+      : network_(network_of(arrays)), kernels_(kernels_named(simd)) {}
 
   const char* simd() const { return kernels_.name; }
-  int reset_interval() const { return network_.reset_interval; }
+
+  // Name and number of neurons of each hidden layer.
+  std::vector<std::pair<std::string, int>> layers() const {
+    std::vector<std::pair<std::string, int>> result;
+    for (const Neurons& layer : network_.layers) result.emplace_back(layer.name, layer.positions * layer.channels);
+    return result;
+  }
 
   nb::dict bounds() const {
     nb::dict result;
@@ -231,8 +186,8 @@ class Engine {
     return outcomes.tuple();
   }
 
-  // The same, with each image's answer as JSON: a list of the fields of `spikehead.engine.base.Answer`, and int64
-  // [2, layers], the spikes of all images and the operations that they caused.
+  // Encodes and simulates, and writes each image's answer as JSON: a list of the fields of
+  // `spikehead.engine.base.Answer`, and int64 [2, layers], the spikes of all images and their operations.
   nb::tuple answers(In<std::uint8_t> images, const Seeds& seeds, int max_steps, double confidence, In<double> scale,
                    bool regular, const std::vector<std::string>& ids, In<double> decode_ms, const nb::tuple& words) {
     check(images.size() == seeds.size() * kPixels, "784 pixels an image");
@@ -311,7 +266,7 @@ class Engine {
     return outcomes.tuple();
   }
 
-  // The same, and keeps everything: the outcomes, and a dictionary with an array [N, T, ...] for each hidden layer
+  // Simulates as `run` does, and keeps everything: the outcomes, and a dictionary with an array [N, T, ...] for each hidden layer
   // (uint8, in the graph's order of neurons), `traces`, `potential`, `spike_probability`, `output` and `feedback`.
   // Steps that were not run stay 0.
   nb::tuple record(In<std::uint8_t> spikes, In<float> uniforms, int max_steps, double confidence, In<double> scale) {
@@ -435,7 +390,7 @@ class Engine {
   std::vector<std::unique_ptr<Workspace>> spare_;
 };
 
-// One image's run, a time step at a call.
+// One image's run, one time step for each call.
 class Course {
  public:
   Course(const Engine& engine, In<std::uint8_t> image, std::uint64_t seed, bool regular)
@@ -488,7 +443,7 @@ class Course {
   int t_ = 0;  // steps so far
 };
 
-// Contrast of images uint8 [N, ...]: uint8 [N, 784].
+// Computes the contrast of images uint8 [N, ...]: uint8 [N, 784].
 nb::object contrast(In<std::uint8_t> images) {
   if (images.size() % kPixels) throw std::invalid_argument("expected 784 pixels an image");
   const std::size_t count = images.size() / kPixels;
@@ -502,8 +457,8 @@ nb::object contrast(In<std::uint8_t> images) {
   return result.array();
 }
 
-// Rows of a PNG with their filters undone (`spikehead.pictures.png`): bytes [height * (1 + width)] -> uint8 [height, width], one
-// byte a pixel. None where a row has a filter that there is not.
+// Undoes the filters of a PNG's rows (`spikehead.pictures.png`): bytes [height * (1 + width)] -> uint8 [height, width],
+// one byte a pixel. None if a row has a filter that PNG does not define.
 nb::object unfiltered(const nb::bytes& rows, int height, int width) {
   check(height >= 1 && width >= 1 && rows.size() == static_cast<std::size_t>(height) * (static_cast<std::size_t>(width) + 1),
         "a filter and as many bytes as the picture is wide for each row");
@@ -532,13 +487,13 @@ nb::object unfiltered(const nb::bytes& rows, int height, int width) {
   return picture.array();
 }
 
-// Tells whether 28 x 28 pixels are in MNIST's form.
+// Tells if 28 x 28 pixels are in MNIST's form.
 bool in_form(In<std::uint8_t> image, double centred, int smallest, int largest) {
   if (image.size() != kPixels) throw std::invalid_argument("expected 784 pixels");
   return has_form(image.data(), {centred, smallest, largest});
 }
 
-// Everything random of one image: spikes uint8 [T, 784], uniforms float32 [T, 10].
+// Draws everything random of one image: spikes uint8 [T, 784], uniforms float32 [T, 10].
 nb::tuple encode(In<std::uint8_t> contrast, std::uint64_t seed, int steps, bool regular, int slope) {
   if (contrast.size() != kPixels || steps < 0) throw std::invalid_argument("expected 784 pixels and steps from 0");
   if (slope < 1 || slope > 16) throw std::invalid_argument("expected a slope from 1 to 16");
@@ -560,11 +515,12 @@ std::vector<std::string> instruction_sets() {
 
 NB_MODULE(_core, module) {
   nb::set_leak_warnings(false);  // a process may end with a model loaded
+  module.attr("interface") = 2;  // changes with what Python calls: a module that was built before is told by it
   using spikehead::Engine;
   nb::class_<Engine>(module, "Engine")
       .def(nb::init<const nb::dict&, const std::string&>(), nb::arg("arrays"), nb::arg("simd") = "auto")
       .def_prop_ro("simd", &Engine::simd)
-      .def_prop_ro("reset_interval", &Engine::reset_interval)
+      .def_prop_ro("layers", &Engine::layers)
       .def("bounds", &Engine::bounds)
       .def("classify", &Engine::classify, nb::arg("images"), nb::arg("seeds"), nb::arg("max_steps"),
            nb::arg("confidence"), nb::arg("scale"), nb::arg("regular") = false)
@@ -584,7 +540,7 @@ NB_MODULE(_core, module) {
   module.def("contrast", &spikehead::contrast, nb::arg("images"));
   module.attr("retina_constants") = spikehead::kRetinaConstants;
   module.def("unfiltered", &spikehead::unfiltered, nb::arg("rows"), nb::arg("height"), nb::arg("width"),
-             "Rows of a PNG with their filters undone.");
+             "Undo the filters of a PNG's rows.");
   module.def("in_form", &spikehead::in_form, nb::arg("image"), nb::arg("centred"), nb::arg("smallest"),
              nb::arg("largest"));
   module.def("encode", &spikehead::encode, nb::arg("contrast"), nb::arg("seed"), nb::arg("steps"),

@@ -23,7 +23,7 @@ constexpr int kClassLanes = 16;       // ten output neurons, padded
 constexpr int kAlignment = 64;        // bytes: one cache line, one AVX-512 register
 constexpr int kLanePadding = 32;      // channels are padded to a multiple of this: 64 bytes of 16-bit values
 constexpr int kWordBits = 64;         // spikes of 64 channels are one word
-constexpr int kSides = 5;             // where a token reads from: itself, above, below, left, right
+constexpr int kSides = 5;             // that a token reads from: itself, above, below, left, right
 constexpr int kMapLayers = 2;         // the first two hidden layers are maps, all others tokens
 
 // Memory aligned for any vector, with no value that a constructor would set.
@@ -54,7 +54,7 @@ class Aligned {
   std::size_t size_ = 0;
 };
 
-// A value that can lie anywhere from low to high.
+// Range of a value, both ends included.
 struct Interval {
   std::int64_t low = 0;
   std::int64_t high = 0;
@@ -90,10 +90,10 @@ struct Synapses {
   int inputs = 0;
   int outputs = 0;
   int padded = 0;                            // outputs, padded: the length of a row
-  std::vector<std::int8_t> weight;           // [tap][input][output], as read
+  std::vector<std::int8_t> weight;           // [input][tap][output], until `rows` are laid out
   std::vector<std::int32_t> bias;            // [output]
-  std::vector<Interval> current;             // [output] what a step can add
-  std::vector<Interval> parts;               // [output] what any part of that sum can be, in any order
+  std::vector<Interval> current;             // [output] range of the sum of a step
+  std::vector<Interval> parts;               // [output] range of any part of that sum, in any order
   Values rows;                               // [input][tap][padded]
   Values start;                              // [padded] bias
 };
@@ -129,8 +129,8 @@ struct Network {
   int shift_input = 0, unit_input = 0;
   int shift_membrane = 0, shift_readout = 0, shift_feedback = 0, unit_feedback = 0;
   Synapses stem1, stem2, stem3;
-  Values place;                              // [token][padded] where the residual potential starts: bias and position
-  std::vector<std::uint64_t> seen_from;      // [own, above, below, left, right][word] channels that a token reads from there
+  Values place;                              // [token][padded] start of the residual potential: bias and position
+  std::vector<std::uint64_t> seen_from;      // [own, above, below, left, right][word] channels that a token reads from that side
   bool wide_stream = false;
   std::vector<Block> blocks;
   std::vector<Neurons> layers;  // hidden ones, in the order in which a spike travels; none: the GLM network
@@ -141,7 +141,7 @@ struct Network {
   int shift_sigmoid = 0;
   std::vector<std::int32_t> input_fan_out;   // [pixel]
 
-  // Whether all potentials, traces and filters are 0 before time step t (`Card.begins_anew`).
+  // Tells if all potentials, traces and filters are 0 before time step t (`Card.begins_anew`).
   bool begins_anew(int t) const { return t == 0 || (reset_interval && t % reset_interval == 0); }
 };
 
@@ -150,9 +150,9 @@ inline int round_up(int value, int multiple) { return (value + multiple - 1) / m
 // leak(v) = v - floor(v / 2^shift)
 inline std::int64_t leaked(std::int64_t v, int shift) { return v - (v >> shift); }
 
-// Range of a LIF neuron's potential before reset, where every step adds `current`.
+// Range of a LIF neuron's potential before reset, if every step adds `current`.
 //
-// From above: what was left is under the threshold, and under the fixed point of the leak. From below: the leak
+// From above: the potential after a step is under the threshold, and under the fixed point of the leak. From below: the leak
 // takes at least 2^-shift of a negative potential, so it never falls under 2^shift times the lowest current.
 inline Interval potential_range(const Interval& current, std::int64_t v_threshold, int shift) {
   const std::int64_t highest = current.high > 0 ? current.high : 0;

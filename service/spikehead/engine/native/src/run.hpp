@@ -10,7 +10,7 @@
 
 namespace spikehead {
 
-// When to stop, and how evidence becomes probabilities (`spikehead.model.decision`).
+// Says when to stop, and how evidence becomes probabilities (`spikehead.model.decision`).
 struct Rule {
   int max_steps = 1;
   double confidence = 1.0;

@@ -1,4 +1,4 @@
-// What one simulation works on and gives: state, spikes as bit masks, counts.
+// State, spikes as bit masks, and counts of one simulation.
 #pragma once
 
 #include <array>

@@ -48,7 +48,7 @@ inline Vector<T> broadcast(T value) {
   return value - Vector<T>{};
 }
 
-// Neurons of some vectors fire where v >= threshold; v becomes 0 there. Their spikes, a bit a neuron in order.
+// Fires the neurons whose v >= threshold; their v becomes 0. Returns their spikes, one bit for each neuron in order.
 template <class T, int N>
 inline std::uint64_t fire(Vector<T> (&v)[N], const Vector<T> (&threshold)[N]) {
   static_assert(N * kLanes<T> <= 64);
@@ -67,7 +67,7 @@ inline std::uint64_t fire(Vector<T> (&v)[N], const Vector<T> (&threshold)[N]) {
     }
   }
 #else
-  // Lanes hold all bits where their neuron stays quiet, none where it fires.
+  // A lane holds all bits if its neuron stays quiet, none if it fires.
   decltype(v[0] < threshold[0]) quiet[N];
 #pragma GCC unroll 8
   for (int i = 0; i < N; ++i) {
