@@ -54,7 +54,7 @@ def request_id(scope: Scope) -> str:
     """Return the request's id: the client's own if it is valid, else that of its record, else a new one."""
     state = scope.setdefault("state", {})
     if _ID not in state:
-        state[_ID] = id_for(scope["headers"])
+        state[_ID] = id_for(given_id(scope["headers"]))
     return str(state[_ID])
 
 
@@ -62,12 +62,16 @@ def name_by_record(scope: Scope, record: str) -> None:
     """Use the id of a record as the request's id, unless the client sent one."""
     state = scope["state"]
     if _ID not in state:
-        state[_ID] = id_for(scope["headers"], record)
+        state[_ID] = id_for(given_id(scope["headers"]), record)
 
 
-def id_for(headers: Iterable[tuple[bytes, bytes]], record: str | None = None) -> str:
-    """Return the id of a request with these headers and that record."""
-    given = next((value for name, value in headers if name == b"x-request-id"), b"")
+def given_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the id that a request brings, valid or not."""
+    return next((value for name, value in headers if name == b"x-request-id"), b"")
+
+
+def id_for(given: bytes, record: str | None = None) -> str:
+    """Return the id of a request that brings this one and has that record."""
     if _ACCEPTABLE_ID.fullmatch(given):
         return given.decode()
     return record or f"{random.getrandbits(64):016x}"

@@ -26,7 +26,7 @@ from spikehead.telemetry import traces
 from spikehead.telemetry.request import GONE, REQUEST_ID, note_problem, problem_of
 from spikehead.version import VERSION
 from spikehead.web.documents import openapi
-from spikehead.web.fast_path import ExpressLane
+from spikehead.web.fast_path import FastPathMiddleware
 from spikehead.web.guard.access import AccessMiddleware, Keys
 from spikehead.web.guard.rate_limits import RateLimits
 from spikehead.web.middleware import DeadlineMiddleware, RequestMiddleware
@@ -85,7 +85,7 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
     app.include_router(router)
     page.add_routes(app, service.settings.root_path)
     app.add_middleware(DeadlineMiddleware, seconds=service.settings.timeout)
-    app.add_middleware(ExpressLane, service=service)
+    app.add_middleware(FastPathMiddleware, service=service)
     _protect(app, service.settings)
     if service.settings.traces:
         spans = traces.provider()

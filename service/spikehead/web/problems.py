@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from http import HTTPStatus
+from collections.abc import Mapping
 
 from starlette.responses import Response
 from starlette.types import Scope
 
 from spikehead.errors import MEDIA_TYPE, Problem
-from spikehead.telemetry.request import REQUEST_ID, note_problem, request_id
+from spikehead.telemetry.request import note_problem, request_id
 
 CHALLENGE = 'Bearer realm="spikehead", Basic realm="spikehead", charset="UTF-8"'
 """Basic makes browsers ask for a key: it is the password, with any name."""
@@ -25,21 +24,6 @@ def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] 
     body = problem_document(problem, request_id(scope))
     note_problem(scope, problem.kind)
     return Response(body, problem.status, headers=named, media_type=MEDIA_TYPE)
-
-
-def problem_on_the_wire(problem: Problem, identifier: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Encode a problem as a whole HTTP/1.1 answer, which the server sends without asking the application."""
-    body = problem_document(problem, identifier)
-    status = HTTPStatus(problem.status)
-    own = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", b"%d" % len(body)),
-        (REQUEST_ID.encode(), identifier.encode()),
-    ]
-    if problem.retry_after is not None:
-        own.append((b"retry-after", b"%d" % problem.retry_after))
-    lines = b"".join(b"%b: %b\r\n" % pair for pair in (*own, *headers))
-    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), lines, body)
 
 
 def problem_document(problem: Problem, identifier: str) -> bytes:
