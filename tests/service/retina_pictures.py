@@ -79,7 +79,8 @@ def rhombus() -> NDArray[np.uint8]:
     """The contour of a diamond, out of focus."""
     row, column = np.mgrid[:28, :28]
     away = np.abs(np.abs(row - 14) + np.abs(column - 14) - 5)
-    return np.array([200, 100, 0], np.uint8)[np.minimum(away, 2)][None]
+    levels = np.array([200, 100, 0], np.uint8)
+    return np.asarray(levels[np.minimum(away, 2)][None], np.uint8)
 
 
 def clouded() -> NDArray[np.uint8]:
