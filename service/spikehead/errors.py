@@ -26,10 +26,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "empty-body": Kind(400, "The body is empty", "an image in the body", "0 bytes"),
     "malformed-request": Kind(
-        400,
-        "The request cannot be parsed",
-        "a request in HTTP/1.1",
-        "bytes that are not HTTP/1.1",
+        400, "The request cannot be parsed", "a request in HTTP/1.1", "bytes that are not HTTP/1.1"
     ),
     "malformed-body": Kind(400, "The body cannot be parsed", "JSON", "expected value at line 1 column 2"),
     "unauthorized": Kind(

@@ -82,9 +82,7 @@ class Settings(BaseSettings):
         description="requests that a worker processes at the same time; 0: four for each core",
     )
     max_queue: int = Field(
-        default=64,
-        ge=0,
-        description="requests that may wait in a worker; more are refused with 429",
+        default=64, ge=0, description="requests that may wait in a worker; more are refused with 429"
     )
     timeout: float = Field(
         default=30.0,
@@ -108,9 +106,7 @@ class Settings(BaseSettings):
         description="seconds that a connection may be idle; longer than the limit of a proxy in front, usually 60",
     )
     shutdown_grace: float = Field(
-        default=9.0,
-        ge=1,
-        description="most seconds from SIGTERM to the end; requests in flight are finished",
+        default=9.0, ge=1, description="most seconds from SIGTERM to the end; requests in flight are finished"
     )
     drain: float = Field(
         default=4.0,

@@ -5,7 +5,9 @@ Each command imports what it needs, so that `classify` loads no web framework an
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -30,6 +32,9 @@ EXIT_SETTINGS = 2
 EXIT_LISTEN = 3
 EXIT_MODEL = 4
 EXIT_SERVICE = 5
+
+LOST_SECONDS = 1.0
+"""Seconds after which SIGTERM ends a process that starts, if its exception was lost."""
 
 NO_SETTINGS = {"SPIKEHEAD_API_KEY", "SPIKEHEAD_DATA", "SPIKEHEAD_TEST_POSTGRES_URL"}
 """Environment variables that only `spikehead spikes`, training and tests read."""
@@ -92,6 +97,10 @@ def serve(
 
 
 def _end(sig: int, frame: FrameType | None) -> None:
+    # the exception is lost if it comes while a module is compiled
+    late = threading.Timer(LOST_SECONDS, os._exit, (0,))
+    late.daemon = True
+    late.start()
     raise SystemExit(0)
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from itertools import chain
 
 from alembic.util import CommandError
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, Engine, delete, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from spikehead.records import crowd, schema
@@ -109,23 +109,19 @@ class Store:
 
     def leave(self) -> None:
         """Remove the registration of this process, so that no other waits for it. Raises StoreError."""
-        with self._errors():
-            self._ready()
-            with self._database.writing.begin() as connection:
-                crowd.leave(connection, self._name)
-            self._beat_at = 0.0
+        with self._begin(self._database.writing) as connection:
+            crowd.leave(connection, self._name)
+        self._beat_at = 0.0
 
     def has_company(self) -> bool:
         """Tell if other processes write to the database: their latest records may not be here yet."""
-        with self._reading() as connection:
+        with self._begin(self._database.reading) as connection:
             return crowd.others(connection, self._name)
 
     def await_writers(self) -> None:
         """Wait for all transactions that are writing now. Raises StoreError."""
-        with self._errors():
-            self._ready()
-            with self._database.writing.begin() as connection:
-                crowd.exclude_writers(connection)
+        with self._begin(self._database.writing) as connection:
+            crowd.exclude_writers(connection)
 
     def page(self, wanted: Filter, page: RecordPage, whole: bool = True) -> tuple[list[Record], str | None]:
         """Return at most `page.limit` records that match, and the cursor of the next page, None at the end.
@@ -134,7 +130,7 @@ class Store:
         Raises CursorError and StoreError.
         """
         search = Search(wanted, page)
-        with self._reading() as connection:
+        with self._begin(self._database.reading) as connection:
             found = search.positions(connection)
             shown = found[: page.limit]
             identifiers = [one.id for one in shown]
@@ -148,15 +144,12 @@ class Store:
                     log.warning("%s", error)
         more = bool(shown) and len(found) > page.limit
         # a record may have been deleted since its id was found
-        return (
-            [records[one.id] for one in shown if one.id in records],
-            cursor(shown[-1]) if more else None,
-        )
+        return ([records[one.id] for one in shown if one.id in records], cursor(shown[-1]) if more else None)
 
     def get(self, identifier: str) -> Record:
         """Return the record of that id. Raises KeyError if there is none, and StoreError."""
         if is_id(identifier):
-            with self._reading() as connection:
+            with self._begin(self._database.reading) as connection:
                 statement = select(schema.records).where(schema.records.c.id == identifier)
                 row = connection.execute(statement).mappings().one_or_none()
                 if row is not None:
@@ -173,7 +166,7 @@ class Store:
         """
         if not is_id(identifier) or abs(time.time() - time_of(identifier)) > RECENT_SECONDS:
             return False
-        with self._reading() as connection:
+        with self._begin(self._database.reading) as connection:
             found = select(schema.records.c.id).where(schema.records.c.id == identifier)
             return (
                 connection.execute(found).first() is None
@@ -188,15 +181,13 @@ class Store:
         """
         if not is_id(identifier):
             return False
-        with self._errors():
-            self._ready()
-            with self._database.writing.begin() as connection:
-                if abs(time.time() - time_of(identifier)) < crowd.KEPT_SECONDS:
-                    crowd.exclude_writers(connection)
-                    crowd.note_forgotten(connection, identifier, identifier)
-                found = connection.execute(delete(schema.records).where(schema.records.c.id == identifier))
-            if found.rowcount == 0:
-                return False
+        with self._begin(self._database.writing) as connection:
+            if abs(time.time() - time_of(identifier)) < crowd.KEPT_SECONDS:
+                crowd.exclude_writers(connection)
+                crowd.note_forgotten(connection, identifier, identifier)
+            found = connection.execute(delete(schema.records).where(schema.records.c.id == identifier))
+        if found.rowcount == 0:
+            return False
         self.erase()
         return True
 
@@ -206,15 +197,13 @@ class Store:
         Records made after the call are kept, however late the moment. Raises StoreError.
         """
         column = schema.records.c.id
-        with self._errors():
-            self._ready()
-            with self._database.writing.begin() as connection:
-                crowd.exclude_writers(connection)
-                last = last_id(min(moment, time.time()))
-                crowd.note_forgotten(connection, first_id(0), last)
-                # stored records from the future, made before a clock was set back; later ones are kept
-                ahead = delete(schema.records).where(column > last, column < first_id(moment))
-                deleted = connection.execute(ahead).rowcount
+        with self._begin(self._database.writing) as connection:
+            crowd.exclude_writers(connection)
+            last = last_id(min(moment, time.time()))
+            crowd.note_forgotten(connection, first_id(0), last)
+            # stored records from the future, made before a clock was set back; later ones are kept
+            ahead = delete(schema.records).where(column > last, column < first_id(moment))
+            deleted = connection.execute(ahead).rowcount
         deleted += self._delete_all(column <= last)
         self.erase()
         return deleted
@@ -236,7 +225,7 @@ class Store:
         if older_than is not None:
             bounds.append(column < first_id(older_than))
         if most is not None:
-            with self._reading() as connection:
+            with self._begin(self._database.reading) as connection:
                 surplus = select(column).order_by(column.desc()).limit(1).offset(most)
                 newest = connection.execute(surplus).scalar_one_or_none()
             if newest is not None:
@@ -264,10 +253,8 @@ class Store:
         oldest = select(column).where(bound).order_by(column).limit(_CHUNK)
         deleted = 0
         while at_most is None or deleted < at_most:
-            with self._errors():
-                self._ready()
-                with self._database.writing.begin() as connection:
-                    found = connection.execute(delete(schema.records).where(column.in_(oldest))).rowcount
+            with self._begin(self._database.writing) as connection:
+                found = connection.execute(delete(schema.records).where(column.in_(oldest))).rowcount
             deleted += found
             if found < _CHUNK:
                 break
@@ -276,10 +263,11 @@ class Store:
         return deleted
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def _begin(self, engine: Engine) -> Iterator[Connection]:
+        """Begin a transaction, which commits at the end. Raises StoreError."""
         with self._errors():
             self._ready()
-            with self._database.reading.begin() as connection:
+            with engine.begin() as connection:
                 yield connection
 
     def _beat(self, connection: Connection) -> float:
