@@ -20,7 +20,7 @@ endef
 export LINT_IMPORTS
 
 NPM ?= $(shell command -v npm)
-CPP := $(wildcard service/spikehead/engine/native/src/*)
+CPP := $(wildcard service/spikehead/engine/native/src/*.cpp service/spikehead/engine/native/src/*.hpp)
 BIOME := node_modules/.bin/biome
 
 define SAY_ENGINE
