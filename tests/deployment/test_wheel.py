@@ -1,4 +1,4 @@
-"""What is installed: `spikehead` and nothing else, with its models, by versions that are locked."""
+"""Installation: `spikehead` and nothing else, with its models, by versions that are locked."""
 
 from __future__ import annotations
 

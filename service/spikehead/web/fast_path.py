@@ -38,12 +38,12 @@ _NOT_REFUSED = (b"transfer-encoding", b"expect")
 
 
 def _fields(headers: Headers) -> dict[bytes, bytes]:
-    """Give headers by name; of several with one name the first counts."""
+    """Return headers by name; of several with one name the first counts."""
     return dict(reversed(headers))
 
 
 class Light(NamedTuple):
-    """What the head of a request says whose body may be light."""
+    """The head of a request whose body may be light."""
 
     content_type: str
     query: Query
@@ -51,7 +51,7 @@ class Light(NamedTuple):
 
 
 class FastPath:
-    """What a service answers and refuses without the framework."""
+    """Decides which requests a service answers or refuses without the framework."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -124,7 +124,7 @@ class WireFastPath:
         return self._written(found, route, fields.get(b"x-request-id", b""), time.perf_counter(), defaults)
 
     def answer(self, light: Light, body: bytes, defaults: Headers) -> bytes | None:
-        """Give the whole answer to a request by its whole body; None: the application answers."""
+        """Return the whole answer to a request by its whole body; None: the application answers."""
         began = time.perf_counter()
         try:
             found = None if self._service.ending else self._path.answer(light, body)
@@ -187,7 +187,7 @@ class FastPathMiddleware:
 
 
 def _replaying(first: Message, receive: Receive) -> Receive:
-    """Give `receive` with a message that was taken from it already."""
+    """Return `receive` with a message that was taken from it already."""
     waiting = [first]
 
     async def again() -> Message:

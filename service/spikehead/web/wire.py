@@ -23,7 +23,7 @@ _STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() fo
 def answer_bytes(
     status: int, media_type: str, body: bytes, identifier: str, defaults: Headers, more: bytes = b""
 ) -> bytes:
-    """Give a whole answer. `defaults` are the server's own headers, `more` are lines of others."""
+    """Return a whole answer. `defaults` are the server's own headers, `more` are lines of others."""
     return b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%bx-request-id: %b\r\n%b\r\n%b" % (
         _STATUS_LINES[status],
         b"".join([b"%b: %b\r\n" % pair for pair in defaults]),
@@ -37,7 +37,7 @@ def answer_bytes(
 
 
 def problem_bytes(problem: Problem, identifier: str, defaults: Headers, more: bytes = b"") -> bytes:
-    """Give a problem as a whole answer."""
+    """Return a problem as a whole answer."""
     if problem.retry_after is not None:
         defaults = (*defaults, (b"retry-after", b"%d" % problem.retry_after))
     return answer_bytes(problem.status, MEDIA_TYPE, problem.json(identifier), identifier, defaults, more)

@@ -1,4 +1,4 @@
-"""What the tests of `spikehead classify` and `spikehead spikes` share."""
+"""Fixtures and helpers that tests of `spikehead classify` and `spikehead spikes` share."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("environment")
 
 
 def comparable(answer: dict[str, Any]) -> dict[str, Any]:
-    """What two answers to one picture have in common."""
+    """Return the part that two answers to one picture have in common."""
     return {name: value for name, value in answer.items() if name not in ("id", "recorded", "timings_ms")}
 
 

@@ -1,4 +1,4 @@
-"""What `spikehead classify` and `spikehead spikes` draw."""
+"""Drawing of `spikehead classify` and `spikehead spikes`."""
 
 from __future__ import annotations
 

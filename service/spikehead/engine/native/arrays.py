@@ -1,4 +1,4 @@
-"""What the native engine is built from: the arrays of a model folder, and the numbers that its card gives."""
+"""Input of the native engine: the arrays of a model folder, and the numbers that its card gives."""
 
 from __future__ import annotations
 
