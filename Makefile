@@ -9,6 +9,19 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constr
 # glibc's allocator gives memory back to the system after each batch and asks for it again: a fifth of the time.
 FAST_MALLOC := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
 
+# As `lint-imports`, without the finder of our editable installation, by which this whole folder lies in spikehead.
+define LINT_IMPORTS
+import sys
+from importlinter.cli import lint_imports_command
+sys.meta_path = [finder for finder in sys.meta_path if type(finder).__module__ != "_editable_skbc_spikehead"]
+sys.path[:0] = ["service", "."]
+lint_imports_command(["--no-logo"])
+endef
+export LINT_IMPORTS
+
+NPM ?= $(shell command -v npm)
+BIOME := node_modules/.bin/biome
+
 define SAY_ENGINE
 from spikehead.engine import native
 print("native engine: built" if native.available() else "native engine: not built (no C++ compiler, or the build failed); "
@@ -16,7 +29,7 @@ print("native engine: built" if native.available() else "native engine: not buil
 endef
 export SAY_ENGINE
 
-.PHONY: help serve setup test quick check check-code audit lock format train bench stress sanitize clean
+.PHONY: help serve setup test quick check check-code check-layers check-page audit lock format train bench stress sanitize clean
 
 help:
 	@echo "make serve   set up and serve on http://127.0.0.1:8000"
@@ -52,10 +65,17 @@ quick: $(VENV)/.check
 
 check: check-code audit test
 
-check-code: $(VENV)/.check
+check-code: $(VENV)/.check check-layers $(if $(NPM),check-page)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@test -n "$(NPM)" || echo "npm is not installed: the page's scripts are not checked"
+
+check-layers: $(VENV)/.check
+	@$(BIN)/python -c "$$LINT_IMPORTS"
+
+check-page: $(BIOME)
+	$(BIOME) ci --error-on-warnings
 
 # Packages with known vulnerabilities. Needs the network; where the index does not know a package, that is said.
 audit: $(VENV)/.check
@@ -68,9 +88,10 @@ lock: $(VENV)/.python
 		--no-emit-package pip --no-emit-package setuptools --custom-compile-command 'make lock' \
 		--output-file constraints.txt pyproject.toml
 
-format: $(VENV)/.check
+format: $(VENV)/.check $(if $(NPM),$(BIOME))
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(if $(NPM),$(BIOME) check --write)
 
 train: $(VENV)/.check
 	$(FAST_MALLOC) $(BIN)/python -m training teacher
@@ -94,7 +115,7 @@ sanitize: $(VENV)/.check
 		status=$$?; $(PIP) --no-deps --editable . && exit $$status
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # Each stamp says that what it names is installed, for this pyproject.toml.
 $(VENV)/.python:
@@ -103,7 +124,12 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-NATIVE := CMakeLists.txt $(wildcard service/spikehead/engine/native/src/*)
+# It checks and formats the page's scripts, which need no package themselves.
+$(BIOME): package.json package-lock.json
+	$(NPM) ci --no-audit --no-fund --silent
+	touch $@
+
+NATIVE := CMakeLists.txt service/spikehead/model/retina.py $(wildcard service/spikehead/engine/native/src/*)
 # An installation from here remembers where each module lies: it is made again where files came or went.
 FOLDERS := $(shell find service training -type d ! -name __pycache__)
 COMPILE := $(BIN)/python -m compileall -q service training

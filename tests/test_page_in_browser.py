@@ -461,11 +461,11 @@ def test_a_service_that_sends_no_steps_and_no_replay(watched: Watched) -> None:
     )
     page.route(
         "**/spikes/*include=all",
-        lambda route: refuse(route, 422, "There is no such option", "expected none, got 'include'"),
+        lambda route: refuse(route, 422, "The option does not exist", "expected none, got 'include'"),
     )
     choose(watched, "5.png")
     watched.answered(5)
-    expect(watched["status"]).to_contain_text("There is no such option: expected none, got 'include'.")
+    expect(watched["status"]).to_contain_text("The option does not exist: expected none, got 'include'.")
     expect(watched["bars"].locator("li.best")).to_contain_text("5")
     expect(watched["time"]).to_be_hidden()
     expect(watched["pixels"]).to_be_visible()
@@ -477,12 +477,15 @@ def test_a_model_that_has_changed(watched: Watched) -> None:
     watched.page.route(
         "**/spikes/*include=all",
         lambda route: refuse(
-            route, 409, "The model has changed since", "expected spiking-mha 1.0.0, got version 1.1.0"
+            route,
+            409,
+            "The model has changed since the request",
+            "expected spiking-mha 1.0.0, got version 1.1.0",
         ),
     )
     watched["list"].locator("button").first.click()
     expect(watched["status"]).to_contain_text(
-        "The model has changed since: expected spiking-mha 1.0.0, got version 1.1.0."
+        "The model has changed since the request: expected spiking-mha 1.0.0, got version 1.1.0."
     )
     expect(watched["pixels"]).to_be_visible()
     expect(watched["potentials-panel"]).to_be_hidden()

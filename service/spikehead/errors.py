@@ -26,29 +26,28 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "empty-body": Kind(400, "The body is empty", "an image in the body", "0 bytes"),
     "malformed-request": Kind(
-        400,
-        "The request cannot be parsed",
-        "a request in HTTP/1.1",
-        "something that cannot be parsed as one",
+        400, "The request cannot be parsed", "a request in HTTP/1.1", "bytes that are not HTTP/1.1"
     ),
     "malformed-body": Kind(400, "The body cannot be parsed", "JSON", "expected value at line 1 column 2"),
     "unauthorized": Kind(
         401,
-        "An API key is needed",
+        "An API key is required",
         "an API key: Authorization: Bearer KEY, X-API-Key: KEY, or the password of HTTP Basic",
         "none",
     ),
-    "not-found": Kind(404, "There is nothing here", "a route of this service (see /docs)", "'/classfy'"),
-    "unknown-model": Kind(404, "There is no such model", "model: one of spiking-mha", "'resnet'"),
-    "unknown-request": Kind(404, "No such request is remembered", "the id of a recent request", "'42'"),
+    "not-found": Kind(
+        404, "Nothing was found at this path", "a route of this service (see /docs)", "'/classfy'"
+    ),
+    "unknown-model": Kind(404, "The model does not exist", "model: one of spiking-mha", "'resnet'"),
+    "unknown-request": Kind(404, "The request is not in the records", "the id of a recent request", "'42'"),
     "model-changed": Kind(
-        409, "The model has changed since", "spiking-mha 1.0.0, as recorded", "version 1.1.0"
+        409, "The model has changed since the request", "spiking-mha 1.0.0, as recorded", "version 1.1.0"
     ),
-    "no-such-figure": Kind(
-        422, "The model has nothing of that kind to draw", "a network with decay kernels", "ann-twin"
+    "no-such-figure": Kind(422, "The model has no such figure", "a network with decay kernels", "ann-twin"),
+    "method-not-allowed": Kind(405, "The route does not support the method", "POST", "GET"),
+    "too-slow": Kind(
+        408, "The request arrived too slowly", "a whole body within 10 seconds", "only part of it"
     ),
-    "method-not-allowed": Kind(405, "The route has no such method", "POST", "GET"),
-    "too-slow": Kind(408, "The request came too slowly", "a whole body within 10 seconds", "a part of it"),
     "body-too-large": Kind(413, "The body is too large", "at most 1048576 bytes", "2000000 bytes"),
     "too-many-images": Kind(413, "The batch has too many images", "at most 10000 images", "20000 images"),
     "image-too-large": Kind(
@@ -69,7 +68,7 @@ KINDS: dict[str, Kind] = {
     "unreadable-image": Kind(
         422, "The picture cannot be read", "a complete picture", "a broken one (image file is truncated)"
     ),
-    "animated-image": Kind(422, "The picture moves", "a still picture", "an animation of 3 frames"),
+    "animated-image": Kind(422, "The picture is animated", "a still picture", "an animation of 3 frames"),
     "blank-image": Kind(
         422,
         "The picture has no ink",
@@ -84,26 +83,29 @@ KINDS: dict[str, Kind] = {
     "too-many-files": Kind(422, "There is more than one image", "one file (see /classify/batch)", "2 files"),
     "unknown-option": Kind(
         422,
-        "There is no such option",
+        "The option does not exist",
         "one of model, max_steps, confidence, seed, encoder, raster, record",
         "'steps'",
     ),
     "invalid-option": Kind(
-        422, "An option has a wrong value", "max_steps: a whole number from 1 to 16", "'0'"
+        422, "An option has an invalid value", "max_steps: a whole number from 1 to 16", "'0'"
     ),
     "conflicting-option": Kind(422, "An option is given twice", "one value of seed", "'7' and 8"),
     "unknown-layer": Kind(
-        422, "There is no such layer", "raster: layers among all, input, output", "'stem9'"
+        422, "The layer does not exist", "raster: layers among all, input, output", "'stem9'"
     ),
     "overloaded": Kind(
-        429, "The service has more to do than it can", "at most 2 requests at a time and 64 that wait", "more"
+        429, "The service is overloaded", "at most 2 requests at a time and 64 waiting", "more"
     ),
-    "rate-limited": Kind(429, "The client asks too often", "at most 100 per 1 second", "more"),
+    "rate-limited": Kind(429, "The client sends too many requests", "at most 100 per 1 second", "more"),
     "internal-error": Kind(
-        500, "The service made a mistake", "an answer", "an unexpected error, logged under the request's id"
+        500,
+        "The service failed unexpectedly",
+        "an answer",
+        "an unexpected error, logged under the request's id",
     ),
     "no-figures": Kind(
-        501, "Figures cannot be drawn here", "matplotlib (pip install 'spikehead[figures]')", "none installed"
+        501, "Figures cannot be drawn", "matplotlib (pip install 'spikehead[figures]')", "none installed"
     ),
     "not-recorded": Kind(
         503,
@@ -119,7 +121,7 @@ KINDS: dict[str, Kind] = {
     ),
     "not-ready": Kind(503, "The service is not ready", "models that are loaded and warmed up", "none yet"),
     "shutting-down": Kind(
-        503, "The service is shutting down", "a service that goes on", "one that finishes what it has begun"
+        503, "The service is shutting down", "a service that takes requests", "one that is shutting down"
     ),
     "timed-out": Kind(503, "The answer took too long", "an answer within 30 seconds", "none yet"),
 }
@@ -127,15 +129,15 @@ KINDS: dict[str, Kind] = {
 
 
 def type_of(kind: str) -> str:
-    """The `type` of a kind: a URI reference, stable across versions."""
+    """Return the `type` of a kind: a URI reference, stable across versions."""
     return f"/problems/{kind}"
 
 
 class Problem(Exception):
-    """A request cannot be answered. `kind` is a key of KINDS; `image` counts from 0 in a batch, and may have come as a
-    file with a name.
+    """The reason why a request cannot be answered.
 
-    `retry_after`: seconds after which it may be worth asking again.
+    `kind` is a key of KINDS; `image` counts from 0 in a batch; `filename` is that image's, if it came as a file;
+    `retry_after`: seconds after which the client may try again.
     """
 
     def __init__(
@@ -156,7 +158,7 @@ class Problem(Exception):
         return KINDS[self.kind].status
 
     def document(self, request_id: str = "") -> dict[str, Any]:
-        """The members of the problem document."""
+        """Return the members of the problem document."""
         named = "" if self.filename is None else f" ({self.filename!r})"
         where = "" if self.image is None else f"image {self.image}{named}: "
         document: dict[str, Any] = {
@@ -175,14 +177,14 @@ class Problem(Exception):
         return document
 
     def json(self, request_id: str) -> bytes:
-        """The problem document. In ASCII: what a client sent may hold lone surrogates, which UTF-8 has not."""
+        """Encode the problem document in ASCII: clients may send lone surrogates, which UTF-8 cannot encode."""
         return json.dumps(self.document(request_id)).encode("ascii")
 
 
 class ServiceError(RuntimeError):
-    """A service gives no answer, or another program does. The message says what was expected and what came."""
+    """A service does not answer, or another program does. The message says what was expected and what came."""
 
 
 def example(kind: str) -> dict[str, Any]:
-    """A problem document of that kind, for the documentation."""
+    """Return a problem document of that kind, for the documentation."""
     return Problem(kind, KINDS[kind].expected, KINDS[kind].received).document("0193d5f0c1a27b3e5f4c2d19")

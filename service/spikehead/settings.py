@@ -19,15 +19,15 @@ FLUSH_SHARE = 0.3
 
 
 def default_models() -> Path:
-    """The models that an installed package brings along, else those beside a checkout's, else ./models."""
+    """Find the models in an installed package, else beside a checkout's package, else use ./models."""
     package = Path(__file__).resolve().parent
     found = [folder for folder in (package / "models", package.parents[1] / "models") if folder.is_dir()]
     return found[0] if found else Path("models")
 
 
 class Settings(BaseSettings):
-    """Every setting has a default, which an empty variable leaves. The environment variable of a setting is SPIKEHEAD_
-    and the name in capitals."""
+    """All settings, with defaults. A setting's environment variable is SPIKEHEAD_ and its name in capitals; an empty
+    variable counts as not set."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", allow_inf_nan=False
@@ -41,11 +41,11 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     root_path: str = Field(
         default="",
-        description="path under which a proxy serves it, such as `/digits`; the proxy may strip it or not",
+        description="path under which a proxy serves the service, such as `/digits`; the proxy may strip it or not",
     )
     models: Path = Field(
         default_factory=default_models,
-        description="folder with one folder for each model (default: the models that come with it)",
+        description="folder with one folder for each model (default: the models that come with the service)",
     )
     default_model: str = Field(
         default="spiking-mha", description="model that answers if a request names none"
@@ -82,9 +82,7 @@ class Settings(BaseSettings):
         description="requests that a worker processes at the same time; 0: four for each core",
     )
     max_queue: int = Field(
-        default=64,
-        ge=0,
-        description="requests that may wait in a worker; more are refused with 429",
+        default=64, ge=0, description="requests that may wait in a worker; more are refused with 429"
     )
     timeout: float = Field(
         default=30.0,
@@ -108,9 +106,7 @@ class Settings(BaseSettings):
         description="seconds that a connection may be idle; longer than the limit of a proxy in front, usually 60",
     )
     shutdown_grace: float = Field(
-        default=9.0,
-        ge=1,
-        description="most seconds from SIGTERM to the end; requests in flight are finished",
+        default=9.0, ge=1, description="most seconds from SIGTERM to the end; requests in flight are finished"
     )
     drain: float = Field(
         default=4.0,
@@ -133,7 +129,7 @@ class Settings(BaseSettings):
         "such as `https://app.example` or `https://*.app.example`; `*`: all; empty: none",
     )
     reload_seconds: float = Field(
-        default=5.0, ge=0, description="seconds between two looks at the folder of models; 0: only on SIGHUP"
+        default=5.0, ge=0, description="seconds between two checks of the folder of models; 0: only on SIGHUP"
     )
     trusted_proxies: str = Field(
         default="",
@@ -179,12 +175,12 @@ class Settings(BaseSettings):
 
     @property
     def keys(self) -> list[str]:
-        """The API keys that are valid; none: nobody needs one."""
+        """Return the valid API keys; if there are none, no key is needed."""
         return listed(self.api_keys.get_secret_value())
 
     @property
     def drain_seconds(self) -> float:
-        """Seconds of the grace in which requests are still taken: a shorter grace alone is no mistake."""
+        """Return the seconds of the grace in which requests are still accepted; the default shrinks with the grace."""
         return self.drain if "drain" in self.model_fields_set else min(self.drain, self.shutdown_grace / 2)
 
     @property
@@ -195,14 +191,14 @@ class Settings(BaseSettings):
     @field_validator("port", mode="before")
     @classmethod
     def _port_is_no_link(cls, value: object) -> object:
-        """Takes the default instead of what Kubernetes sets for a Service named `spikehead`."""
+        """Use the default instead of the value that Kubernetes sets for a Service named `spikehead`."""
         return cls.model_fields["port"].default if is_service_link(value) else value
 
     @field_validator("host")
     @classmethod
     def _socket_has_a_whole_path(cls, value: str) -> str:
         if value.startswith("unix:") and (not value.startswith("unix:/") or value.endswith("/")):
-            raise ValueError("expected a unix socket's whole path, as in unix:/run/spikehead/http")
+            raise ValueError("expected the absolute path of a unix socket, as in unix:/run/spikehead/http")
         return value
 
     @field_validator("root_path")
@@ -214,7 +210,7 @@ class Settings(BaseSettings):
         first = path.split("/")[1] if path else ""
         if first in OWN_PATHS:
             raise ValueError(
-                f"expected a path that does not begin as the service's own do, not with /{first}"
+                f"expected a path that does not begin with /{first}, which the service uses itself"
             )
         return path
 
@@ -229,7 +225,8 @@ class Settings(BaseSettings):
     @classmethod
     def _limits_are_readable(cls, value: str) -> str:
         if value:
-            from limits import parse_many  # only who limits needs it
+            # imported here, because most services set no limit
+            from limits import parse_many
 
             try:
                 limits = parse_many(value)
@@ -248,8 +245,9 @@ class Settings(BaseSettings):
     @classmethod
     def _keys_are_some(cls, value: SecretStr) -> SecretStr:
         given = value.get_secret_value()
-        if given and not listed(given):  # a template that has lost its keys must not open the service
-            raise ValueError("expected keys with commas between, got none of them")
+        # a template that has lost its keys must not open the service
+        if given and not listed(given):
+            raise ValueError("expected keys separated by commas, got no key")
         return value
 
     @field_validator("cors_origins")
@@ -257,15 +255,16 @@ class Settings(BaseSettings):
     def _origins_are_origins(cls, value: str) -> str:
         expected = (
             "expected origins such as https://app.example, http://localhost:3000 or https://*.app.example, without "
-            "a path; a star stands for all of them, or for whole labels at the beginning of a name"
+            "a path; * allows all origins, or stands for the first labels of a host name"
         )
-        return _all(value.lower(), _ORIGIN.fullmatch, expected)  # browsers send them in small letters
+        # browsers send origins in lower case
+        return _all(value.lower(), _ORIGIN.fullmatch, expected)
 
     @model_validator(mode="after")
     def _grace_is_longer_than_the_drain(self) -> Settings:
         if self.drain_seconds >= self.shutdown_grace:
             raise ValueError(
-                f"expected SPIKEHEAD_DRAIN under SPIKEHEAD_SHUTDOWN_GRACE ({self.shutdown_grace}), got {self.drain}"
+                f"expected SPIKEHEAD_DRAIN below SPIKEHEAD_SHUTDOWN_GRACE ({self.shutdown_grace}), got {self.drain}"
             )
         return self
 
@@ -273,7 +272,7 @@ class Settings(BaseSettings):
 OWN_PATHS = {
     "classify", "docs", "health", "metrics", "models", "openapi.json", "page", "problems", "read", "spikes", "v2",
 }  # fmt: skip
-"""First parts of the service's own paths: under one of them nobody can tell a path with the root from one without."""
+"""First parts of the service's own paths. As a root path, they would make paths ambiguous."""
 
 _ROOT_PATH = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)+")
 _LINK = re.compile(r"(tcp|udp|sctp)://\S+")
@@ -284,52 +283,49 @@ _ORIGIN = re.compile(r"\*|https?://(\*\.)?([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9
 
 
 def is_service_link(value: object) -> bool:
-    """Tell if a value is one that Kubernetes gives the variable `<SERVICE>_PORT`, such as tcp://10.0.0.1:8000."""
+    """Tell if Kubernetes set this value in a variable `<SERVICE>_PORT`, such as tcp://10.0.0.1:8000."""
     return isinstance(value, str) and _LINK.fullmatch(value) is not None
 
 
 def is_set_by_kubernetes(name: str, value: str) -> bool:
-    """Tell if a variable is one of those that Kubernetes sets in a pod for each Service whose name begins with
-    `spikehead`. Source: Kubernetes' documentation, Service, "Environment variables"."""
+    """Tell if Kubernetes sets this variable in a pod for a Service named `spikehead...`. Source: Kubernetes'
+    documentation, Service, "Environment variables"."""
     return _LINKS.fullmatch(name) is not None or (name.endswith("_PORT") and is_service_link(value))
 
 
 def origin_pattern(origins: str) -> str | None:
-    """A regular expression of the origins among these that have a star; None: none has. The star stands for one
-    label of a host's name or several."""
+    """Return a regular expression for the origins that have a star, or None if there are none. The star stands for
+    one or more labels of a host name."""
     starred = [re.escape(origin) for origin in listed(origins) if "//*." in origin]
     return "|".join(one.replace(r"\*", r"[a-z0-9_-]+(\.[a-z0-9_-]+)*") for one in starred) or None
 
 
 def _is_network(text: str) -> bool:
-    if text == "*":
-        return True
     try:
-        ip_network(text)
+        return text == "*" or bool(ip_network(text))
     except ValueError:
         return False
-    return True
 
 
 def _all(value: str, good: Callable[[str], object], expected: str) -> str:
-    """The value, where all that stands between its commas is good. Raises ValueError with what was expected."""
+    """Return the value if all parts between its commas are good. Raises ValueError(expected)."""
     if not all(map(good, listed(value))):
         raise ValueError(expected)
     return value
 
 
 def listed(value: str) -> list[str]:
-    """Split at commas."""
+    """Split a text at its commas."""
     return [part for part in (part.strip() for part in value.split(",")) if part]
 
 
 def recorded_share(record: str) -> float:
-    """The share of requests that the setting `record` asks to remember."""
+    """Return the share of requests that the setting `record` asks to store."""
     if record.startswith("sample:"):
         return float(record.removeprefix("sample:"))
     return 1.0 if record == "all" else 0.0
 
 
 def load_settings() -> Settings:
-    """Settings from the environment. Raises pydantic.ValidationError, which names the field."""
+    """Read the settings from the environment. Raises pydantic.ValidationError, which names the field."""
     return Settings()

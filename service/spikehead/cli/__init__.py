@@ -1,1 +1,1 @@
-"""Commands of the terminal: serve, classify, look at past requests, ask a service for its health."""
+"""Commands of the terminal: serve, classify, list past requests, check a service's health."""

@@ -1,11 +1,13 @@
 """Commands: `python -m service` serves; `spikehead serve` does the same once installed.
 
-What a command needs is imported in it: `classify` waits for no web framework, `--help` for nothing.
+Each command imports what it needs, so that `classify` loads no web framework and `--help` starts at once.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -31,8 +33,11 @@ EXIT_LISTEN = 3
 EXIT_MODEL = 4
 EXIT_SERVICE = 5
 
+LOST_SECONDS = 1.0
+"""Seconds after which SIGTERM ends a process that starts, if its exception was lost."""
+
 NO_SETTINGS = {"SPIKEHEAD_API_KEY", "SPIKEHEAD_DATA", "SPIKEHEAD_TEST_POSTGRES_URL"}
-"""Environment variables of ours that the service does not read: of `spikehead spikes`, training and tests."""
+"""Environment variables that only `spikehead spikes`, training and tests read."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -63,7 +68,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve over HTTP. Settings come from the environment, see docs/settings.md."""
-    # while it starts: the first process of a container does not end by a signal that it does not handle
+    # during the start: the first process of a container ignores signals that it does not handle
     signal.signal(signal.SIGTERM, _end)
     from spikehead.records import DatabaseURLError, Store
     from spikehead.settings import PREFIX
@@ -71,10 +76,12 @@ def serve(
     settings = _settings()
     chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update=chosen)
-    if hasattr(signal, "SIGHUP"):  # until there are models to look for anew: it would be the end
+    # until there are models to reload, SIGHUP would end the process
+    if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        Store(settings.database_url).close()  # touches no database: whether it is there does not matter
+        # checks the URL without connecting: the database may be unavailable
+        Store(settings.database_url).close()
     except DatabaseURLError as error:
         raise _exit(EXIT_SETTINGS, f"{PREFIX}DATABASE_URL: {error}") from None
     from spikehead.server.listening import ListenError, listening
@@ -90,6 +97,10 @@ def serve(
 
 
 def _end(sig: int, frame: FrameType | None) -> None:
+    # the exception is lost if it comes while a module is compiled
+    late = threading.Timer(LOST_SECONDS, os._exit, (0,))
+    late.daemon = True
+    late.start()
     raise SystemExit(0)
 
 
@@ -146,9 +157,9 @@ def classify(
 ) -> None:
     """Classify pictures of digits here, without a service. Nothing is recorded.
 
-    Options and answers are those of POST /classify, settings the service's.
+    Options and answers are those of POST /classify, settings those of the service.
 
-    A file that cannot be used does not stop the others: see standard error.
+    A file that cannot be used is reported on standard error and does not stop the others.
     """
     from spikehead.cli.classify import classify_files
 
@@ -178,7 +189,7 @@ def spikes(
         str | None, typer.Option(help="address of the service (that of SPIKEHEAD_HOST and SPIKEHEAD_PORT)")
     ] = None,
     key: Annotated[
-        str | None, typer.Option(envvar="SPIKEHEAD_API_KEY", help="where the service asks for one")
+        str | None, typer.Option(envvar="SPIKEHEAD_API_KEY", help="API key, if the service requires one")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, max=1000, help="most requests (20)")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="only those to this model")] = None,
@@ -199,12 +210,12 @@ def spikes(
         elif limit is None and model is None and not low_confidence:
             print_request(client, identifier, as_json=as_json)
         else:
-            raise typer.BadParameter("--limit, --model and --low-confidence are for the list, not for one ID")
+            raise typer.BadParameter("--limit, --model and --low-confidence apply to the list, not to one ID")
 
 
 @app.command(epilog="Exit codes: 0 it is ready; 1 it is not, or cannot be reached; 2 wrong settings.")
 def health() -> None:
-    """Ask the service on this machine if it is ready, at the address that the settings give."""
+    """Ask the service on this machine, at the address in the settings, if it is ready."""
     from spikehead.cli import probe
 
     settings = _settings()
@@ -215,7 +226,7 @@ def health() -> None:
 
 
 def _settings() -> Settings:
-    """Settings from the environment, logging by them. Exits where one is wrong."""
+    """Read the settings from the environment and configure logging. Exits if one is wrong."""
     import os
 
     from pydantic import ValidationError
@@ -227,29 +238,28 @@ def _settings() -> Settings:
         settings = load_settings()
     except ValidationError as error:
         for fault in error.errors():
-            words = fault["msg"].removeprefix("Value error, ")
-            words = words.replace("Input should be ", "expected ", 1)
+            words = fault["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
             if fault["loc"]:
                 name = PREFIX + "_".join(str(part) for part in fault["loc"]).upper()
                 typer.echo(f"spikehead: {name}: {words}, got {fault['input']!r}", err=True)
-            else:  # of several settings together
+            else:  # a fault of several settings together
                 typer.echo(f"spikehead: {words}", err=True)
         raise typer.Exit(EXIT_SETTINGS) from None
     logs.configure(settings.log_level, settings.log_format)
     given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     if is_service_link(link := given.get(f"{PREFIX}PORT")):
-        words = "which Kubernetes sets for a Service named spikehead: it counts as not given"
+        words = "which Kubernetes sets for a Service named spikehead: it is ignored"
         typer.echo(f"spikehead: {PREFIX}PORT: expected a port, got {link}, {words}", err=True)
     known = {PREFIX + name.upper() for name in type(settings).model_fields} | NO_SETTINGS
     for name, value in sorted(given.items()):
         if name not in known and not is_set_by_kubernetes(name, value):
-            typer.echo(f"spikehead: {name} is no setting of the service, it changes nothing", err=True)
+            typer.echo(f"spikehead: {name} is not a setting of the service: it is ignored", err=True)
     return settings
 
 
 @contextmanager
 def _faults_as_exits() -> Iterator[None]:
-    """Errors that say what was expected and what came end the command, each kind with its exit code."""
+    """Print an expected kind of error and exit with its code."""
     from spikehead.errors import Problem, ServiceError
     from spikehead.model.card import ModelError
 
@@ -266,11 +276,11 @@ def _faults_as_exits() -> Iterator[None]:
 
 
 def _exit(code: int, error: Exception | str) -> typer.Exit:
-    """Says what is wrong; to be raised."""
+    """Print what is wrong and return the exit, to be raised."""
     typer.echo(f"spikehead: {error}", err=True)
     return typer.Exit(code)
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the console script."""
     app()

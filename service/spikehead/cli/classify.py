@@ -75,7 +75,7 @@ def classify_file(file: str, simulator: Simulator, options: Options, settings: S
 def _read(file: str, most: int) -> bytes:
     """Return the bytes of a file or of standard input. Raises OSError and ImageError."""
     if file == STANDARD_INPUT:
-        # a shell closed it by <&-
+        # closed by a shell, by <&-
         if sys.stdin is None:
             raise OSError(errno.EBADF, "standard input is closed")
         data = sys.stdin.buffer.read(most + 1)

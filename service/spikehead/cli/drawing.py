@@ -22,7 +22,7 @@ DRAWN_LAYERS = ("input", "output")
 
 Pixels = Sequence[Sequence[int]]
 Block = list[Text]
-"""Lines that belong together, each of which fits the terminal."""
+"""Lines drawn together, each of which fits the terminal."""
 
 
 class Glyphs(NamedTuple):
@@ -41,7 +41,8 @@ _LEAST_BAR, _MOST_BAR = 16, 40  # cells
 _GAP = 3  # cells between blocks side by side
 _AROUND_BAR = len("class  ") + len(" 100.00 %")
 _LABEL = len("input")
-_LESS_NEEDED = ("model", "time (UTC)", "steps", "conf. %")  # left out of a narrow table, in this order
+# columns left out of a narrow table, in this order
+_LESS_NEEDED = ("model", "time (UTC)", "steps", "conf. %")
 
 
 def text_console() -> Console:

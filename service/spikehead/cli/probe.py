@@ -1,6 +1,6 @@
-"""A service on this machine, asked if it is ready: `spikehead health`, the image's health check.
+"""The health check of a service on this machine: `spikehead health`, which the container image uses.
 
-It needs neither a key nor a root path, so what decides is where the settings say that the service listens.
+It needs neither a key nor a root path, only the address in the settings.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from typing import Any
 from spikehead.settings import Settings
 
 SECONDS = 2.0
-"""For the answer."""
+"""Seconds to wait for the answer."""
 
 _READY = "/health/ready"
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Addresses that stand for all of this machine, and one of them that can be asked."""
-
+"""Addresses that stand for all addresses of this machine, and one of these to connect to."""
 
 UNIX = "unix:"
-"""Before the path of a unix socket."""
+"""Prefix of the path of a unix socket."""
 
 
 class NotReadyError(RuntimeError):
@@ -41,14 +40,8 @@ class UnixConnection(HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _connection(settings: Settings) -> HTTPConnection:
-    if settings.host.startswith(UNIX):
-        return UnixConnection(settings.host.removeprefix(UNIX), SECONDS)
-    return HTTPConnection(_ANY.get(settings.host, settings.host), settings.port, timeout=SECONDS)
-
-
 def address_of(settings: Settings) -> str:
-    """The address at which the service can be asked, as a URL; a unix socket's as it is set."""
+    """Return the URL of the service; a unix socket as in the settings."""
     host = _ANY.get(settings.host, settings.host)
     if host.startswith(UNIX):
         return host
@@ -56,9 +49,14 @@ def address_of(settings: Settings) -> str:
 
 
 def status(settings: Settings) -> str:
-    """The `status` of a service that is ready: `ready` or `degraded`. Raises NotReadyError."""
+    """Return the `status` of a ready service: `ready` or `degraded`. Raises NotReadyError."""
     address = address_of(settings)
-    connection = _connection(settings)
+    host, port = settings.host, settings.port
+    connection = (
+        UnixConnection(host.removeprefix(UNIX), SECONDS)
+        if host.startswith(UNIX)
+        else HTTPConnection(_ANY.get(host, host), port, timeout=SECONDS)
+    )
     try:
         connection.request("GET", _READY)
         answer = connection.getresponse()
@@ -75,7 +73,7 @@ def status(settings: Settings) -> str:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    """A JSON object; an empty one if it is something else."""
+    """Parse a JSON object; return an empty one if it is something else."""
     try:
         document = json.loads(data)
     except ValueError:

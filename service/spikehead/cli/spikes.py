@@ -21,7 +21,7 @@ TIMEOUT = 10.0
 
 @contextmanager
 def service_at(url: str, key: str | None) -> Iterator[Client]:
-    """A service to be asked. What it refuses is a ServiceError; a wrong address or key is a Problem."""
+    """Open a client. A refused request raises ServiceError; a wrong address or key raises Problem."""
     with Client(url, key=key or None, timeout=TIMEOUT) as client:
         try:
             yield client

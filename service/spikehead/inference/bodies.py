@@ -1,10 +1,9 @@
-"""From the body of a request to pictures and options: raw bytes, JSON, forms.
+"""Parsing of a request's body into pictures and options: raw bytes, JSON, forms.
 
-Its Content-Type says what a body is. Many clients send one that nobody has chosen, or none: then the first bytes say
-what it is.
+The Content-Type tells the kind of a body. Many clients send a default one, or none: then the first bytes tell it.
 
-Nothing is decoded here: a `Source` is a picture still to be decoded, so that a large batch can be decoded in
-portions, and so that one that cannot be used need not spoil the others.
+Nothing is decoded here: a `Source` is a picture still to be decoded, so that a large batch can be decoded in portions,
+and a picture that cannot be used does not affect the others.
 """
 
 from __future__ import annotations
@@ -39,28 +38,28 @@ _FORMS = f"{JSON}, {MULTIPART} or {URLENCODED}"
 _SINGLE_TYPES = f"image/*, {RAW}, {_FORMS}"
 _BATCH_TYPES = f"{RAW}, {_FORMS}"
 _UNCHOSEN = ("", RAW, URLENCODED, "text/plain", "binary/octet-stream")
-"""Types that clients send of themselves: none, or what curl, wget and others take for bytes or text of any kind."""
+"""Types that clients send by default: none, or those of curl, wget and others for any bytes or text."""
 
 _READ = (*_UNCHOSEN, JSON, MULTIPART)
 _PICTURE_FIELDS = ("image", "images", "image[]", "images[]")
-"""Form fields that are pictures; some clients write lists with brackets."""
+"""Form fields with pictures; some clients mark lists by brackets."""
 
-_MAX_FIELDS = 32  # of a form, besides pictures
-_MAX_FIELD = 4096  # bytes of one
-_MAX_ESCAPES = 500_000  # of bytes in an urlencoded form: base64 has one in thirty
+_MAX_FIELDS = 32  # fields of a form, besides pictures
+_MAX_FIELD = 4096  # bytes of a field
+_MAX_ESCAPES = 500_000  # escaped bytes in an urlencoded form: base64 has one in thirty
 _MAX_HEADER = 8192  # bytes of a part's headers
-_MAX_PARAMETERS = 32  # of a header: to take them apart takes time with the square of their number
-_MAX_FILENAME = 255  # characters that are told again
-_LISTS_AN_IMAGE = SIDE + 4  # rows, and what they stand in
+_MAX_PARAMETERS = 32  # parameters of a header, whose parsing takes time with the square of their number
+_MAX_FILENAME = 255  # characters of a file's name in an answer
+_LISTS_AN_IMAGE = SIDE + 4  # rows, and the lists and objects around them
 _QUOTES_AN_IMAGE = 8
-_MORE = 1_000  # for options, and for what is wrong with a body in a way that is worth telling
+_MORE = 1_000  # lists or quotes for options and for mistakes that get a precise error
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TEXT = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 _DATA_URL = re.compile(r"data:[\w.+/-]*(;[\w=.+-]*)*,", re.ASCII | re.IGNORECASE)
 _CUT_DATA_URL = re.compile(r"data:[\w.+/-]*", re.ASCII | re.IGNORECASE)
 _USUAL_ALPHABET = str.maketrans("-_", "+/", " \t\r\n\f\v")
 _FIELD = re.compile(rb"[\w.%+\[\]-]{1,80}=")
-# The first alternative passes over quoted strings, in which anything may stand.
+# The first alternative skips quoted strings, which may contain anything.
 _EXTENDED_FILENAME = re.compile(
     r'"(?:\\.|[^"\\])*(?:"|$)|;\s*filename\*\s*=\s*([^;\s]*)', re.ASCII | re.IGNORECASE
 )
@@ -68,7 +67,7 @@ _EXTENDED_FILENAME = re.compile(
 
 @dataclass(frozen=True)
 class Source:
-    """A picture still to be decoded. `decode` raises ImageError or Problem; it takes the largest number of pixels."""
+    """A picture still to be decoded. `decode` takes the most pixels allowed, and raises ImageError or Problem."""
 
     decode: Callable[[int], Pixels]
     filename: str | None = None
@@ -79,9 +78,9 @@ class Parsed:
     """The content of a body: pictures still to be decoded, or all of them as pixels."""
 
     sources: list[Source] = field(default_factory=list)
-    options: dict[str, Any] = field(default_factory=dict)  # of JSON
+    options: dict[str, Any] = field(default_factory=dict)  # from JSON
     fields: Sequence[tuple[str, str]] = ()  # options of a form, as text
-    pixels: NDArray[np.uint8] | None = None  # [N, 28, 28]; then there are no sources
+    pixels: NDArray[np.uint8] | None = None  # [N, 28, 28], in place of sources
 
 
 def _encoded(data: bytes) -> Source:
@@ -97,12 +96,12 @@ def _pixels(rows: Any) -> Source:
 
 
 def of_file(data: bytes) -> Source:
-    """A form's file of unknown kind: a picture, unless it is 784 bytes that do not begin like one."""
+    """Return the source of a file of unknown kind: a picture, or 784 bytes that do not begin like one."""
     return _raw(data) if len(data) == PIXELS and not looks_encoded(data) else _encoded(data)
 
 
 def parse_single(content_type: str, data: bytes) -> Parsed:
-    """One picture, with options. Raises Problem."""
+    """Parse a body with one picture and options. Raises Problem."""
     media_type, parameters = _media_type(content_type)
     says_picture = media_type.startswith("image/")
     if not says_picture and media_type not in _READ:
@@ -124,22 +123,20 @@ def parse_single(content_type: str, data: bytes) -> Parsed:
         parsed = _urlencoded(data, max_files=1)
     elif data[:5].lower() == b"data:":
         return Parsed([_base64(data.decode("latin-1"))])
-    elif data.startswith(b"BM"):  # BMP, whose length in its header many writers leave wrong
+    # BMP: many writers put a wrong length into its header
+    elif data.startswith(b"BM"):
         return Parsed([_encoded(data)])
     else:
         raise _unknown(_SINGLE_TYPES, media_type, data)
     if not parsed.sources:
-        received = (
-            f"the fields {', '.join(quoted(name) for name, _ in parsed.fields[:5])}"
-            if parsed.fields
-            else "none"
-        )
+        names = ", ".join(quoted(name) for name, _ in parsed.fields[:5])
+        received = f"the fields {names}" if names else "none"
         raise Problem("missing-image", "a file, or base64 in a field 'image', in the form", received)
     return parsed
 
 
 def parse_batch(content_type: str, data: bytes, max_images: int) -> Parsed:
-    """Many pictures, in order, with options. Raises Problem."""
+    """Parse a body with many pictures, in order, and options. Raises Problem."""
     media_type, parameters = _media_type(content_type)
     if media_type not in _READ:
         raise Problem("unsupported-media-type", _BATCH_TYPES, quoted(media_type))
@@ -163,9 +160,9 @@ def parse_batch(content_type: str, data: bytes, max_images: int) -> Parsed:
 
 
 def _by_first_bytes(media_type: str, data: bytes, fits_pixels: bool) -> str | None:
-    """The media type of pixels or JSON; None if the bytes are neither.
+    """Return the media type of pixels or JSON; None if the bytes are neither.
 
-    Pixels have no first bytes of their own, but a length that fits; text of that length is none unless it is called so.
+    Pixels are known by their length; text of that length counts as pixels only if its type is RAW.
     """
     text = data.removeprefix(_BYTE_ORDER_MARK)
     if fits_pixels and (media_type == RAW or not _is_text(text)):
@@ -179,16 +176,14 @@ def _is_text(data: bytes) -> bool:
 
 
 def _unknown(expected: str, media_type: str, data: bytes) -> Problem:
-    """Say what is wrong with a body whose first bytes do not help."""
+    """Make the problem of a body whose kind is unknown."""
     if looks_encoded(data):
         return Problem("unsupported-media-type", expected, "a single picture's file (see /classify)")
     if data.startswith(b"\x89PNG"):
-        received = "one without its line ends (curl sends files as they are with --data-binary, not with -d)"
+        received = "one without its line ends (curl sends files unchanged with --data-binary, not with -d)"
         return Problem("unreadable-image", "a PNG file", received)
     named = quoted(media_type) if media_type else "no Content-Type"
-    return Problem(
-        "unsupported-media-type", expected, f"{named}, and {len(data)} bytes that are none of these"
-    )
+    return Problem("unsupported-media-type", expected, f"{named}, and {len(data)} bytes of an unknown kind")
 
 
 def _raw_batch(data: bytes, max_images: int) -> Parsed:
@@ -209,18 +204,17 @@ def _json_batch(document: dict[str, Any], max_images: int) -> Parsed:
     if (pictures is None) == (pixels is None):
         received = "neither" if pictures is None else "both"
         raise Problem("missing-image", "'images' or 'pixels'", received)
-    for name, value in (("images", pictures), ("pixels", pixels)):
-        if value is not None and not isinstance(value, list):
-            raise Problem("malformed-body", f"{name}: a list", described(value))
-        if value is not None:
-            _check_count(len(value), max_images)  # first: a small body can hold millions of empty lists
-    if pixels is not None:
-        return Parsed([_pixels(rows) for rows in pixels], document)
-    return Parsed([_later(_source_of_item, item) for item in pictures], document)
+    name, value = ("images", pictures) if pixels is None else ("pixels", pixels)
+    if not isinstance(value, list):
+        raise Problem("malformed-body", f"{name}: a list", described(value))
+    # checked first, because a small body can hold millions of empty lists
+    _check_count(len(value), max_images)
+    sources = [_later(_source_of_item, item) if pixels is None else _pixels(item) for item in value]
+    return Parsed(sources, document)
 
 
 def _later(make: Callable[..., Source], *values: Any, filename: str | None = None) -> Source:
-    """A picture of many: what is wrong with it must not be said before its turn comes."""
+    """Return the source of a picture of many, which raises its problem only when it is decoded."""
     return Source(lambda max_pixels: make(*values).decode(max_pixels), filename)
 
 
@@ -240,7 +234,7 @@ def _source_of_item(item: Any) -> Source:
 
 
 def _source_of_object(document: dict[str, Any], where: str) -> Source:
-    """Takes the picture out of an object; what stays are options."""
+    """Take the picture out of an object and leave the options."""
     found = [name for name in ("image", "pixels") if name in document]
     if len(found) != 1:
         raise Problem("missing-image", f"'image' or 'pixels' in {where}", "both" if found else "neither")
@@ -249,7 +243,7 @@ def _source_of_object(document: dict[str, Any], where: str) -> Source:
 
 
 def _base64(text: Any) -> Source:
-    """A picture in base64, plain or as a data URL; of either alphabet, with or without padding, in lines or not."""
+    """Read base64, plain or as a data URL, in either alphabet, with or without padding and line ends."""
     if not isinstance(text, str):
         raise Problem("malformed-body", "image: a picture in base64", described(text))
     text = text.lstrip()
@@ -273,7 +267,7 @@ def _base64(text: Any) -> Source:
 
 def _media_type(content_type: str) -> tuple[str, Mapping[bytes, bytes]]:
     parameters_given = content_type.count(";")
-    if not parameters_given:  # as nearly always
+    if not parameters_given:
         return content_type.strip(" \t").lower(), {}
     if parameters_given > _MAX_PARAMETERS:
         raise Problem("malformed-body", f"a Content-Type of at most {_MAX_PARAMETERS} parameters", "more")
@@ -284,7 +278,7 @@ def _media_type(content_type: str) -> tuple[str, Mapping[bytes, bytes]]:
 def _json_object(data: bytes, max_images: int) -> dict[str, Any]:
     """Parse a JSON object with options and at most `max_images` pictures. Raises Problem.
 
-    What it is made of is counted first: parsing keeps everybody waiting, and a small body can be millions of lists.
+    Lists and quotes are counted first: parsing blocks other requests, and a small body can hold millions of lists.
     """
     for what, count, most in (
         ("lists and objects", data.count(b"[") + data.count(b"{"), _LISTS_AN_IMAGE * max_images + _MORE),
@@ -354,7 +348,7 @@ class _Form:
         if self._headers.get("content-transfer-encoding", b"").strip().lower() == b"base64":
             self.add_picture(_base64_file, data, filename=filename)
         elif filename == "" and not data:
-            return  # what a browser sends for a file that nobody has chosen
+            return  # a browser sends this if no file was chosen
         elif filename is not None or media_type.startswith(b"image/") or media_type == RAW.encode():
             if not data:
                 self.add_picture(_missing, f"a picture in the form's file {quoted(name)}", filename=filename)
@@ -370,7 +364,7 @@ class _Form:
             self.add_field(name, data)
 
     def add_picture(self, make: Callable[..., Source], *values: Any, filename: str | None = None) -> None:
-        """One that `make` makes of some values."""
+        """Add a picture, whose source is `make(*values)`."""
         if len(self.sources) == self._max_pictures:
             if self._max_pictures == 1:
                 raise Problem("too-many-files", "one file (see /classify/batch)", "more")
@@ -378,12 +372,12 @@ class _Form:
         self.sources.append(_later(make, *values, filename=(filename or "")[:_MAX_FILENAME] or None))
 
     def add_base64(self, text: bytes) -> None:
-        """A picture as text, unless the field is empty."""
+        """Add a picture as text, unless the text is empty."""
         if text.strip():
             self.add_picture(_base64, text.decode("latin-1"))
 
     def add_field(self, name: str, value: bytes) -> None:
-        """An option."""
+        """Add an option."""
         if len(self.fields) == _MAX_FIELDS or len(value) > _MAX_FIELD:
             expected = f"at most {_MAX_FIELDS} form fields of {_MAX_FIELD} bytes"
             received = f"{len(self.fields) + 1} fields, one of {len(value)} bytes"
@@ -395,10 +389,10 @@ class _Form:
 
 
 def _filename(header: bytes, disposition: Mapping[bytes, bytes]) -> str | None:
-    """The file's name as a part's Content-Disposition tells it; None if the part is no file.
+    """Return the file's name in a part's Content-Disposition; None if the part is not a file.
 
-    The extended form (RFC 8187) is preferred: who sends both cannot write all characters in the plain one. In forms it
-    should not stand (RFC 7578, 4.2), but .NET's clients write it; the parser passes over it.
+    The extended form (RFC 8187) is preferred, because the plain one may lack characters. It is not meant for forms
+    (RFC 7578, 4.2), and the parser ignores it, but .NET's clients send it.
     """
     extended = _EXTENDED_FILENAME.findall(header.decode("latin-1")) if b"*" in header else []
     for found in filter(None, extended):
@@ -410,7 +404,7 @@ def _filename(header: bytes, disposition: Mapping[bytes, bytes]) -> str | None:
 
 
 def _is_picture(data: bytes) -> bool:
-    """Tell if a form's field is no text but a picture's file or its pixels."""
+    """Tell if a form's field is a picture file or pixels, not text."""
     return looks_encoded(data) or (len(data) == PIXELS and not _is_text(data))
 
 
@@ -423,7 +417,7 @@ def _missing(expected: str) -> Source:
 
 
 def _urlencoded(data: bytes, max_files: int) -> Parsed:
-    """A form as a page sends it that has no files. A picture is base64, or its bytes."""
+    """Parse an urlencoded form, which pages without files send. A picture is base64, or its bytes."""
     if data.count(b"&") > max_files + _MAX_FIELDS:
         raise Problem("malformed-body", f"a form of at most {max_files + _MAX_FIELDS} fields", "more")
     if data.count(b"%") > _MAX_ESCAPES:
@@ -441,7 +435,8 @@ def _urlencoded(data: bytes, max_files: int) -> Parsed:
             form.add_field(name, content)
         elif _is_picture(content):
             form.add_picture(of_file, content)
-        else:  # a + of base64 that was not encoded looks like a space
+        else:
+            # in base64, a + that was not encoded looks like a space
             form.add_base64(content.replace(b" ", b"+"))
     return form.parsed
 

@@ -1,7 +1,7 @@
-"""One request from its body to its answer: parse, decode, simulate, describe, remember.
+"""One request from its body to its answer: parse, decode, simulate, describe, record.
 
-Everything here computes and blocks, so it runs in worker threads. A single picture is one job (`classify`); a
-batch is many (`open_batch`, `decode`, `simulate`), so that short requests get their turn.
+All of it computes and blocks, so it runs in worker threads. A single picture is one job (`classify`); a batch is many
+(`open_batch`, `decode`, `simulate`), so that other requests get their turn.
 """
 
 from __future__ import annotations
@@ -45,10 +45,7 @@ Query = Sequence[tuple[str, str]]
 
 
 class Classified(NamedTuple):
-    """JSON, and what it says for logs and metrics.
-
-    Where a promise comes along it must be kept before the answer is sent: the answer says that it was.
-    """
+    """An answer in JSON, and its summary. A promise must be kept before the answer, which says so, is sent."""
 
     body: bytes
     summary: Summary
@@ -67,27 +64,26 @@ class Event(NamedTuple):
 _RECORDED = {True: b',"recorded":true}', False: b',"recorded":false}'}
 
 DECODE_SECONDS = 0.05
-"""A job that decodes pictures of a batch takes about so long: then others have their turn."""
-
+"""Seconds after which a job that decodes a batch lets others have their turn."""
 
 _NO_PIXELS = np.empty((0, SIDE, SIDE), np.uint8)
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pictures in MNIST's form, and what each took; and what is wrong with others that came between them."""
+    """Pictures in MNIST's form with their decoding times, and the problems of pictures between them."""
 
     pixels: NDArray[np.uint8]  # [N, 28, 28]
     decode_ms: list[float]  # [N]
     problems: tuple[Problem, ...] = ()  # in order, each with its number in the batch
 
     def __len__(self) -> int:
-        """Count the pictures that were looked at."""
+        """Count the pictures, with those that have problems."""
         return len(self.decode_ms) + len(self.problems)
 
     @classmethod
     def together(cls, parts: Sequence[Decoded]) -> Decoded:
-        """All pictures of some parts, in order."""
+        """Join parts, in order."""
         if len(parts) == 1:
             return parts[0]
         return cls(
@@ -99,7 +95,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch that has been parsed. `report`: a picture that cannot be used does not spoil the others."""
+    """A parsed batch. `report`: a picture that cannot be used gets a problem, and the others are answered."""
 
     simulator: Simulator
     options: Options
@@ -124,15 +120,13 @@ class Classifier:
         self._native = {simulator.card.name for simulator in models if simulator.engine.name == "native"}
 
     def classify(self, content_type: str, query: Query, data: bytes) -> Classified:
-        """The answer to one picture. Raises Problem."""
-        simulator, options, picture = self._single(content_type, query, data)
-        return self._answer(simulator, options, picture, [options.seed], [self._ids.new()])
+        """Answer one picture. Raises Problem."""
+        return self._answer(*self._single(content_type, query, data), self._ids.new())
 
     def is_light(self, content_type: str, query: Query, data: bytes) -> bool:
         """Tell if `classify` takes less time than handing the request to another thread would.
 
-        That is so for pixels and tiny PNG files, by the size in their header, without a raster, where the model
-        is on the native engine.
+        This holds for pixels and tiny PNG files (by the size in their header) on the native engine, without a raster.
         """
         model = self.models.default
         for name, value in query:
@@ -145,9 +139,9 @@ class Classifier:
         return (len(data) == PIXELS and content_type == bodies.RAW) or is_tiny_png(data)
 
     def open_stream(self, content_type: str, query: Query, data: bytes) -> tuple[str, Iterator[Event]]:
-        """The answer's id, and the same as `classify` in events: one a time step while it is simulated.
+        """Return the answer's id, and the answer in events, with one for each time step as it is simulated.
 
-        Raises Problem before the first one.
+        Raises Problem before the first event.
         """
         identifier, asked = self._ids.new(), self._single(content_type, query, data)
         return identifier, self._events(identifier, *asked)
@@ -159,13 +153,12 @@ class Classifier:
         course = watch(simulator.engine, picture.pixels[0], options.seed, rule, options.encoder)
         for number, (moment, probabilities) in enumerate(course, 1):
             yield Event("step", to_json(step_document(simulator.card, number, moment, probabilities)))
-        # the whole answer is simulated once more, as every answer is: the same to the bit
+        # the answer is simulated again, as all answers are, with the same result to the bit
         plain = replace(options, raster=())
-        answered = self._answer(simulator, plain, picture, [options.seed], [identifier])
-        yield Event("result", *answered)
+        yield Event("result", *self._answer(simulator, plain, picture, identifier))
 
     def open_batch(self, content_type: str, query: Query, data: bytes) -> Batch:
-        """Pictures still to be decoded, and options. Raises Problem."""
+        """Parse a batch, whose pictures are still to be decoded. Raises Problem."""
         settings = self._settings
         parsed = bodies.parse_batch(content_type, data, settings.max_batch_images)
         given = collect([*query, *parsed.fields], parsed.options, BATCH_OPTION_NAMES)
@@ -173,25 +166,24 @@ class Classifier:
         simulator, options = self._options(given)
         count = len(parsed.sources) if parsed.pixels is None else len(parsed.pixels)
         if options.raster and count > settings.max_raster_images:
-            expected = f"at most {settings.max_raster_images} images where a raster is asked for"
+            expected = f"at most {settings.max_raster_images} images with a raster"
             raise Problem("too-many-images", expected, f"{count} images")
         return Batch(
             simulator, options, report, parsed, seeds_of_batch(options.seed, count), self._ids.some(count)
         )
 
     def decode(self, batch: Batch, first: int) -> Decoded:
-        """Some of the batch's pictures from number `first` on: one, and more while there is time.
+        """Decode pictures from number `first` on: one, and more within DECODE_SECONDS.
 
-        Raises Problem, which names the picture, unless that is to be reported in its place.
+        Raises Problem, which names the picture, unless the batch reports problems.
         """
         began, sources = time.perf_counter(), batch.parsed.sources
         if batch.parsed.pixels is not None:
             return self._checked(batch, batch.parsed.pixels)
         parts: list[Decoded] = []
-        while first + len(parts) < len(sources) and (
-            not parts or time.perf_counter() < began + DECODE_SECONDS
-        ):
-            number = first + len(parts)
+        for number in range(first, len(sources)):
+            if parts and time.perf_counter() >= began + DECODE_SECONDS:
+                break
             try:
                 parts.append(self._decode(sources[number], number))
             except Problem as problem:
@@ -202,7 +194,7 @@ class Classifier:
 
     @staticmethod
     def _checked(batch: Batch, pixels: NDArray[np.uint8]) -> Decoded:
-        """Pictures that came as pixels, as `decode`."""
+        """Check pictures that came as pixels."""
         began = time.perf_counter()
         bad: dict[int, Problem] = {}
         try:
@@ -220,9 +212,9 @@ class Classifier:
         return Decoded(pixels, [mean] * len(pixels), tuple(bad.values()))
 
     def simulate(self, batch: Batch, pictures: Decoded, portion: range, request_id: str) -> Classified:
-        """Answers for some of the batch's pictures, by their numbers, as JSON with commas between. They are remembered.
+        """Answer and record some of the batch's pictures, by their numbers, as JSON with commas between.
 
-        A picture that cannot be used has a problem document in its place, with the request's id.
+        A picture that cannot be used gets a problem document with the request's id.
         """
         bad = {problem.image: problem for problem in pictures.problems}
         good = [number for number in portion if number not in bad] if bad else portion
@@ -255,7 +247,7 @@ class Classifier:
         return simulator, parse(given, simulator.card)
 
     def _decode(self, source: Source, image: int | None, began: float | None = None) -> Decoded:
-        """A picture; `image` is its number in a batch. Raises Problem, which says the number and the file's name."""
+        """Decode a picture; `image` is its number in a batch, which the Problem raised names."""
         began = time.perf_counter() if began is None else began
         try:
             pixels = source.decode(self._settings.max_pixels)
@@ -266,15 +258,10 @@ class Classifier:
         return Decoded(pixels[None], [(time.perf_counter() - began) * 1000])
 
     def _answer(
-        self,
-        simulator: Simulator,
-        options: Options,
-        picture: Decoded,
-        seeds: Sequence[int],
-        ids: Sequence[str],
+        self, simulator: Simulator, options: Options, picture: Decoded, identifier: str
     ) -> Classified:
-        """The answer to a single picture, as JSON. It is remembered."""
-        answers, summary, promise = self._answers(simulator, options, picture, seeds, ids)
+        """Answer a single picture as JSON, and record it."""
+        answers, summary, promise = self._answers(simulator, options, picture, [options.seed], [identifier])
         return Classified(answers[0], summary, promise)
 
     def _answers(
@@ -285,9 +272,9 @@ class Classifier:
         seeds: Sequence[int],
         ids: Sequence[str],
     ) -> tuple[list[bytes], Summary, Promise | None]:
-        """Answers as JSON, what they say of themselves, and what must be kept. They are remembered."""
+        """Answer pictures as JSON, with a summary and a promise of their records."""
         if options.record == "required" and self._share == 0.0:
-            raise not_recorded("run is switched off (SPIKEHEAD_RECORD)")
+            raise not_recorded("recording is switched off (SPIKEHEAD_RECORD)")
         if not ids:
             return [], Summary.of_none(simulator.card.name), None
         answers = list(simulator.answers(pictures.pixels, seeds, options, pictures.decode_ms, ids))
@@ -295,14 +282,14 @@ class Classifier:
         recorded, promise = [False] * len(answers), None
         if options.record != "no" and self._share > 0.0:
             records = _records(simulator.card, pictures.pixels, seeds, answers, ids)
-            recorded, promise = self._remember(records, options)
+            recorded, promise = self._record(records, options)
         whole = [answer.json[:-1] + _RECORDED[known] for answer, known in zip(answers, recorded, strict=True)]
         return whole, summary, promise
 
-    def _remember(self, records: list[Record], options: Options) -> tuple[list[bool], Promise | None]:
-        """Which of them are remembered, or will be soon; and a promise where it is required.
+    def _record(self, records: list[Record], options: Options) -> tuple[list[bool], Promise | None]:
+        """Queue records, and tell for each if it was; with `record=required`, return a promise.
 
-        Raises Problem if it is required and not possible.
+        Raises Problem if that is not possible.
         """
         if options.record == "required":
             promise = self._recorder.add_promised(records)
@@ -321,14 +308,14 @@ def _problem_of(error: ImageError, image: int | None, filename: str | None = Non
 
 
 def _of_picture(problem: Problem, image: int | None, filename: str | None) -> Problem:
-    """The problem, which names its picture where there are many."""
+    """Name the picture in its problem, if there are many."""
     if image is not None:
         problem.image, problem.filename = image, filename
     return problem
 
 
 def _named(answer: bytes, filename: str | None) -> bytes:
-    """An answer in JSON, with the name of the picture's file."""
+    """Add the name of the picture's file to an answer in JSON."""
     return answer if filename is None else answer[:-1] + b',"filename":' + to_json(filename) + b"}"
 
 
@@ -358,7 +345,6 @@ def _records(
 
 
 def not_recorded(reason: str | None) -> Problem:
-    """A record was required, and is not there."""
-    return Problem(
-        "not-recorded", "a record on disk before the answer", reason or "a record that is not stored yet"
-    )
+    """Make the problem of a required record that is not stored."""
+    received = reason or "a record that is not stored yet"
+    return Problem("not-recorded", "a record on disk before the answer", received)

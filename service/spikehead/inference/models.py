@@ -18,7 +18,7 @@ log = logging.getLogger("spikehead")
 
 
 class Models:
-    """Simulators by the name of their model; one of them is the default. Raises ModelError without it."""
+    """Simulators by the names of their models; one is the default. Raises ModelError if it is missing."""
 
     def __init__(
         self, simulators: dict[str, Simulator], default: str, folders: Mapping[Path, Simulator] | None = None
@@ -34,7 +34,7 @@ class Models:
         return iter(self._simulators.values())
 
     def get(self, name: str) -> Simulator:
-        """Raises Problem if there is no such model."""
+        """Return the simulator of a model. Raises Problem if there is no such model."""
         try:
             return self._simulators[name]
         except KeyError:
@@ -44,19 +44,12 @@ class Models:
 
 
 def model_folders(models: Path) -> list[Path]:
-    """Folders that hold a model: those with a card or a graph. Raises ModelError if `models` cannot be read.
-
-    Folders that cannot be read, such as a file system's lost+found, are passed over: see `unreadable_folders`.
-    """
-    return _sorted_out(models)[0]
+    """List the folders that hold a model, by a card or a graph. Raises ModelError if `models` cannot be read."""
+    return readable_folders(models)[0]
 
 
-def unreadable_folders(models: Path) -> dict[Path, OSError]:
-    """Folders that may hold a model and cannot be read, and why. Raises ModelError if `models` cannot be read."""
-    return _sorted_out(models)[1]
-
-
-def _sorted_out(models: Path) -> tuple[list[Path], dict[Path, OSError]]:
+def readable_folders(models: Path) -> tuple[list[Path], dict[Path, OSError]]:
+    """List the folders that hold a model, and those that cannot be read, such as lost+found, with the reason."""
     try:
         if not models.is_dir():
             raise ModelError(f"expected a folder of models at {models} (SPIKEHEAD_MODELS), found none")
@@ -76,13 +69,13 @@ def _sorted_out(models: Path) -> tuple[list[Path], dict[Path, OSError]]:
 
 
 def _holds_a_model(folder: Path) -> bool:
-    """Raises OSError if the folder cannot be read."""
+    """Tell if a folder has a card or a graph. Raises OSError if it cannot be read."""
     names = [path.name for path in folder.iterdir()]
     return (folder / CARD_FILE).is_file() or any(name.endswith(".onnx") for name in names)
 
 
 def find_model(models: Path, name: str) -> Path:
-    """The folder of a model; what is wrong with others does not matter. Raises ModelError."""
+    """Find the folder of a model, even if others are broken. Raises ModelError."""
     found: dict[str, Path] = {}
     broken: dict[str, ModelError] = {}
     for folder in model_folders(models):
@@ -109,7 +102,7 @@ Print = tuple[tuple[str, int, int, int], ...]
 
 
 def fingerprint(folder: Path) -> Print:
-    """Changes with the files of a model. A file that goes away meanwhile is left out."""
+    """Return a value that changes with the files of a model. Files deleted meanwhile are left out."""
     found = []
     for path in sorted(folder.iterdir()):
         try:
@@ -121,7 +114,7 @@ def fingerprint(folder: Path) -> Print:
 
 
 def fingerprints(models: Path) -> dict[Path, Print]:
-    """Fingerprint each model's folder. Empty if `models` cannot be read."""
+    """Return each model folder's fingerprint; none if `models` cannot be read."""
     try:
         return {folder: fingerprint(folder) for folder in model_folders(models)}
     except (ModelError, OSError):
@@ -129,16 +122,16 @@ def fingerprints(models: Path) -> dict[Path, Print]:
 
 
 def load_models(settings: Settings, kept: Mapping[Path, Simulator] | None = None) -> Models:
-    """Every model in `settings.models`, warmed up. One that cannot be used is refused, with all others.
+    """Load and warm up every model in `settings.models`. Raises ModelError if any of them cannot be used.
 
-    `kept`: models that are loaded already, by their folder. Raises ModelError with what was expected and what was
-    found.
+    `kept`: models that are loaded already, by their folder.
     """
-    for folder, error in unreadable_folders(settings.models).items():
-        log.warning("%s among the models is passed over: it cannot be read (%s)", folder, error.strerror)
+    readable, unreadable = readable_folders(settings.models)
+    for folder, error in unreadable.items():
+        log.warning("%s is skipped: the folder cannot be read (%s)", folder, error.strerror)
     simulators: dict[str, Simulator] = {}
     folders: dict[Path, Simulator] = {}
-    for folder in model_folders(settings.models):
+    for folder in readable:
         simulator = folders[folder] = (kept or {}).get(folder) or usable(folder, *settings.simulation)
         name = simulator.card.name
         if name in simulators:
@@ -151,11 +144,12 @@ def load_models(settings: Settings, kept: Mapping[Path, Simulator] | None = None
 def usable(
     folder: Path, engine_name: EngineName = "auto", simd: Simd = "auto", threads: int = 1
 ) -> Simulator:
-    """A model that has been loaded and has classified something. Raises ModelError."""
+    """Load a model and classify a picture with it. Raises ModelError."""
     engine = load_engine(folder, engine_name, simd, threads)
     try:
         simulator = Simulator(engine)
         simulator.warm_up()
-    except Exception as error:  # a card that promises what the graph does not keep fails in many ways
+    # a card that does not match its graph fails in many ways
+    except Exception as error:
         raise ModelError(f"expected a model in {folder} that can classify a picture, got: {error}") from error
     return simulator

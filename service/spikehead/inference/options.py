@@ -14,19 +14,18 @@ from spikehead.model.card import Card
 from spikehead.model.encoding import ENCODERS, MAX_SEED, Encoder
 
 DRAWN_SEED_BITS = 53
-"""Seeds that the service draws stay exact in JavaScript's numbers."""
+"""Seeds that the service draws are exact in JavaScript's numbers."""
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,25}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
-
 RecordOption = Literal["yes", "no", "required"]
 RECORD_OPTIONS: tuple[RecordOption, ...] = ("yes", "no", "required")
-"""Remember the request, do not, or answer only once the record is on disk."""
+"""Store the request, do not, or answer only when the record is on disk."""
 
 OnError = Literal["fail", "report"]
 ON_ERROR: tuple[OnError, ...] = ("fail", "report")
-"""The answer to a picture of a batch that cannot be used: a problem for all, or one in its place."""
+"""If a picture of a batch cannot be used: one problem for the whole batch, or one in place of its result."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,11 @@ class Options:
 
 
 Given = dict[str, list[Any]]
-"""Option to the values that it was given: one from the query, one from the body."""
+"""Values of each option: one from the query, one from the body."""
 
 
 def quoted(value: Any) -> str:
-    """A value as a problem quotes it: short."""
+    """Quote a value for a problem, in at most 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -57,10 +56,11 @@ def _invalid(name: str, expected: str, value: Any) -> Problem:
 
 def _whole(name: str, value: Any, low: int, high: int, expected: str) -> int:
     number = value
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
+    # in JSON, 7.0 is a whole number too
+    if (isinstance(value, float) and value.is_integer()) or (
+        isinstance(value, str) and _WHOLE.fullmatch(value)
+    ):
         number = int(value)
-    elif isinstance(value, float) and value.is_integer():
-        number = int(value)  # in JSON, 7.0 is a whole number too
     if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
         raise _invalid(name, expected, value)
     return number
@@ -128,9 +128,9 @@ BATCH_OPTION_NAMES = (*OPTION_NAMES, "on_error")
 def collect(
     text: Iterable[tuple[str, str]], body: Mapping[str, Any], names: Sequence[str] = OPTION_NAMES
 ) -> Given:
-    """All values of each option, from a query or a form and from JSON. Raises Problem for a name that is no option.
+    """Collect all values of each option, from a query or a form and from JSON. Raises Problem for an unknown name.
 
-    A page's form sends all of its fields: what is empty there was not given.
+    Empty texts count as not given, because a page's form sends all of its fields.
     """
     given: Given = {}
     for values, may_be_empty in ((text, False), (body.items(), True)):
@@ -149,7 +149,7 @@ def _agreed(name: str, values: list[Any], parsed: list[Any]) -> Any:
 
 
 def model_name(given: Given, default: str) -> str:
-    """The model asked for. Raises Problem if two are."""
+    """Return the name of the model to use. Raises Problem if two are named."""
     values = given.get("model", [default])
     for value in values:
         if not isinstance(value, str):
@@ -158,7 +158,7 @@ def model_name(given: Given, default: str) -> str:
 
 
 def on_error(given: Given) -> OnError:
-    """Read the option that says how a picture that cannot be used is answered. Raises Problem."""
+    """Return the option `on_error`. Raises Problem."""
     values = given.get("on_error", ["fail"])
     for value in values:
         if value not in ON_ERROR:
@@ -168,7 +168,7 @@ def on_error(given: Given) -> OnError:
 
 
 def parse(given: Given, card: Card) -> Options:
-    """Checked options, with the card's defaults for what is not given; a seed is drawn. Raises Problem."""
+    """Check options and fill in the card's defaults; a missing seed is drawn. Raises Problem."""
     values: dict[str, Any] = {"max_steps": card.max_steps, "confidence": card.calibration.confidence}
     for name, parser in _PARSERS.items():
         if name in given:

@@ -1,7 +1,7 @@
-"""Simulation of images: from 28 x 28 pixels to an answer, step by step, each image until it is sure enough.
+"""Simulation of images: from 28 x 28 pixels to an answer, step by step, until each image's answer is sure enough.
 
 Three phases: `spikehead.pictures.normalise` makes the pixels, an engine encodes them and runs the network, and
-`describe` says what came out. An image with a seed gives the same answer alone and in any company.
+`describe` makes the answer. An image with a seed gets the same answer alone and in any batch.
 """
 
 from __future__ import annotations
@@ -22,28 +22,26 @@ from spikehead.model.encoding import MAX_SEED, SIDE
 
 
 def seeds_of_batch(seed: int, count: int) -> list[int]:
-    """Seed of each image: image i has `seed` + i, modulo 2**64."""
+    """Return the seed of each image: image i has `seed` + i, modulo 2**64."""
     return [(seed + i) & MAX_SEED for i in range(count)]
 
 
 class Simulator:
-    """A model and what is counted on it. Holds nothing of a request, so threads can share it."""
+    """A model on its engine, with its totals. Holds no state of a request, so threads can share it."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.card: Card = engine.card
-        self.totals = Totals(engine.card)  # of `answers`: what requests asked for
-        # asked once: a protocol looks through all attributes each time
+        self.totals = Totals(engine.card)  # of `answers`
+        # checked once, because isinstance of a protocol is slow
         self._answering = engine if isinstance(engine, AnsweringEngine) else None
 
     def classify(
         self, images: NDArray[np.uint8], seeds: Sequence[int], options: Options, decode_ms: Sequence[float]
     ) -> Iterator[dict[str, Any]]:
-        """Answers for images uint8 [N, 28, 28], in order, each with its seed and the time its decoding took.
+        """Answer images uint8 [N, 28, 28], in order, by the seeds in `seeds`, not the one in `options`.
 
-        An answer is made when it is asked for: a raster is large, and need not be there with all others.
-
-        Of `options`, the seed is not used: `seeds` has one for each image.
+        Each answer is made when it is iterated over, because rasters are large.
         """
         return (
             self.describe(outcome, seed, options, decoding)
@@ -65,7 +63,7 @@ class Simulator:
         decode_ms: Sequence[float],
         ids: Sequence[str],
     ) -> Iterator[Answer]:
-        """The same as JSON, each with its id."""
+        """Answer images as `classify` does, in JSON, each with its id."""
         if self._answering is not None and not options.raster:
             stimulus = Stimulus(images, seeds, options.encoder)
             rule = Rule(options.max_steps, options.confidence)
@@ -86,14 +84,15 @@ class Simulator:
                 stopped_by=found["stopped_by"],
                 encode_ms=outcome.encode_ms,
                 simulate_ms=outcome.simulate_ms,
-                stored=without,  # no raster is ever stored: it is replayed
+                stored=without,  # rasters are not stored, but replayed
             )
             self.totals.add([answer], outcome.work)
             yield answer
 
     def describe(self, outcome: Outcome, seed: int, options: Options, decode_ms: float) -> dict[str, Any]:
-        """The answer as it goes over the wire, but for the id."""
-        prediction = int(outcome.probabilities.argmax())  # the lowest class wins a tie
+        """Make the answer that is sent, without its id."""
+        # the lowest class wins a tie
+        prediction = int(outcome.probabilities.argmax())
         answer: dict[str, Any] = {
             "model": self.card.name,
             "model_version": self.card.version,
@@ -130,7 +129,7 @@ class Simulator:
         return answer
 
     def warm_up(self) -> None:
-        """Simulate a made-up picture, alone and with a companion, so that the first request finds all ready."""
+        """Simulate one and two made-up pictures, so that the first request is not slow."""
         picture = np.zeros((2, SIDE, SIDE), np.uint8)
         picture[:, 4:24, 12:16] = 255
         options = Options(max_steps=self.card.max_steps, confidence=1.0, seed=0)

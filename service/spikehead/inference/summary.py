@@ -22,8 +22,8 @@ class Summary:
     simulate_ms: float
     prediction: int | None = None  # of a single image
     confidence: float | None = None
-    record: str = ""  # id of the first image's answer and record
-    last_record: str = ""  # of the last one's: all others lie between them
+    record: str = ""  # id of the first image's record
+    last_record: str = ""  # id of the last one's; all others are between them
 
     @classmethod
     def of(
@@ -31,7 +31,8 @@ class Summary:
     ) -> Summary:
         """Sum up answers to some images, with the ids of their records."""
         first = answers[0]
-        if len(answers) == 1:  # as nearly always: no sums
+        # most requests have one image, which needs no sums
+        if len(answers) == 1:
             return cls(
                 model, 1, first.steps, decode_ms[0], first.encode_ms, first.simulate_ms, first.prediction,
                 first.confidence, ids[0], ids[0],
@@ -49,7 +50,7 @@ class Summary:
 
     @classmethod
     def of_none(cls, model: str) -> Summary:
-        """Sum up no answer."""
+        """Return the summary of no answers."""
         return cls(model, 0, 0, 0.0, 0.0, 0.0)
 
     def __add__(self, other: Summary) -> Summary:
@@ -74,7 +75,7 @@ class Summary:
         return _values_of_many(self) if self.prediction is None else _values_of_one(self)
 
     def words(self) -> dict[str, Any]:
-        """The same by name, for traces."""
+        """Return the values by name, for traces."""
         return dict(zip(self.fields(self.prediction is not None), self.values(), strict=True))
 
 

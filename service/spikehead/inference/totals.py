@@ -16,28 +16,24 @@ from spikehead.model.encoding import CLASSES
 
 @dataclass
 class Sums:
-    """Counts; `Totals.take` gives those since it was asked last."""
+    """Counts since the last `Totals.take`."""
 
-    steps: list[int]  # [max_steps + 1] images that stopped after so many
-    predictions: list[int]  # [10] images read as so
+    steps: list[int]  # [max_steps + 1] images by time steps used
+    predictions: list[int]  # [10] images by digit
     spikes: NDArray[np.int64]  # [layers] in the card's order
-    operations: NDArray[np.int64]  # [layers] synaptic ones that each layer's spikes caused
+    operations: NDArray[np.int64]  # [layers] synaptic operations caused by each layer's spikes
 
     @classmethod
     def nothing(cls, card: Card) -> Sums:
-        """All zero."""
+        """Return counts of zero."""
         layers = len(card.layers)
-        return cls(
-            [0] * (card.max_steps + 1),
-            [0] * CLASSES,
-            np.zeros(layers, np.int64),
-            np.zeros(layers, np.int64),
-        )
+        zeros = np.zeros(layers, np.int64)
+        return cls([0] * (card.max_steps + 1), [0] * CLASSES, zeros, zeros.copy())
 
 
 @dataclass
 class Totals:
-    """Adds up what answers cost. Safe across threads; adding takes microseconds."""
+    """Adds up the work of answers. Safe across threads; adding takes microseconds."""
 
     card: Card
     _sums: Sums = field(init=False)
@@ -47,7 +43,7 @@ class Totals:
         self._sums = Sums.nothing(self.card)
 
     def add(self, answers: Sequence[Answer], work: Work) -> None:
-        """Answers to some images, and what they cost together."""
+        """Add answers to some images, and their work together."""
         with self._lock:
             sums = self._sums
             for answer in answers:

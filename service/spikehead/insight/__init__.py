@@ -1,1 +1,1 @@
-"""Insight: past runs simulated again, drawn, and summed up over a window of time."""
+"""Insight: past runs replayed, drawn, and summed up over a window of time."""

@@ -1,7 +1,4 @@
-"""A picture of each stage of a run. Drawing only: what is drawn comes from `spikehead.engine.run`.
-
-Every function takes plain arrays and returns a matplotlib Figure, so that it can be called alone.
-"""
+"""Figures of each stage of a run from `spikehead.engine.run`, each drawn by a function that can be called alone."""
 
 from __future__ import annotations
 
@@ -25,10 +22,10 @@ WARM = "#d62728"
 CLASS_COLOURS = [f"C{digit}" for digit in range(10)]
 STEP_LABEL = "time step"
 MOST_TICKS = 10
-IN_A_ROW = 8  # small pictures, of a step each
+IN_A_ROW = 8  # pictures of a time step each
 
 Draw = Callable[[Card, Run, int], Figure]
-"""Draws a run of a model; the number is the seed of the run."""
+"""A function that draws a run of a model; the number is the run's seed."""
 
 
 class FigureError(ValueError):
@@ -43,17 +40,16 @@ def _figure(
 
 
 def _steps(axes: Axes, run: Run) -> None:
-    """Time steps from left to right, and a dotted line where the network's state begins anew."""
-    steps = run.steps
+    """Label the time steps from left to right, and dot a line at each reset of the network's state."""
     for reset in run.resets:
         axes.axvline(reset + 0.5, color="grey", linewidth=0.8, linestyle=":")
-    axes.set_xlim(0.5, steps + 0.5)
-    axes.set_xticks(range(1, steps + 1, -(-steps // MOST_TICKS)))
+    axes.set_xlim(0.5, run.steps + 0.5)
+    axes.set_xticks(range(1, run.steps + 1, -(-run.steps // MOST_TICKS)))
     axes.set_xlabel(STEP_LABEL)
 
 
 def _raster(axes: Axes, run: Run, layer: str) -> None:
-    """Events of a layer's neurons: one tick a spike."""
+    """Draw one tick for each spike of a layer's neurons."""
     spikes = run.spikes[layer].reshape(run.steps, -1)
     t, neuron = np.nonzero(spikes)
     axes.scatter(
@@ -64,7 +60,7 @@ def _raster(axes: Axes, run: Run, layer: str) -> None:
 
 
 def spike_trains(run: Run) -> Figure:
-    """Raster of all 784 pixels, next to the image as the network sees it."""
+    """Draw the raster of all 784 pixels, next to the image as the network sees it."""
     figure, axes = _figure(9, 5, 1, 2, width_ratios=[1, 2])
     axes[0, 0].imshow(run.contrast, cmap="gray", vmin=0, vmax=255)
     axes[0, 0].set_title("contrast")
@@ -75,7 +71,7 @@ def spike_trains(run: Run) -> Figure:
 
 
 def filtered_spike_trains(run: Run) -> Figure:
-    """The filtered trains of all pixels over time, and as a picture at each step."""
+    """Draw the filtered trains of all pixels over time, and as a picture at each step."""
     steps, filtered = run.steps, run.filtered
     assert filtered is not None  # see `_of_kernels`
     rows = -(-steps // IN_A_ROW)
@@ -101,7 +97,7 @@ def kernel_values(kernel: Kernel, steps: int) -> NDArray[np.float64]:
 
 
 def decay_kernels(card: Card, steps: int = 12) -> Figure:
-    """Kernel A (of the inputs) and the negative kernel B (of the output spikes)."""
+    """Draw kernel A (of the inputs) and the negative kernel B (of the output spikes)."""
     figure, axes = _figure(8, 3.5, 1, 2, sharey=True)
     for axis, name in zip(axes[0], ("A", "B"), strict=True):
         kernel = card.kernels[name]
@@ -113,7 +109,7 @@ def decay_kernels(card: Card, steps: int = 12) -> Figure:
 
 
 def membrane_potentials(run: Run) -> Figure:
-    """Potentials of the ten output neurons over time, with a dot where one spiked."""
+    """Draw the potentials of the ten output neurons over time, with a dot for each spike."""
     figure, axes = _figure(8, 4.5)
     axis = axes[0, 0]
     time = np.arange(1, run.steps + 1)
@@ -130,7 +126,7 @@ def membrane_potentials(run: Run) -> Figure:
 
 
 def output_spiking(run: Run) -> Figure:
-    """Spike probability of each output neuron, and the spikes that were sampled from it."""
+    """Draw the spike probability of each output neuron, and the spikes sampled from it."""
     figure, axes = _figure(9, 4, 1, 2, sharey=True)
     shown = axes[0, 0].imshow(
         run.spike_probabilities.T, aspect="auto", vmin=0, vmax=1, cmap="viridis", origin="lower",
@@ -145,7 +141,7 @@ def output_spiking(run: Run) -> Figure:
 
 
 def output_feedback(run: Run) -> Figure:
-    """(B * y): the output spikes, filtered by the negative kernel, that the next step is fed, unless it begins anew."""
+    """Draw (B * y): output spikes filtered by the negative kernel, an input of the next step unless that is a reset."""
     figure, axes = _figure(8, 5, 10, 1, sharex=True, sharey=True)
     feedback = run.feedback
     assert feedback is not None  # see `_of_kernels`
@@ -186,7 +182,7 @@ def attention(card: Card, run: Run) -> Figure:
 
 
 def random_spike_trains(seed: int, steps: int = 100, slope: int = 1) -> Figure:
-    """The rate encoder itself: trains of pixels of given contrast, with the rate that came out."""
+    """Draw the rate encoder's trains of pixels of given contrast, with the rates that were drawn."""
     wanted = np.linspace(0, 255, 11).round().astype(np.uint8)
     picture = np.zeros((28, 28), np.uint8)
     picture[0, : len(wanted)] = wanted
@@ -209,7 +205,7 @@ def random_spike_trains(seed: int, steps: int = 100, slope: int = 1) -> Figure:
 
 
 def sheet(runs: Sequence[Run]) -> Figure:
-    """For several samples in a row each: image, potentials, spike probabilities, prediction."""
+    """Draw a row for each of several runs: image, potentials, spike probabilities, prediction."""
     figure, axes = _figure(11, 2.1 * len(runs), len(runs), 4, width_ratios=[1, 2, 2, 1.6])
     for (image, potentials, probabilities, classes), run in zip(axes, runs, strict=True):
         time = range(1, run.steps + 1)
@@ -234,7 +230,7 @@ def sheet(runs: Sequence[Run]) -> Figure:
 
 
 def _of_kernels(draw: Callable[[Run], Figure]) -> Draw:
-    """A figure of what only a network with kernels has."""
+    """Wrap a figure that only a network with kernels has."""
 
     def drawn(card: Card, run: Run, seed: int) -> Figure:
         if run.filtered is None or run.feedback is None:
@@ -261,16 +257,16 @@ KINDS: dict[str, Draw] = {
     "random-spike-trains": lambda card, run, seed: random_spike_trains(seed, slope=card.rate_slope),
     "sheet": lambda card, run, seed: sheet([run]),
 }
-"""Every figure that can be drawn of a run."""
+"""All figures of a run."""
 
 
 def draw(kind: str, card: Card, run: Run, seed: int) -> Figure:
-    """One figure of a run. Raises KeyError for an unknown kind, FigureError where the model has nothing to draw."""
+    """Draw one figure of a run. Raises KeyError for an unknown kind, FigureError if the model has no such figure."""
     return KINDS[kind](card, run, seed)
 
 
 def encoded(figure: Figure, file_format: Literal["png", "svg"]) -> bytes:
-    """A figure as a file; the same figure gives the same bytes."""
+    """Encode a figure as a file; the same figure gives the same bytes."""
     stream = io.BytesIO()
     metadata = {"Date": None} if file_format == "svg" else {"Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "spikehead"}):
@@ -279,7 +275,7 @@ def encoded(figure: Figure, file_format: Literal["png", "svg"]) -> bytes:
 
 
 def draw_all(card: Card, runs: Sequence[Run], folder: Path, seed: int) -> list[Path]:
-    """Write every figure of the first run, and the sheet of all, as PNG. Returns the paths."""
+    """Write every figure of the first run, and the sheet of all, as PNG files, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for kind in KINDS:

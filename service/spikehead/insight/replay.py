@@ -1,6 +1,6 @@
-"""Replay: a stored request simulated again, from its image and seed. Everything that was not stored comes from here.
+"""Replay: a stored request simulated again from its image and seed, to get what was not stored.
 
-The replay has to be what was recorded: same prediction, steps and counts. Where it is not, it says so.
+The replay must equal the record in prediction, steps and counts; if it does not, it lists the differences.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from spikehead.model.encoding import CLASSES, SIDE
 from spikehead.records import Record
 
 PARTS = ("raster", "filtered", "potentials", "probabilities", "feedback", "attention")
-"""What `include` can ask for, and `all`."""
+"""The names that `include` takes, besides `all`."""
 
 
 def parts_of(include: str) -> tuple[str, ...]:
-    """The parts named, in `PARTS`' order. Raises Problem for any other name."""
+    """Return the parts named by `include`, in the order of `PARTS`. Raises Problem for an unknown name."""
     wanted = [name.strip() for name in include.split(",") if name.strip()]
     for name in wanted:
         if name not in PARTS and name != "all":
@@ -45,10 +45,10 @@ class Replay:
 
     card: Card
     run: Run
-    differences: list[str]  # from what was recorded; none
+    differences: list[str]  # from the record
 
     def document(self, parts: Sequence[str]) -> dict[str, Any]:
-        """JSON of the parts asked for. What the model does not have is left out."""
+        """Return the parts for JSON, without those that the model does not have."""
         document: dict[str, Any] = {
             "replay": {"equal": not self.differences, "differences": self.differences},
             "contrast": self.run.contrast.tolist(),
@@ -57,14 +57,12 @@ class Replay:
             if name == "raster":
                 layers = self.card.layers
                 document[name] = {layer.name: raster(layer, self.run.spikes[layer.name]) for layer in layers}
-                continue
-            values = self._part(name)
-            if values:
-                document[name] = values[""].tolist() if "" in values else _lists(values)
+            elif values := {key: array.tolist() for key, array in self._part(name).items()}:
+                document[name] = values.get("", values)
         return document
 
     def arrays(self, parts: Sequence[str]) -> bytes:
-        """The same as numpy's `.npz`: `pixels`, `contrast`, `replay_equal`, and `<part>` or `<part>.<name>`.
+        """Return numpy's `.npz` of `pixels`, `contrast`, `replay_equal`, and `<part>` or `<part>.<name>`.
 
         Rasters are bytes {0, 1}.
         """
@@ -81,26 +79,18 @@ class Replay:
         return stream.getvalue()
 
     def _part(self, name: str) -> dict[str, NDArray[Any]]:
-        """A part's arrays by name, "" where there is one only; none where the model does not have it."""
+        """Return a part's arrays by name, "" for a single one; none if the model does not have the part."""
         run = self.run
         if name == "probabilities":
             return {"spike": run.spike_probabilities, "class": run.class_probabilities}
         if name == "attention":
             return {**attention_by_step(self.card, run)}
-        array = {
-            "filtered": run.filtered,
-            "potentials": run.potentials,
-            "feedback": run.feedback,
-        }[name]
+        array = {"filtered": run.filtered, "potentials": run.potentials, "feedback": run.feedback}[name]
         return {} if array is None else {"": array}
 
 
-def _lists(values: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    return {name: array.tolist() for name, array in values.items()}
-
-
 def same_model(stored: Record, models: Models) -> Simulator:
-    """The model that answered. Raises Problem if it is gone or has changed since."""
+    """Return the model that answered. Raises Problem if it is gone or has changed since."""
     simulator = models.get(stored.model)
     if simulator.card.version != stored.model_version:
         raise Problem(
@@ -138,9 +128,6 @@ def _differences(answer: dict[str, Any], run: Run, card: Card) -> list[str]:
         "class_probabilities": (run.class_probabilities[-1].tolist(), answer["class_probabilities"]),
         "spike_counts.input": (counts["input"], spikes["input"]),
         "spike_counts.layers": ({name: counts[name] for name in card.layer_names[1:-1]}, spikes["layers"]),
-        "spike_counts.output": (
-            run.spikes["output"].reshape(-1, CLASSES).sum(0).tolist(),
-            spikes["output"],
-        ),
+        "spike_counts.output": (run.spikes["output"].reshape(-1, CLASSES).sum(0).tolist(), spikes["output"]),
     }
     return [f"{name}: {now}, recorded {then}" for name, (now, then) in pairs.items() if now != then]

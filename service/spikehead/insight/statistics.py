@@ -1,8 +1,8 @@
-"""Statistics over a window of requests: what was read, how fast, how busy the network was, and whether it drifts.
+"""Statistics over a window of requests: predictions, steps, firing rates, and drift.
 
-Pictures drift where a window of them is unlike the validation set: a layer's firing rate or the pictures' brightness is
-further from what the card calls normal than `DRIFT` times the usual spread from image to image, or answers are much
-less sure. Requests that ask for other steps or another encoder than usual are left out of that.
+Pictures drift if a window of them is unlike the validation set: a layer's firing rate or the pictures' brightness
+differs from the card's normal value by more than `DRIFT` times the usual spread between images, or answers are much
+less sure. Requests with other steps or another encoder than usual do not count for drift.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from spikehead.model.synaptic_operations import energy_nj
 from spikehead.records import Record
 
 DRIFT = 2.0
-"""Times the usual spread between images that a window's mean may be away."""
+"""Largest distance of a window's mean from the normal one, in usual spreads between images."""
 
 UNSURE = 1.0
-"""The same for confidence, downwards: it is near 1 for nearly all images, so its mean hardly moves otherwise."""
+"""The same for a lower confidence, whose mean hardly moves because nearly all images have nearly 1."""
 
 LEAST = 20
-"""Requests that a window needs before drift is spoken of."""
+"""Fewest requests of a window for drift to be judged."""
 
 SATURATED = 0.95
-"""A neuron that spikes at more than so many steps is stuck."""
+"""Share of steps above which a spiking neuron counts as saturated."""
 
 
 @dataclass(frozen=True)
 class Neurons:
-    """Neurons of a layer that never, or nearly always, spiked in a sample of the window."""
+    """Counts of a layer's neurons that never, or nearly always, spiked in a sample of the window."""
 
     silent: int
     saturated: int
@@ -46,7 +46,7 @@ class Neurons:
 def statistics(
     records: Sequence[Record], card: Card, neurons: dict[str, Neurons] | None = None
 ) -> dict[str, Any]:
-    """JSON-ready figures of requests to one model and version. `neurons`: see `neurons_of`."""
+    """Compute figures, for JSON, of requests to one model and version. `neurons`: see `neurons_of`."""
     answers = [from_json(record.answer) for record in records]
     count = len(answers)
     steps = np.array([answer["steps_used"] for answer in answers], np.int64)
@@ -82,7 +82,7 @@ def statistics(
 
 
 def _as_usual(answer: Any, card: Card) -> bool:
-    """Tell if it was simulated as the validation set was: more steps, or other spikes, have other rates."""
+    """Tell if an answer was simulated like the validation set: other steps or encoders have other rates."""
     return bool(
         answer["encoder"] == "bernoulli"
         and answer["max_steps"] == card.max_steps
@@ -91,7 +91,7 @@ def _as_usual(answer: Any, card: Card) -> bool:
 
 
 def _unlike(card: Card, records: Sequence[Record]) -> list[str]:
-    """In what pictures and answers as a whole are unlike those of the validation set."""
+    """List the ways in which pictures and answers together differ from the validation set."""
     if card.normal is None:
         return []
     brightness, confidence = card.normal.brightness, card.normal.confidence
@@ -134,7 +134,7 @@ def _spikes(answer: Any, name: str) -> int:
 
 
 def neurons_of(records: Sequence[Record], engine: Engine) -> dict[str, Neurons]:
-    """Silent and saturated neurons of each layer, from replays of these requests. Empty without any."""
+    """Count silent and saturated neurons of each layer in replays of requests; return none without requests."""
     spikes: dict[str, NDArray[np.int64]] = {}
     steps = 0
     for stored in records:

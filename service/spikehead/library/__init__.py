@@ -1,1 +1,1 @@
-"""The Python interface behind `import spikehead`: a network here or a service over HTTP, with the same methods."""
+"""The Python interface behind `import spikehead`: a local network or a service over HTTP, with the same methods."""

@@ -16,8 +16,7 @@ T = TypeVar("T")
 
 Digit = Annotated[int, Field(ge=0, lt=CLASSES)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-_ROW = Field(min_length=SIDE, max_length=SIDE)
-_ROWS = Field(min_length=SIDE, max_length=SIDE)
+_SIDE = Field(min_length=SIDE, max_length=SIDE)
 _OF_EACH_CLASS = Field(min_length=CLASSES, max_length=CLASSES)
 
 
@@ -111,7 +110,7 @@ class StoredRequest:
     """One past request: its picture as the network saw it, [28][28] from 0 to 255, and its answer."""
 
     time: AwareDatetime
-    pixels: Annotated[tuple[Annotated[tuple[int, ...], _ROW], ...], _ROWS]
+    pixels: Annotated[tuple[Annotated[tuple[int, ...], _SIDE], ...], _SIDE]
     answer: Classification
 
 
@@ -122,25 +121,19 @@ class Batch:
     results: tuple[Classification, ...]
 
 
-_reader: Callable[[Any], TypeAdapter[Any]] = cache(
-    TypeAdapter
-)  # made once for each class, when it is first read
+# made once for each class, when it is first read
+_reader: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def read(kind: type[T], document: bytes | dict[str, Any], source: str = "spikehead") -> T:
-    """Read JSON, as text or parsed, as one of these classes. What a newer service says beyond them is passed over.
-
-    Raises ServiceError.
-    """
+    """Read JSON, as text or parsed, as one of these classes. Unknown fields are ignored. Raises ServiceError."""
     reader: TypeAdapter[T] = _reader(kind)
     try:
-        return (
-            reader.validate_json(document)
-            if isinstance(document, bytes)
-            else reader.validate_python(document)
-        )
+        if isinstance(document, bytes):
+            return reader.validate_json(document)
+        return reader.validate_python(document)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "the answer"
         received = f"another program's ({where}: {fault['msg']})"
-        raise ServiceError(f"expected an answer of {source}, got {received}") from None
+        raise ServiceError(f"expected an answer from {source}, got {received}") from None

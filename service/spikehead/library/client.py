@@ -12,13 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from spikehead.errors import Problem, ServiceError
-from spikehead.library.answers import (
-    Batch,
-    Classification,
-    RequestList,
-    StoredRequest,
-    read,
-)
+from spikehead.library.answers import Batch, Classification, RequestList, StoredRequest, read
 from spikehead.library.images import Image, all_to_bytes, to_bytes
 from spikehead.library.options import ServiceOptions, as_text
 from spikehead.model.encoding import PIXELS
@@ -31,11 +25,12 @@ _RAW = "application/octet-stream"
 
 
 class RemoteProblem(Problem):
-    """A problem that a service answered with."""
+    """A problem that a service sent."""
 
     def __init__(self, document: dict[str, Any], status: int, retry_after: str) -> None:
         Exception.__init__(self, f"{document['title']}: {document['detail']}")
-        self.kind = str(document["type"]).rpartition("/")[2]  # a newer service may know other kinds
+        # a newer service may have other kinds
+        self.kind = str(document["type"]).rpartition("/")[2]
         self.expected, self.received = document.get("expected", ""), document.get("received", "")
         self.image, self.filename = document.get("image"), document.get("filename")
         self.retry_after = int(retry_after) if retry_after.isdecimal() else None
@@ -51,7 +46,7 @@ class RemoteProblem(Problem):
 
 
 class _Requests:
-    """Requests to a service, and what its answers say. Nothing is sent here."""
+    """Builds requests and reads answers, and sends nothing."""
 
     _open: ClassVar[Callable[..., Any]]
     _open_transport: ClassVar[Callable[..., Any]]
@@ -64,14 +59,14 @@ class _Requests:
         key: str | None = None,
         timeout: float = 30.0,
     ) -> None:
-        """`url` is the service's address, or unix:/PATH; `model` is the one that answers, if not the service's default;
-        `key` is an API key; `timeout` is in seconds, for connecting, for sending and for each silence of the service.
+        """`url` is the service's address, or unix:/PATH; `model` is the one to use instead of the service's default;
+        `key` is an API key; `timeout` is in seconds, for connecting, for sending and for each wait for bytes.
 
-        Raises Problem for an address or a key that is none.
+        Raises Problem if `url` or `key` is invalid.
         """
         self.url, self._model, self._timeout = url, model, timeout
         if key is not None and not key.isprintable():
-            raise Problem("invalid-option", "key: an API key in one line", repr(key)[:80])
+            raise Problem("invalid-option", "key: an API key of printable characters", repr(key)[:80])
         local = url.startswith(_UNIX)
         if not local:
             _check(url)
@@ -80,7 +75,7 @@ class _Requests:
             headers={} if key is None else {"X-API-Key": key.encode()},
             timeout=timeout,
             transport=type(self)._open_transport(uds=url.removeprefix(_UNIX)) if local else None,
-            # a proxy knows nothing of this machine's services
+            # no proxy reaches the services of this machine
             trust_env=not local and urlsplit(url).hostname not in _LOCAL,
         )
 
@@ -89,7 +84,7 @@ class _Requests:
 
     def _classify(self, image: Image, options: ServiceOptions) -> httpx2.Request:
         data = to_bytes(image)
-        # 784 bytes are pixels, unless they begin like a picture's file; all else can be nothing but a file
+        # the service takes 784 bytes for pixels unless they begin like a picture file
         headers = {"Content-Type": _RAW if len(data) == PIXELS else "image/*"}
         return self._post("/classify", options, content=data, headers=headers)
 
@@ -106,11 +101,11 @@ class _Requests:
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """Turn what keeps a request from being answered into a ServiceError."""
+        """Turn errors of the connection into ServiceError."""
         try:
             yield
         except httpx2.TimeoutException as error:
-            expected = f"an answer of the service at {self.url} within {self._timeout:g} s"
+            expected = f"an answer from the service at {self.url} within {self._timeout:g} s"
             raise ServiceError(f"expected {expected}, got none") from error
         except httpx2.HTTPError as error:
             words = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
@@ -123,9 +118,10 @@ class _Requests:
         try:
             document = json.loads(response.content)
             problem = RemoteProblem(document, response.status_code, response.headers.get("Retry-After", ""))
-        except (ValueError, LookupError, TypeError):  # no problem document: a proxy's page, say
+        # not a problem document but, for example, a proxy's page
+        except (ValueError, LookupError, TypeError):
             got = f"status {response.status_code} {response.reason_phrase}"
-            raise ServiceError(f"expected an answer of the service at {self.url}, got {got}") from None
+            raise ServiceError(f"expected an answer from the service at {self.url}, got {got}") from None
         raise problem
 
     def _read(self, kind: type[T], content: bytes) -> T:
@@ -135,7 +131,7 @@ class _Requests:
 class Client(_Requests):
     """A service over HTTP. Threads can share it. Use it in a `with` statement, or close it.
 
-    All methods raise Problem for what the service refuses, and ServiceError if it gives no answer.
+    All methods raise Problem if the service refuses a request, and ServiceError if it does not answer.
     """
 
     _open, _open_transport = httpx2.Client, httpx2.HTTPTransport
@@ -180,7 +176,7 @@ class Client(_Requests):
 
 
 class AsyncClient(_Requests):
-    """`Client`, whose methods are awaited; use it in an `async with` statement, or `aclose` it."""
+    """`Client` with methods to be awaited. Use it in an `async with` statement, or `aclose` it."""
 
     _open, _open_transport = httpx2.AsyncClient, httpx2.AsyncHTTPTransport
 
@@ -218,12 +214,12 @@ class AsyncClient(_Requests):
 
 
 def path_of(identifier: str) -> str:
-    """The path of one past request."""
+    """Return the path of one past request."""
     return f"/spikes/{quote(identifier, safe='')}"
 
 
 def _check(url: str) -> None:
-    """Raise Problem for what is no address."""
+    """Raise Problem if `url` is not an address."""
     expected = "url: an address such as http://127.0.0.1:8000 or unix:/PATH"
     fault = Problem("invalid-option", expected, repr(url)[:80])
     try:

@@ -1,6 +1,6 @@
-"""From what a caller has, a path, bytes, a PIL image or an array, to the bytes that `POST /classify` takes.
+"""Pictures as callers have them (a path, bytes, a PIL image or an array) to the bytes that `POST /classify` takes.
 
-`load()` and `Client` both read pictures from these bytes, so a picture is the same to both.
+`load()` and `Client` both use these bytes, so they treat a picture alike.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _KINDS = "a path, bytes, a PIL image or an array of numbers"
 _SHAPES = "an array [28, 28], [height, width], or [height, width, 3 or 4]"
 _AS_THEY_ARE = ((28, 28), (1, 28, 28), (28, 28, 1))
 _SAVED = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")  # modes that a PNG file can hold
-_UNCLEAR = ("I", "F")  # nothing says which value of these is white
+_UNCLEAR = ("I", "F")  # modes without a value for white
 
 
 def to_bytes(image: Image) -> bytes:
     """Return a picture's file, or 784 bytes of pixels for an array [28, 28].
 
     Arrays hold whole numbers from 0 to 255, floats from 0 to 1, or booleans. Floats are rounded to the nearest 255th,
-    so that what was divided by 255 comes back exactly. [28, 28] is taken as it is, as MNIST's pixels are; other
-    shapes are pictures, grey or of red, green, blue and perhaps alpha, and are stored as PNG.
+    so that values divided by 255 come back exactly. [28, 28] is used unchanged, as pixels of MNIST; other shapes are
+    pictures, grey or of red, green, blue and perhaps alpha, and become PNG files.
 
     Raises OSError for a file that cannot be read, and Problem.
     """
@@ -49,7 +49,7 @@ def to_bytes(image: Image) -> bytes:
 
 
 def all_to_bytes(images: Iterable[Image]) -> list[bytes]:
-    """Return the bytes of each picture. Raises OSError, and Problem, which says the number of the picture."""
+    """Return the bytes of each picture. Raises OSError, and Problem with the number of the picture."""
     found: list[bytes] = []
     for image in images:
         try:
@@ -72,9 +72,8 @@ def _of_picture(picture: Picture) -> bytes:
         if upright.mode not in _SAVED:
             upright = upright.convert("RGBA" if "a" in upright.mode.lower() else "RGB")
         upright.save(file, "PNG")
-    except (
-        Exception
-    ) as error:  # a file that is broken shows it as late as here, in as many ways as there are formats
+    # PIL reads a file as late as here, and each format has its own errors
+    except Exception as error:
         raise Problem("unreadable-image", "a PIL image that can be read", str(error)[:100]) from error
     return file.getvalue()
 

@@ -1,4 +1,4 @@
-"""A network in this process: no service, no HTTP, and nothing is recorded."""
+"""A network in this process, without a service, HTTP or records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spikehead.pictures.pixels import ImageError
 from spikehead.settings import EngineName, Settings, Simd, default_models
 
 _PORTION = 256
-"""Pictures that are simulated together: more are no faster, and take memory."""
+"""Pictures that are simulated together: more would take memory and save no time."""
 
 
 def load(
@@ -49,7 +49,7 @@ def load(
 
 
 class Network:
-    """A network that is loaded. Threads can share it."""
+    """A loaded network. Threads can share it."""
 
     def __init__(self, simulator: Simulator, max_pixels: int) -> None:
         self._simulator = simulator
@@ -57,16 +57,16 @@ class Network:
 
     @property
     def card(self) -> Card:
-        """The model's card: layers, time constants, calibration, accuracy, how it was trained."""
+        """Return the model's card: layers, time constants, calibration, accuracy, training."""
         return self._simulator.card
 
     @property
     def engine(self) -> str:
-        """The name of the engine that simulates: native or onnxruntime."""
+        """Return the name of the engine: native or onnxruntime."""
         return self._simulator.engine.name
 
     def classify(self, image: Image, **options: Unpack[Options]) -> Classification:
-        """Classify one picture: the same spikes as by a service's `POST /classify`.
+        """Classify one picture, with the same spikes as a service's `POST /classify`.
 
         For images see `spikehead.library.images`. Raises OSError for a file that cannot be read, and Problem.
         """
@@ -77,10 +77,9 @@ class Network:
             raise
 
     def classify_many(self, images: Iterable[Image], **options: Unpack[Options]) -> list[Classification]:
-        """Classify pictures, in order. Picture i has the seed `seed` + i, modulo 2**64, and gets the answer that it
-        gets alone with that seed.
+        """Classify pictures, in order. Picture i gets the answer that it gets alone with seed `seed` + i, modulo 2**64.
 
-        Raises OSError for a file that cannot be read, and Problem, which says the number of the picture.
+        Raises OSError for a file that cannot be read, and Problem with the number of the picture.
         """
         asked = parse(collect(as_text(options), {}, tuple(Options.__annotations__)), self.card)
         pixels, decode_ms = [], []

@@ -1,4 +1,4 @@
-"""Options of a classification, by the names and with the meanings that they have over HTTP."""
+"""Options of a classification, with the same names and meanings as over HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spikehead.model.encoding import Encoder
 
 
 class Options(TypedDict, total=False):
-    """Options of one request. One that is not given, or None, is the model's default."""
+    """Options of one request. A missing option, or None, means the model's default."""
 
     max_steps: int | None  # time steps to simulate at most
     confidence: float | None  # probability of a class at which to stop
@@ -22,11 +22,11 @@ class Options(TypedDict, total=False):
 class ServiceOptions(Options, total=False):
     """Options of a request to a service."""
 
-    record: RecordOption | None  # yes (default) remembers the request, required before it answers, no never
+    record: RecordOption | None  # yes (default) stores the request, required before it is answered, no never
 
 
 def as_text(options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Write options as a query has them."""
+    """Return options as the names and values of a query."""
     return [
         (name, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
         for name, value in options.items()

@@ -89,7 +89,7 @@ def contrast(images: Images) -> Images:
     background, even = _background(xp, clean)
     distance = _without_lines(xp, _difference(xp, clean, background), even & ~noisy)
     distance = _sharpened(xp, _filled(xp, _thinned(xp, distance)))
-    peak = xp.maximum(_peak(xp, distance), MIN_PEAK)[:, None, None]
+    peak = xp.clip(_peak(xp, distance), MIN_PEAK, 255)[:, None, None]
     gained = xp.astype(distance * _is_seen(xp, distance), xp.int32) * 255 // peak
     seen: Images = xp.astype(gained, xp.uint8).reshape(pictures.shape)
     return seen
@@ -112,9 +112,9 @@ def _despeckled(xp: Any, images: Array) -> tuple[Array, Array]:
         low2 = xp.minimum(xp.maximum(low1, low), xp.minimum(low2, high))
         high2 = xp.maximum(xp.minimum(high1, high), xp.maximum(high2, low))
         low1, high1 = xp.minimum(low1, low), xp.maximum(high1, high)
-    strict = _clamped(xp, images, low2, high2)
+    strict = xp.clip(images, low2, high2)
     noisy = _ink(xp, _difference(xp, strict, images) >= SPECK) >= SPECKS
-    return _either(xp, noisy, strict, _clamped(xp, images, low1, high1)), noisy
+    return _either(xp, noisy, strict, xp.clip(images, low1, high1)), noisy
 
 
 def _background(xp: Any, images: Array) -> tuple[Array, Array]:
@@ -157,7 +157,7 @@ def _continued_margin(xp: Any, images: Array) -> list[Array]:
     top, bottom = _edge(xp, images[:, :MARGIN]), _edge(xp, images[:, -MARGIN:])
     left, right = _edge(xp, images[:, :, :MARGIN].mT), _edge(xp, images[:, :, -MARGIN:].mT)
     patches = [_coons_patch(xp, top, bottom, left, right, corners) for corners in ("rows", "columns")]
-    return [xp.astype(_clamped(xp, patch, 0, 255), xp.uint8) for patch in patches]
+    return [xp.astype(xp.clip(patch, 0, 255), xp.uint8) for patch in patches]
 
 
 def _coons_patch(
@@ -205,8 +205,8 @@ def _between_strokes(xp: Any, images: Array, guess: Array) -> Array:
         count = _window_sum(xp, xp.astype(paper, xp.int32), radius)
         # Never negative: such quotients round alike in every language.
         total = _window_sum(xp, (above + 255) * paper, radius)
-        correction = xp.where(count > 0, total // xp.maximum(count, 1) - 255, correction)
-    return xp.astype(_clamped(xp, guess + correction, 0, 255), xp.uint8)
+        correction = xp.where(count > 0, total // xp.clip(count, 1, SIDE**2) - 255, correction)
+    return xp.astype(xp.clip(guess + correction, 0, 255), xp.uint8)
 
 
 def _without_lines(xp: Any, distance: Array, clear: Array) -> Array:
@@ -290,7 +290,7 @@ def _sharpened(xp: Any, distance: Array) -> Array:
     def sharper(xp: Any, before: Array) -> Array:
         levels, area = xp.astype(before, xp.int32), (2 * SURROUND + 1) ** 2
         after = (2 * area * levels - _window_sum(xp, levels, SURROUND)) // area
-        return xp.astype(_clamped(xp, after, 0, 255), xp.uint8)
+        return xp.astype(xp.clip(after, 0, 255), xp.uint8)
 
     return _changed(xp, ~_at_least(steepest, STEEP_SHARE, _peak(xp, distance)), sharper, distance)
 
@@ -324,7 +324,7 @@ def _grown(xp: Any, distance: Array, times: int = 1) -> Array:
 def _window_sum(xp: Any, values: Array, radius: int) -> Array:
     """Sum over the window around each pixel, as far as it is in the picture. int32 [N, 28, 28]."""
     place = xp.arange(SIDE, device=values.device)
-    first, behind = xp.maximum(place - radius, 0), xp.minimum(place + radius + 1, SIDE)
+    first, behind = xp.clip(place - radius, 0, SIDE), xp.clip(place + radius + 1, 0, SIDE)
     for axis in (1, 2):
         total = xp.cumulative_sum(values, axis=axis, dtype=xp.int32, include_initial=True)
         values = xp.take(total, behind, axis=axis) - xp.take(total, first, axis=axis)
@@ -355,11 +355,6 @@ def _peak(xp: Any, distance: Array) -> Array:
 def _difference(xp: Any, one: Array, other: Array) -> Array:
     """Subtract the lower from the higher: bytes have no sign."""
     return xp.maximum(one, other) - xp.minimum(one, other)
-
-
-def _clamped(xp: Any, values: Array, low: Array | int, high: Array | int) -> Array:
-    """Bring values up to `low` and down to `high`."""
-    return xp.minimum(xp.maximum(values, low), high)
 
 
 def _either(xp: Any, these: Array, one: Array, other: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The web page and the documentation's page: static files, kept in memory. plotly's script comes from its package."""
+"""The web page and the documentation page: static files, kept in memory. plotly's script comes from its package."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # that is: ask whether it has changed
+    "Cache-Control": "no-cache",  # ask if it has changed
 }
 INDEX_POLICY = f"{POLICY}; style-src 'self' 'unsafe-inline'"
-"""plotly writes its own styles into the page; scripts stay strict."""
+"""The policy of a page into which plotly writes styles; scripts stay strict."""
 
 _HEAD = b'<meta charset="utf-8">\n'
 PARTS = "/page/{name}"
@@ -46,7 +46,7 @@ PLOTLY = "plotly.js"
 PROBLEM = "problem.html"
 FOLDER = Path(__file__).parent
 PLOTLY_SECONDS = 7 * 24 * 3600
-"""plotly's script changes only where its package is updated: browsers keep it so long without asking."""
+"""Seconds that browsers keep plotly's script, which changes only with its package, without asking."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _etag(content: bytes) -> str:
 
 
 def load_files(folder: Path, root_path: str = "") -> dict[str, File]:
-    """The page's files by name."""
+    """Read the page's files, by name."""
     files = {}
     for path in sorted(folder.iterdir()):
         if path.suffix in MEDIA_TYPES and path.name != PROBLEM:
@@ -75,9 +75,9 @@ def load_files(folder: Path, root_path: str = "") -> dict[str, File]:
 
 
 def _with_base(document: bytes, root_path: str, otherwise: str = "") -> bytes:
-    """An HTML document whose addresses, all of them relative, begin at the root path, or else at `otherwise`.
+    """Make the relative addresses of an HTML document begin at the root path, or else at `otherwise`.
 
-    With a root path that holds for `/digits` in the browser as for `/digits/`.
+    With a root path, they are right at `/digits` as well as at `/digits/`.
     """
     base = f"{root_path}/" if root_path else otherwise
     return document.replace(_HEAD, _HEAD + f'<base href="{base}">\n'.encode(), 1) if base else document
@@ -94,7 +94,7 @@ def problem_page(about: Mapping[str, Any], root_path: str) -> Response:
 
 @dataclass(frozen=True)
 class Plotly:
-    """plotly's script as its Python package ships it. What is kept is compressed: 1.5 MB instead of 5."""
+    """plotly's script from its Python package, kept compressed: 1.5 MB instead of 5."""
 
     compressed: bytes
     etag: str
@@ -111,7 +111,8 @@ def plotly_path() -> Path:
     raise Problem("not-found", "plotly's script (pip install 'plotly>=6')", "no such package")
 
 
-_reading = threading.Lock()  # compressing takes a moment: once is enough
+# the script is compressed once, which takes a moment
+_reading = threading.Lock()
 
 
 @cache
@@ -121,7 +122,7 @@ def _read_plotly(path: Path) -> Plotly:
 
 
 def plotly() -> Plotly:
-    """The script, read when it is first asked for. Raises Problem if it is not installed."""
+    """Return the script, which the first call reads. Raises Problem if it is not installed."""
     path = plotly_path()
     with _reading:
         return _read_plotly(path)
@@ -134,7 +135,7 @@ def _unchanged(request: Request, etag: str, headers: dict[str, str]) -> Response
 
 
 def _plotly_script(request: Request) -> Response:
-    """In a worker thread, as it is no coroutine: reading and compressing would hold up others."""
+    """Answer with the script. No coroutine: it runs in a thread, as reading and compressing would block the loop."""
     note_route(request.scope, PARTS)
     script = plotly()
     headers = {
@@ -154,7 +155,7 @@ def _plotly_script(request: Request) -> Response:
 
 
 def add_routes(app: FastAPI, root_path: str = "") -> None:
-    """`/` and `/docs`, and `/page/...` for what they load. `root_path`: where a proxy serves them."""
+    """Add `/`, `/docs` and their files `/page/...`. `root_path`: the path at which a proxy serves them."""
     files = load_files(FOLDER, root_path)
 
     def answer(request: Request, name: str, policy: str = POLICY) -> Response:

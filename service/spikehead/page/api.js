@@ -50,7 +50,11 @@ async function* events(body) {
     waiting = blocks.pop();
     for (const block of blocks) {
       const lines = block.split(/\r?\n/).map((line) => /^(\w*): ?(.*)$/.exec(line));
-      const all = (name) => lines.filter((found) => found?.[1] === name).map((found) => found[2]).join("\n");
+      const all = (name) =>
+        lines
+          .filter((found) => found?.[1] === name)
+          .map((found) => found[2])
+          .join("\n");
       yield { event: all("event"), data: all("data") };
     }
     if (done) return;

@@ -62,7 +62,8 @@ async function card(name) {
 async function doing(text, job) {
   clearTimeout(resting);
   work.abort();
-  const mine = (work = new AbortController());
+  const mine = new AbortController();
+  work = mine;
   by("classify").disabled = true;
   say(text);
   try {
@@ -85,14 +86,19 @@ function classify() {
     const run = liveRun(await card(given.model));
     const blob = picture ?? (await pad.blob());
     timeline.pause();
-    const answer = await api.classify(blob, given, (step) => {
-      addStep(run, step);
-      if (signal.aborted) return;
-      if (run.steps === 1) timeline.set(0, false);
-      timeline.resize(run.steps, false);
-      if (!calm.matches && !timeline.playing) timeline.start(0);
-      stage.show(run, timeline.step);
-    }, signal);
+    const answer = await api.classify(
+      blob,
+      given,
+      (step) => {
+        addStep(run, step);
+        if (signal.aborted) return;
+        if (run.steps === 1) timeline.set(0, false);
+        timeline.resize(run.steps, false);
+        if (!calm.matches && !timeline.playing) timeline.start(0);
+        stage.show(run, timeline.step);
+      },
+      signal,
+    );
     signal.throwIfAborted();
     run.answer = answer;
     present(...(await withReplay(run, signal)));
@@ -140,7 +146,9 @@ function open(id) {
 function present(run, trouble = "") {
   const { answer } = run;
   const spent = answer.steps_used === 1 ? "1 step" : `${answer.steps_used} steps`;
-  say(`This is a ${answer.prediction}, with a probability of ${(100 * answer.confidence).toFixed(1)} % after ${spent}. ${trouble}`.trim());
+  say(
+    `This is a ${answer.prediction}, with a probability of ${(100 * answer.confidence).toFixed(1)} % after ${spent}. ${trouble}`.trim(),
+  );
   history.replaceState(null, "", `${location.pathname}#${answer.id}`);
   timeline.resize(run.steps, true);
   if (calm.matches) timeline.set(Math.max(0, run.steps - 1), false);
@@ -178,7 +186,9 @@ async function choose(file) {
 async function fillModels() {
   const known = await api.models();
   const select = form.elements.model;
-  select.replaceChildren(...known.models.map(({ name }) => new Option(name, name, name === known.default, name === known.default)));
+  select.replaceChildren(
+    ...known.models.map(({ name }) => new Option(name, name, name === known.default, name === known.default)),
+  );
   const defaults = () => {
     const model = known.models.find(({ name }) => name === select.value);
     form.elements.max_steps.max = model.max_steps;
@@ -192,7 +202,13 @@ async function fillModels() {
 
 const KEYS = { " ": () => pad.toggle(), Enter: classify, Delete: clear, Backspace: clear };
 
-by("pad").addEventListener("pointerdown", () => { if (picture) clear(); }, { capture: true });
+by("pad").addEventListener(
+  "pointerdown",
+  () => {
+    if (picture) clear();
+  },
+  { capture: true },
+);
 by("pad").addEventListener("keydown", (event) => {
   const { key } = event;
   if (!(isArrow(key) || key in KEYS) || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -34,7 +34,9 @@ export function explain(canvas, readout, describe) {
       const column = inside((event.clientX - box.left) / box.width);
       readout.textContent = `Row ${row}, column ${column}: ${texts.get(canvas)(row, column)}`;
     });
-    canvas.addEventListener("pointerleave", () => { readout.textContent = ""; });
+    canvas.addEventListener("pointerleave", () => {
+      readout.textContent = "";
+    });
   }
   texts.set(canvas, describe);
 }

@@ -45,7 +45,10 @@ const axes = {
 // Ten lines over time. The two best at the end stand out and are named.
 function tenLines(run, values, colours, word) {
   const order = [...digits].sort((a, b) => values.at(-1)[b] - values.at(-1)[a]);
-  const looks = new Map([[order[0], { color: colours.accent, width: 3 }], [order[1], { color: colours.second, width: 2 }]]);
+  const looks = new Map([
+    [order[0], { color: colours.accent, width: 3 }],
+    [order[1], { color: colours.second, width: 2 }],
+  ]);
   return [...order].reverse().map((digit) => ({
     type: "scatter",
     mode: "lines+markers",
@@ -138,10 +141,17 @@ export const PLOTS = [
         yaxis: { range: [-0.03, 1.05], tickformat: ".0%" },
         annotations: endLabels(run.classProbabilities, colours, 1),
         shapes: run.card
-          ? [{
-              type: "line", xref: "paper", x0: 0, x1: 1, y0: run.card.calibration.confidence, y1: run.card.calibration.confidence,
-              line: { color: colours.soft, width: 1, dash: "dot" },
-            }]
+          ? [
+              {
+                type: "line",
+                xref: "paper",
+                x0: 0,
+                x1: 1,
+                y0: run.card.calibration.confidence,
+                y1: run.card.calibration.confidence,
+                line: { color: colours.soft, width: 1, dash: "dot" },
+              },
+            ]
           : [],
       },
     }),
@@ -178,10 +188,19 @@ export const PLOTS = [
         text.push("");
       }
       return {
-        data: [{
-          type: "scatter", mode: run.steps > 1 ? "lines" : "markers", x, y, text, hovertemplate: "%{text}<extra></extra>",
-          line: { color: colours.accent, width: 1 }, marker: { color: colours.accent, size: 5 }, opacity: 0.5,
-        }],
+        data: [
+          {
+            type: "scatter",
+            mode: run.steps > 1 ? "lines" : "markers",
+            x,
+            y,
+            text,
+            hovertemplate: "%{text}<extra></extra>",
+            line: { color: colours.accent, width: 1 },
+            marker: { color: colours.accent, size: 5 },
+            opacity: 0.5,
+          },
+        ],
         layout: { xaxis: axes.time(run), yaxis: { title: { text: "filtered train, in spikes" }, rangemode: "tozero" } },
       };
     },
@@ -207,16 +226,33 @@ export const PLOTS = [
         return rate == null ? "" : `, usually ${percent(rate)}`;
       };
       return {
-        data: [{
-          type: "heatmap", x: steps(run), y: names, xgap: 2, ygap: 1,
-          z: counts.map((row, place) => row.map((count) => count / sizes[place])),
-          text: counts.map((row, place) => row.map((count, t) =>
-            `${names[place]}, step ${t + 1}: ${count} of ${sizes[place]} neurons spike (${percent(count / sizes[place])}${normal(names[place])})`)),
-          hovertemplate: "%{text}<extra></extra>",
-          colorscale: [[0, colours.track], [1, colours.accent]],
-          colorbar: { thickness: 8, outlinewidth: 0, tickformat: ".0%", xpad: 4 },
-        }],
-        layout: { margin: { l: 128 }, xaxis: axes.time(run), yaxis: { autorange: "reversed", dtick: 1, showgrid: false } },
+        data: [
+          {
+            type: "heatmap",
+            x: steps(run),
+            y: names,
+            xgap: 2,
+            ygap: 1,
+            z: counts.map((row, place) => row.map((count) => count / sizes[place])),
+            text: counts.map((row, place) =>
+              row.map(
+                (count, t) =>
+                  `${names[place]}, step ${t + 1}: ${count} of ${sizes[place]} neurons spike (${percent(count / sizes[place])}${normal(names[place])})`,
+              ),
+            ),
+            hovertemplate: "%{text}<extra></extra>",
+            colorscale: [
+              [0, colours.track],
+              [1, colours.accent],
+            ],
+            colorbar: { thickness: 8, outlinewidth: 0, tickformat: ".0%", xpad: 4 },
+          },
+        ],
+        layout: {
+          margin: { l: 128 },
+          xaxis: axes.time(run),
+          yaxis: { autorange: "reversed", dtick: 1, showgrid: false },
+        },
       };
     },
     says: (run, t) => {
@@ -265,16 +301,31 @@ export const PLOTS = [
       return {
         data: [
           {
-            type: "heatmap", x: steps(run), y: digits, xgap: 2, ygap: 2, zmin: 0, zmax: 1,
+            type: "heatmap",
+            x: steps(run),
+            y: digits,
+            xgap: 2,
+            ygap: 2,
+            zmin: 0,
+            zmax: 1,
             z: digits.map((digit) => run.spikeProbabilities.map((row) => row[digit])),
-            text: digits.map((digit) => run.spikeProbabilities.map((row, t) =>
-              `output neuron ${digit}, step ${t + 1}: spikes with ${percent(row[digit])}`)),
+            text: digits.map((digit) =>
+              run.spikeProbabilities.map(
+                (row, t) => `output neuron ${digit}, step ${t + 1}: spikes with ${percent(row[digit])}`,
+              ),
+            ),
             hovertemplate: "%{text}<extra></extra>",
-            colorscale: [[0, colours.track], [1, colours.accent]],
+            colorscale: [
+              [0, colours.track],
+              [1, colours.accent],
+            ],
             colorbar: { thickness: 8, outlinewidth: 0, tickformat: ".0%", xpad: 4 },
           },
           {
-            type: "scatter", mode: "markers", x: events.map(([t]) => t + 1), y: events.map(([, digit]) => digit),
+            type: "scatter",
+            mode: "markers",
+            x: events.map(([t]) => t + 1),
+            y: events.map(([, digit]) => digit),
             marker: { symbol: "circle", size: 8, color: colours.second, line: { color: colours.panel, width: 1.5 } },
             hoverinfo: "skip",
           },
@@ -293,20 +344,36 @@ export const PLOTS = [
     has: (run) => run.raster?.output !== undefined && run.feedback !== null,
     draw: (run, colours) => {
       const deepest = Math.max(1, ...run.feedback.flat().map(Math.abs));
-      const cells = run.feedback.flatMap((row, t) => digits.map((digit) => ({ t, digit, value: row[digit] }))).filter(({ value }) => value !== 0);
+      const cells = run.feedback
+        .flatMap((row, t) => digits.map((digit) => ({ t, digit, value: row[digit] })))
+        .filter(({ value }) => value !== 0);
       return {
         data: [
           // upwards; drawn first, so that these are what the arrow keys walk through
           dashes(
-            run.raster.output.events.map(([t, digit]) => [t + 1, digit - 0.4, t + 1, digit - 0.22, t + 1, digit - 0.02]),
+            run.raster.output.events.map(([t, digit]) => [
+              t + 1,
+              digit - 0.4,
+              t + 1,
+              digit - 0.22,
+              t + 1,
+              digit - 0.02,
+            ]),
             named(run, "output"),
             { color: colours.accent, width: 3 },
           ),
           {
-            type: "bar", x: cells.map(({ t }) => t + 1), base: cells.map(({ digit }) => digit), width: 0.9,
+            type: "bar",
+            x: cells.map(({ t }) => t + 1),
+            base: cells.map(({ digit }) => digit),
+            width: 0.9,
             y: cells.map(({ value }) => (0.42 * Math.abs(value)) / deepest),
-            text: cells.map(({ t, digit, value }) => `output neuron ${digit}, step ${t + 1}: feedback ${value.toFixed(2)} spikes`),
-            textposition: "none", hovertemplate: "%{text}<extra></extra>", marker: { color: colours.second, opacity: 0.7 },
+            text: cells.map(
+              ({ t, digit, value }) => `output neuron ${digit}, step ${t + 1}: feedback ${value.toFixed(2)} spikes`,
+            ),
+            textposition: "none",
+            hovertemplate: "%{text}<extra></extra>",
+            marker: { color: colours.second, opacity: 0.7 },
           },
         ],
         layout: { barmode: "overlay", xaxis: axes.time(run), yaxis: axes.digit },
@@ -314,7 +381,9 @@ export const PLOTS = [
     },
     says: (run, t) => {
       const spikes = spikesAt(run, "output", t);
-      const held = digits.filter((digit) => run.feedback[t][digit] !== 0).map((digit) => `${digit} by ${run.feedback[t][digit].toFixed(2)}`);
+      const held = digits
+        .filter((digit) => run.feedback[t][digit] !== 0)
+        .map((digit) => `${digit} by ${run.feedback[t][digit].toFixed(2)}`);
       return `Output spikes and their feedback. At step ${t + 1} ${spikes.length ? `neuron ${spikes.join(", ")} spikes` : "no neuron spikes"}; feedback holds back ${held.join(", ") || "none"}.`;
     },
   },
@@ -330,21 +399,37 @@ export const PLOTS = [
       return {
         data: known.flatMap(([name, kernel]) => [
           {
-            type: "scatter", mode: "lines", x: fine, y: fine.map((at) => Math.sign(kernel.unit) * decay(kernel) ** at),
-            hoverinfo: "skip", line: { color: looks[name], width: 2 },
+            type: "scatter",
+            mode: "lines",
+            x: fine,
+            y: fine.map((at) => Math.sign(kernel.unit) * decay(kernel) ** at),
+            hoverinfo: "skip",
+            line: { color: looks[name], width: 2 },
           },
           {
-            type: "scatter", mode: "markers", x: t, y: t.map((at) => Math.sign(kernel.unit) * decay(kernel) ** at),
-            text: t.map((at) => `kernel ${name}, ${pair(at, "step")} after the spike: ${(Math.sign(kernel.unit) * decay(kernel) ** at).toFixed(3)}`),
-            hovertemplate: "%{text}<extra></extra>", marker: { color: looks[name], size: 6 },
+            type: "scatter",
+            mode: "markers",
+            x: t,
+            y: t.map((at) => Math.sign(kernel.unit) * decay(kernel) ** at),
+            text: t.map(
+              (at) =>
+                `kernel ${name}, ${pair(at, "step")} after the spike: ${(Math.sign(kernel.unit) * decay(kernel) ** at).toFixed(3)}`,
+            ),
+            hovertemplate: "%{text}<extra></extra>",
+            marker: { color: looks[name], size: 6 },
           },
         ]),
         layout: {
           xaxis: { title: { text: "steps after the spike" }, range: [-0.3, 8.3], dtick: 1 },
           yaxis: { title: { text: "height, in spikes" }, range: [-1.1, 1.1] },
           annotations: known.map(([name, kernel]) => ({
-            x: 1, y: Math.sign(kernel.unit) * decay(kernel), xshift: 10, xanchor: "left", showarrow: false,
-            text: `<b>${name}</b>  tau = ${kernel.tau.toFixed(2)} steps`, font: { color: looks[name], size: 13 },
+            x: 1,
+            y: Math.sign(kernel.unit) * decay(kernel),
+            xshift: 10,
+            xanchor: "left",
+            showarrow: false,
+            text: `<b>${name}</b>  tau = ${kernel.tau.toFixed(2)} steps`,
+            font: { color: looks[name], size: 13 },
           })),
         },
       };
@@ -370,7 +455,15 @@ function resets(run, colours) {
   const every = resetInterval(run);
   return Array.from({ length: Math.ceil(run.steps / every) - 1 }, (_, place) => {
     const x = (place + 1) * every + 0.5;
-    return { type: "line", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: { color: colours.soft, width: 1, dash: "dot" } };
+    return {
+      type: "line",
+      yref: "paper",
+      x0: x,
+      x1: x,
+      y0: 0,
+      y1: 1,
+      line: { color: colours.soft, width: 1, dash: "dot" },
+    };
   });
 }
 
@@ -381,22 +474,38 @@ export async function draw(box, plot, run, t, layer) {
   const library = await load();
   const colours = palette();
   const { data, layout } = plot.draw(run, colours, layer);
-  const axis = { gridcolor: colours.line, zeroline: false, linecolor: colours.line, fixedrange: true, automargin: false };
-  await library.react(box, data, {
-    autosize: true,
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: "system-ui, sans-serif", size: 12, color: colours.soft },
-    hoverlabel: { bgcolor: colours.panel, bordercolor: colours.soft, font: { color: colours.text, size: 13 }, align: "left" },
-    hovermode: "closest",
-    dragmode: false, // a finger that moves over a plot scrolls the page
-    showlegend: false,
-    ...layout,
-    margin: { l: 52, r: 12, t: 8, b: 40, ...layout.margin },
-    xaxis: { ...axis, ...layout.xaxis },
-    yaxis: { ...axis, ...layout.yaxis },
-    shapes: plot.timeless ? [] : [cursor(plot, t, colours), ...resets(run, colours), ...(layout.shapes ?? [])],
-  }, CONFIG);
+  const axis = {
+    gridcolor: colours.line,
+    zeroline: false,
+    linecolor: colours.line,
+    fixedrange: true,
+    automargin: false,
+  };
+  await library.react(
+    box,
+    data,
+    {
+      autosize: true,
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: "system-ui, sans-serif", size: 12, color: colours.soft },
+      hoverlabel: {
+        bgcolor: colours.panel,
+        bordercolor: colours.soft,
+        font: { color: colours.text, size: 13 },
+        align: "left",
+      },
+      hovermode: "closest",
+      dragmode: false, // a finger that moves over a plot scrolls the page
+      showlegend: false,
+      ...layout,
+      margin: { l: 52, r: 12, t: 8, b: 40, ...layout.margin },
+      xaxis: { ...axis, ...layout.xaxis },
+      yaxis: { ...axis, ...layout.yaxis },
+      shapes: plot.timeless ? [] : [cursor(plot, t, colours), ...resets(run, colours), ...(layout.shapes ?? [])],
+    },
+    CONFIG,
+  );
 }
 
 // Moves the cursor of a plot that has been drawn.

@@ -5,7 +5,11 @@ import * as api from "./api.js";
 const PAGE = 8;
 
 const when = new Intl.DateTimeFormat(undefined, {
-  day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit",
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
 });
 
 function part(name, className, text) {
@@ -26,7 +30,8 @@ export class Recent {
 
   // The first page, or with a cursor one more.
   async load(before = null) {
-    const turn = (this.turn += 1);
+    this.turn += 1;
+    const turn = this.turn;
     const query = { limit: PAGE };
     if (this.order.value !== "newest") query.order = this.order.value;
     if (this.digit.value !== "") query.prediction = this.digit.value;

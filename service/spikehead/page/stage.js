@@ -131,8 +131,12 @@ export class Stage {
     box.dataset.listens = "yes";
     const said = by(`${plot.id}-said`);
     if (said) {
-      box.on("plotly_hover", ({ points }) => { said.textContent = points[0].text; });
-      box.on("plotly_unhover", () => { said.textContent = ""; });
+      box.on("plotly_hover", ({ points }) => {
+        said.textContent = points[0].text;
+      });
+      box.on("plotly_unhover", () => {
+        said.textContent = "";
+      });
     }
     if (plot.id === "layers") box.on("plotly_click", ({ points }) => this.choose(points[0].y));
   }
@@ -225,7 +229,10 @@ export class Stage {
     for (const [id, part] of Object.entries(parts)) {
       by(id).parentElement.hidden = !part;
       if (!part) continue;
-      paint(by(id), part.values.map((value) => value / part.top));
+      paint(
+        by(id),
+        part.values.map((value) => value / part.top),
+      );
       explain(by(id), said, (row, column) => part.word(part.values[28 * row + column]));
     }
     by("pictures-panel").hidden = !Object.values(parts).some(Boolean);
@@ -237,27 +244,36 @@ export class Stage {
     const values = new Array(784).fill(0);
     const indices = spikesAt(run, "input", t);
     for (const index of indices) values[index] = 1;
-    by("spikes").setAttribute("aria-label", `Input spikes at step ${t + 1}: ${indices.length} of ${neurons(run.raster.input.shape)} pixels`);
+    by("spikes").setAttribute(
+      "aria-label",
+      `Input spikes at step ${t + 1}: ${indices.length} of ${neurons(run.raster.input.shape)} pixels`,
+    );
     return { values, top: 1, word: (value) => (value ? `spikes at step ${t + 1}` : `silent at step ${t + 1}`) };
   }
 
   attention() {
     const { run, t } = this;
     const maps = Object.entries(run.attention ?? {}).flatMap(([block, values]) =>
-      values[t].map((heat, head) => ({ name: `${block}, head ${head + 1}`, heat, top: Math.max(1, ...values.map((step) => Math.max(...step[head]))) })),
+      values[t].map((heat, head) => ({
+        name: `${block}, head ${head + 1}`,
+        heat,
+        top: Math.max(1, ...values.map((step) => Math.max(...step[head]))),
+      })),
     );
     by("attention-panel").hidden = maps.length === 0;
     if (!maps.length) return;
     const box = by("attention");
     if (box.children.length !== maps.length) {
-      box.replaceChildren(...maps.map(() => {
-        const figure = html("figure", "");
-        const canvas = html("canvas", "picture");
-        canvas.width = canvas.height = 28;
-        canvas.setAttribute("role", "img");
-        figure.append(canvas, html("figcaption", ""));
-        return figure;
-      }));
+      box.replaceChildren(
+        ...maps.map(() => {
+          const figure = html("figure", "");
+          const canvas = html("canvas", "picture");
+          canvas.width = canvas.height = 28;
+          canvas.setAttribute("role", "img");
+          figure.append(canvas, html("figcaption", ""));
+          return figure;
+        }),
+      );
     }
     const grey = run.pixels.flat().map((value) => (0.75 * value) / 255);
     maps.forEach(({ name, heat, top }, place) => {
@@ -265,8 +281,16 @@ export class Stage {
       const side = Math.sqrt(heat.length);
       const total = heat.reduce((sum, value) => sum + value, 0);
       const most = best(heat);
-      paint(canvas, grey, heat.map((value) => value / top));
-      explain(canvas, by("attention-said"), (row, column) => `${name}, ${heat[tokenOf(row, column, side)]} coincidences at step ${t + 1}`);
+      paint(
+        canvas,
+        grey,
+        heat.map((value) => value / top),
+      );
+      explain(
+        canvas,
+        by("attention-said"),
+        (row, column) => `${name}, ${heat[tokenOf(row, column, side)]} coincidences at step ${t + 1}`,
+      );
       caption.textContent = `${name}: ${total}`;
       const where = total ? `, most at token row ${Math.floor(most / side)}, column ${most % side}` : "";
       canvas.setAttribute("aria-label", `${name} at step ${t + 1}: ${total} coincidences${where}`);
@@ -282,16 +306,16 @@ export class Stage {
     const entries = {
       "Time steps": `${answer.steps_used} of ${answer.max_steps} (${stop})`,
       "Sure enough": sure < 0 ? "" : `after ${steps(sure + 1)}, at ${percent(run.card.calibration.confidence)}`,
-      "State": answer.steps_used > resetInterval(run) ? `begins anew every ${steps(resetInterval(run))}` : "",
+      State: answer.steps_used > resetInterval(run) ? `begins anew every ${steps(resetInterval(run))}` : "",
       "Input spikes": answer.spike_counts.input.toLocaleString("en"),
       "Inner spikes": total.toLocaleString("en"),
       "Synaptic operations": answer.synaptic_operations.toLocaleString("en"),
-      "Computing": `${(times.decode + times.encode + times.simulate).toFixed(2)} ms`,
-      "Seed": `${answer.seed}, ${answer.encoder}`,
-      "Model": `${answer.model} ${answer.model_version} on ${answer.engine}`,
-      "Note": run.card?.kind === "ann" ? "a conventional network: its spikes are values other than 0" : "",
-      "Id": answer.id,
-      "Replay": this.verdict(run),
+      Computing: `${(times.decode + times.encode + times.simulate).toFixed(2)} ms`,
+      Seed: `${answer.seed}, ${answer.encoder}`,
+      Model: `${answer.model} ${answer.model_version} on ${answer.engine}`,
+      Note: run.card?.kind === "ann" ? "a conventional network: its spikes are values other than 0" : "",
+      Id: answer.id,
+      Replay: this.verdict(run),
     };
     by("facts").replaceChildren(
       ...Object.entries(entries)

@@ -52,11 +52,14 @@ export class Timeline {
   }
 
   wait() {
-    this.timer = setTimeout(() => {
-      if (this.step + 1 < this.total) this.set(this.step + 1);
-      if (this.step + 1 >= this.total && this.complete) this.pause();
-      else this.wait();
-    }, Math.min(PACE, LONGEST / this.total));
+    this.timer = setTimeout(
+      () => {
+        if (this.step + 1 < this.total) this.set(this.step + 1);
+        if (this.step + 1 >= this.total && this.complete) this.pause();
+        else this.wait();
+      },
+      Math.min(PACE, LONGEST / this.total),
+    );
   }
 
   pause() {

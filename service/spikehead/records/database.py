@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError
 VERSION_TABLE = "records_version"
 _EXPECTED = "expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
 _MIGRATIONS = "spikehead.records:migrations"  # Alembic looks it up as a package, wherever that is installed
-_UPGRADE_LOCK = 0x5350494B45  # "SPIKE": a number for PostgreSQL's advisory locks
+_UPGRADE_LOCK = 0x5350494B45  # "SPIKE", the number of PostgreSQL's advisory lock
 _LONGEST_QUERY = 30  # seconds
 _CONNECTIONS = {"pool_size": 5, "max_overflow": 15}
 _ERASE_PAUSE = 0.02  # seconds between two tries
@@ -33,21 +33,18 @@ _one_at_a_time = threading.Lock()  # Alembic keeps what it works on in globals
 
 
 class DatabaseURLError(ValueError):
-    """A URL that names no database which the service can use."""
+    """The URL does not name a database that the service can use."""
 
 
 class SchemaError(Exception):
-    """The database has a schema that this release does not know."""
+    """This release does not know the schema of the database."""
 
 
 class Database:
-    """A database's URL and how to connect to it. Making one touches no file and no network.
-
-    Raises DatabaseURLError.
-    """
+    """A database's URL and how to connect to it. Making one touches no file and no network."""
 
     def __init__(self, url: str, patience: float) -> None:
-        """`patience`: seconds to wait for a lock or a connection."""
+        """`patience`: seconds to wait for a lock or a connection. Raises DatabaseURLError."""
         self.url = _parsed(url)
         self.dialect = self.url.get_backend_name()
         self._file = Path(self.url.database) if self.dialect == "sqlite" and self.url.database else None
@@ -56,7 +53,7 @@ class Database:
         self.writing: Engine = self.reading.execution_options(begin="BEGIN IMMEDIATE")
 
     def identity(self) -> tuple[int, ...] | None:
-        """Tells one SQLite file, and its journal, from another at the same path; None without any."""
+        """Return numbers that identify a SQLite file and its journal, even at the same path; None if there is none."""
         if self._file is None:
             return ()
         try:
@@ -66,12 +63,12 @@ class Database:
         return tuple(number for stat in stats for number in (stat.st_dev, stat.st_ino))
 
     def open(self) -> None:
-        """Makes what is missing: folder, file, schema. Raises SchemaError, OSError and SQLAlchemyError."""
-        # connections to a file that has been removed would go on to write to it
+        """Make a missing folder, file or schema. Raises SchemaError, OSError and SQLAlchemyError."""
+        # old connections would write to a file that was removed
         self.reading.dispose()
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-        # asked first without a lock, so that one can read while something else writes
+        # checked first without a lock, so that readers do not wait for writers
         with self.reading.connect() as connection:
             if _is_current(connection):
                 return
@@ -79,7 +76,8 @@ class Database:
             if self.dialect == "postgresql":
                 connection.execute(text("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
-            if not _is_current(connection):  # another process may have been faster
+            # checked again: another process may have been faster
+            if not _is_current(connection):
                 config = _config()
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
@@ -88,11 +86,10 @@ class Database:
         self.reading.dispose()
 
     def erase(self) -> bool:
-        """Bring all to SQLite's main file and empty its journal, in which what was deleted still stands.
+        """Move SQLite's journal to the main file and empty it: deleted content is still in the journal.
 
-        Deleted content is overwritten in the main file (`secure_delete`). False if others were in the way for as long
-        as one waits for a lock. PostgreSQL has files of its own kind: it reuses what is dead by VACUUM and recycles
-        its log, and no client can hurry that.
+        In the main file, `secure_delete` overwrites it. False if others kept the database busy for `patience` seconds.
+        PostgreSQL overwrites deleted content in its own time, by VACUUM and by recycling its log.
         """
         if self._file is None:
             return True
@@ -106,9 +103,7 @@ class Database:
 
     def _engine(self) -> Engine:
         try:
-            if self._file is None:
-                return self._postgresql()
-            return self._sqlite()
+            return self._postgresql() if self._file is None else self._sqlite()
         except ModuleNotFoundError as error:
             raise DatabaseURLError(
                 f"expected the driver {self.url.drivername} to be installed "
@@ -116,22 +111,24 @@ class Database:
             ) from error
         except DatabaseURLError:
             raise
-        except (ArgumentError, TypeError, ValueError) as error:  # of what a driver makes of it
+        # raised by drivers
+        except (ArgumentError, TypeError, ValueError) as error:
             said = str(error).partition("\n")[0]
-            raise DatabaseURLError(f"{_EXPECTED}, got one that cannot be used: {said}") from error
+            raise DatabaseURLError(f"{_EXPECTED}, got a URL that cannot be used: {said}") from error
 
     def _sqlite(self) -> Engine:
         engine = create_engine(self.url, connect_args={"timeout": self._patience}, **_CONNECTIONS)
 
         @event.listens_for(engine, "connect")
         def connect(connection: sqlite3.Connection, record: Any) -> None:
-            connection.isolation_level = None  # transactions begin below, not where the driver guesses
+            # the driver begins no transactions: `begin` below does
+            connection.isolation_level = None
             with closing(connection.cursor()) as cursor:
                 self._keep_journal(cursor)
-                cursor.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
-                cursor.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
-                # KiB: enough to write; pages that are read often are in the system's cache anyway, and there
-                # they are no memory of this process that grows for as long as it runs
+                # a commit is on disk when it returns, and deleted content is overwritten
+                cursor.execute("PRAGMA synchronous = FULL")
+                cursor.execute("PRAGMA secure_delete = ON")
+                # KiB: enough to write. The system caches what is read often, outside of this process's memory.
                 cursor.execute("PRAGMA cache_size = -2000")
 
         @event.listens_for(engine, "begin")
@@ -141,9 +138,9 @@ class Database:
         return engine
 
     def _keep_journal(self, cursor: sqlite3.Cursor) -> None:
-        """Write-ahead log: who reads and who writes do not wait for each other. A new file is switched to it once.
+        """Switch a new file to a write-ahead log, so that readers and writers do not wait for each other.
 
-        SQLite does not wait where two processes do that at the same time.
+        SQLite itself does not wait if two processes do that at the same time.
         """
         give_up = time.monotonic() + self._patience
         while True:
@@ -160,8 +157,8 @@ class Database:
         seconds = max(1, round(self._patience))
         asked = self.url.query
         _check_options(self.url)
-        # A pooler in transaction mode, such as PgBouncer, gives each transaction to any of its connections: what was
-        # prepared or set in the one before is not there, or is another client's.
+        # A pooler in transaction mode, such as PgBouncer, may run each transaction on another connection, without the
+        # statements and settings of the one before.
         ours = {"connect_timeout": seconds, "tcp_user_timeout": 2000 * seconds, "prepare_threshold": None}
         arguments = {name: value for name, value in ours.items() if name not in asked}
         engine = create_engine(self.url, pool_pre_ping=True, connect_args=arguments, **_CONNECTIONS)
@@ -178,35 +175,35 @@ class Database:
 
 
 def _parsed(url: str) -> URL:
-    """Raises DatabaseURLError. The driver may be left out."""
-    expected = _EXPECTED
+    """Parse a URL, whose driver may be left out. Raises DatabaseURLError."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        # not shown: there may be a password in it
-        raise DatabaseURLError(f"{expected}, got something that is no URL") from None
+        # the text is not shown, because it may hold a password
+        raise DatabaseURLError(f"{_EXPECTED}, got text that is not a URL") from None
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
-        raise DatabaseURLError(f"{expected}, got {parsed.drivername}")
-    if parsed.get_backend_name() == "sqlite" and (
-        not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:")
-    ):
-        raise DatabaseURLError(f"{expected}, got SQLite without a plain file")
-    if parsed.get_backend_name() == "sqlite" and (parsed.query or parsed.host or parsed.username):
-        raise DatabaseURLError(f"{expected}, got SQLite with a host or with options")
-    if parsed.get_backend_name() == "sqlite" and (parsed.database or "").startswith("~"):
-        raise DatabaseURLError(f"{expected}, got a file in ~, which only a shell knows")
+        raise DatabaseURLError(f"{_EXPECTED}, got {parsed.drivername}")
+    if parsed.get_backend_name() == "sqlite":
+        file = parsed.database or ":memory:"
+        if file == ":memory:" or file.startswith("file:"):
+            raise DatabaseURLError(f"{_EXPECTED}, got SQLite without a plain file")
+        if parsed.query or parsed.host or parsed.username:
+            raise DatabaseURLError(f"{_EXPECTED}, got SQLite with a host or with options")
+        if file.startswith("~"):
+            raise DatabaseURLError(f"{_EXPECTED}, got a file in ~, which only a shell expands")
     return parsed
 
 
 def _check_options(url: URL) -> None:
-    """Raises DatabaseURLError if the driver does not know an option of the URL, or cannot use its value."""
+    """Raise DatabaseURLError if the driver does not know an option of the URL, or cannot use its value."""
     from psycopg import ProgrammingError, conninfo, pq
 
     asked: dict[str, str] = {}
     for name, value in url.query.items():
-        if name in ("host", "port"):  # which may be given for several servers
+        # these may be given for several servers
+        if name in ("host", "port"):
             continue
         if name in _OWN_OPTIONS:
             raise DatabaseURLError(
@@ -218,7 +215,7 @@ def _check_options(url: URL) -> None:
             raise DatabaseURLError(f"{_EXPECTED}, got the option {name}={value!r}: give a whole number")
         asked[name] = value
     try:
-        # libpq looks at all values before it looks for a server, and there is none in a folder that does not exist
+        # libpq checks all values before it looks for a server, which it does not find in a folder that does not exist
         options = conninfo.make_conninfo("", **{**asked, "host": _NOWHERE})
     except ProgrammingError as error:
         said = str(error).strip().partition("\n")[0]
@@ -249,5 +246,7 @@ def _is_current(connection: Connection) -> bool:
     newest = scripts.get_current_head()
     known = {script.revision for script in scripts.walk_revisions()}
     if found is not None and found not in known:
-        raise SchemaError(f"expected a schema up to version {newest}, found {found}, of a later release")
+        raise SchemaError(
+            f"expected a database schema of version {newest} at most, got {found}, made by a later release"
+        )
     return found == newest

@@ -1,7 +1,7 @@
-"""The text that answers have in common, as a dictionary for packing them. It halves a record, and the time to pack it.
+"""A typical answer, as a dictionary for packing answers. It halves a record, and the time to pack it.
 
-Answers that were stored with it can only be read with it, so it must never change. An answer that looks otherwise is
-only stored less well. Sources: RFC 8878, 5 (a raw content dictionary); RFC 1950, 2.2, FDICT.
+Answers packed with it can only be read with it, so it must never change. Unlike answers are packed too, but into more
+bytes. Sources: RFC 8878, 5 (a raw content dictionary); RFC 1950, 2.2, FDICT.
 """
 
 from __future__ import annotations

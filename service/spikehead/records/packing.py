@@ -1,5 +1,4 @@
-"""Packing of pixels and answers for the table, many at once: work under the interpreter's lock keeps requests waiting,
-and work on all together takes it least."""
+"""Packing of pixels and answers for the table. Many are packed at once, which holds the interpreter's lock least."""
 
 from __future__ import annotations
 
@@ -14,32 +13,34 @@ from spikehead.model.encoding import PIXELS
 from spikehead.records import dictionary
 
 UNPACKING_ERRORS = (ValueError, zlib.error, zstandard.ZstdError)
-"""What the functions that unpack raise where something was not packed here, or is damaged."""
+"""Errors that unpacking raises for data that is damaged or was not packed here."""
 
-_LEVEL = 1  # higher ones save no more than a hundredth before they take twice as long
+# a level that saves 1 % more takes twice as long
+_LEVEL = 1
 _LARGEST_ANSWER = 1 << 20  # bytes; those that are packed here have about 1,000
 _ZSTANDARD = zstandard.FRAME_HEADER
 
 _common = zstandard.ZstdCompressionDict(dictionary.ANSWER, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 _common.precompute_compress(level=_LEVEL)
 _compressor = zstandard.ZstdCompressor(level=_LEVEL, dict_data=_common)
-_decompressor = zstandard.ZstdDecompressor(
-    dict_data=_common
-)  # to make one takes thirty times as long as to use it
-_working = threading.Lock()  # each of them works for one thread at a time
+# kept, because making one takes thirty times as long as using it
+_decompressor = zstandard.ZstdDecompressor(dict_data=_common)
+# each of them serves one thread at a time
+_working = threading.Lock()
 
 
 def packed_answers(answers: Sequence[bytes]) -> list[bytes]:
-    """Each on its own: any of them can be read alone."""
+    """Pack answers, so that each can be read alone."""
     with _working:
-        if not answers or not all(answers):  # all at once takes no empty ones
+        # zstandard's function for many takes no empty ones
+        if not answers or not all(answers):
             return [_compressor.compress(answer) for answer in answers]
         packed = _compressor.multi_compress_to_buffer(list(answers))
         return [packed[i].tobytes() for i in range(len(packed))]
 
 
 def answer_of(packed: bytes) -> bytes:
-    """Also of one that was packed with zlib, as they used to be. Raises UNPACKING_ERRORS."""
+    """Unpack an answer, also one packed with zlib by an earlier release. Raises UNPACKING_ERRORS."""
     if not packed.startswith(_ZSTANDARD):
         return _inflated(packed)
     size = zstandard.frame_content_size(packed)
@@ -53,20 +54,20 @@ def _inflated(packed: bytes) -> bytes:
     unpacking = zlib.decompressobj(zdict=dictionary.ANSWER)
     found = unpacking.decompress(packed, _LARGEST_ANSWER)
     if not unpacking.eof:
-        raise ValueError("it is cut off")
+        raise ValueError("the answer is cut short")
     return found
 
 
 _MASKED = b"\x01"
-"""How pixels begin that are a mask of those that are not 0, and those. zlib's begin otherwise."""
+"""First byte of pixels packed as a mask of those that are not 0, and their values. zlib's data begins otherwise."""
 
 _MASK_BYTES = PIXELS // 8
 
 
 def packed_pixels(images: Sequence[bytes]) -> list[bytes]:
-    """784 pixels in about 250 bytes: four of five are 0. Those of which few are 0 stay as they are.
+    """Pack 784 pixels into about 250 bytes, as four of five are 0. An image with few zeros is kept as it is.
 
-    Raises ValueError if an image has not 784 pixels.
+    Raises ValueError if an image does not have 784 pixels.
     """
     for pixels in images:
         if len(pixels) != PIXELS:
@@ -85,7 +86,7 @@ def packed_pixels(images: Sequence[bytes]) -> list[bytes]:
 
 
 def pixels_of(packed: bytes) -> bytes:
-    """Also of an image that was packed with zlib, as they used to be. Raises UNPACKING_ERRORS."""
+    """Unpack an image, also one packed with zlib by an earlier release. Raises UNPACKING_ERRORS."""
     if len(packed) == PIXELS:
         return packed
     if not packed.startswith(_MASKED):
@@ -96,7 +97,7 @@ def pixels_of(packed: bytes) -> bytes:
     lit = np.unpackbits(np.frombuffer(packed[1 : 1 + _MASK_BYTES], np.uint8)).astype(bool)
     found = np.frombuffer(packed[1 + _MASK_BYTES :], np.uint8)
     if len(lit) != PIXELS or int(lit.sum()) != len(found):
-        raise ValueError("its image is cut off")
+        raise ValueError("the image is cut short")
     values = np.zeros(PIXELS, np.uint8)
     values[lit] = found
     return values.tobytes()

@@ -15,11 +15,11 @@ Order = Literal["newest", "confidence"]
 _CONFIDENCE_DIGITS = 16
 _DIGITS = _CONFIDENCE_DIGITS + ID_DIGITS
 CURSOR = re.compile(rf"[0-3][0-9a-f]{{{_DIGITS - 1}}}")
-"""Numbers from 0 to 2 begin so: anything that matches is a position, if not of a record."""
+"""Cursors begin with a confidence, a double from 0 to 2: all that match are positions, if not of a record."""
 
 
 class CursorError(ValueError):
-    """A cursor that no page can have given."""
+    """The cursor cannot come from a page."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +44,25 @@ class RecordPage:
 
 
 class Position(NamedTuple):
-    """The record that a page ended with. The confidence only counts where the order is by confidence."""
+    """The last record of a page. The confidence only counts if the order is by confidence."""
 
     id: str
     confidence: float
 
 
 def cursor(position: Position) -> str:
-    """Text for `RecordPage.before`: the eight bytes of the confidence in hexadecimal digits, and the id."""
+    """Write the text for `RecordPage.before`: the confidence's eight bytes in hexadecimal digits, and the id."""
     return struct.pack(">d", position.confidence).hex() + position.id
 
 
 def position(page: RecordPage) -> Position | None:
-    """Parse the cursor; None at the very start. Raises CursorError."""
+    """Parse the cursor of a page; None for the first page. Raises CursorError."""
     text = page.before
     if text is None:
         return None
     if not CURSOR.fullmatch(text):
         raise CursorError(
-            f"expected a cursor, {_DIGITS} hexadecimal digits from 0 to 3 on, got {text[:60]!r}"
+            f"expected a cursor of {_DIGITS} hexadecimal digits, the first from 0 to 3, got {text[:60]!r}"
         )
     (confidence,) = struct.unpack(">d", bytes.fromhex(text[:_CONFIDENCE_DIGITS]))
     return Position(text[_CONFIDENCE_DIGITS:], confidence)

@@ -1,4 +1,4 @@
-"""One remembered request, and its identifier, which carries its time."""
+"""A stored request, and its identifier, which contains its time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LAST = 2**64 - 1
 AHEAD_NS = 1_000_000
 """Nanoseconds by which identifiers may be ahead of the clock, so that they grow within a tick and within a batch.
 
-A clock that has stepped back further is followed: a record's time is a time, not a number that only grows.
+After a larger step back, identifiers follow the clock, so that a record's time stays a time.
 """
 
 
@@ -38,7 +38,7 @@ class Record(NamedTuple):
 class Ids:
     """Identifiers that grow with time, also within a clock tick: 16 hexadecimal digits of time, 8 random ones.
 
-    Those from before and after a step of the clock may carry the same time; the random digits tell them apart.
+    If the clock steps back, two may contain the same time; the random digits tell them apart.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Ids:
             return f"{self._last:016x}{random.getrandbits(32):08x}"
 
     def some(self, count: int) -> list[str]:
-        """Make `count` new ones, in order."""
+        """Make `count` identifiers, in order."""
         digits = f"{random.getrandbits(32 * count):0{8 * count}x}"
         with self._lock:
             first = self._next()
@@ -69,17 +69,17 @@ def is_id(text: str) -> bool:
 
 
 def time_of(identifier: str) -> float:
-    """When the id was made: seconds since 1970, UTC, in whole microseconds."""
+    """Return the time when the id was made: seconds since 1970, UTC, in whole microseconds."""
     return int(identifier[:16], 16) // 1000 / 1e6
 
 
 def first_id(moment: float) -> str:
-    """The least id of that microsecond or later: for every id, `id >= first_id(t)` if `time_of(id) >= t`."""
+    """Return the least id of that microsecond or later: `id >= first_id(t)` if `time_of(id) >= t`."""
     return f"{min(_nanoseconds(moment), _LAST):016x}{0:08x}"
 
 
 def last_id(moment: float) -> str:
-    """The greatest id of before that microsecond, at least the first of all."""
+    """Return the greatest id from before that microsecond, at least the first of all."""
     return f"{min(max(_nanoseconds(moment) - 1, 0), _LAST):016x}{2**32 - 1:08x}"
 
 

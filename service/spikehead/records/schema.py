@@ -28,7 +28,7 @@ from spikehead.records.record import Record
 
 metadata = MetaData()
 
-# PostgreSQL compares text by the rules of a language unless told otherwise. SQLite compares bytes.
+# PostgreSQL compares text by the rules of a language by default. SQLite compares bytes.
 _BY_BYTES = Text().with_variant(Text(collation="C"), "postgresql")
 
 records = Table(
@@ -45,7 +45,7 @@ records = Table(
     Column("seed", BigInteger, nullable=False),  # two's complement, see signed
     Column("image", LargeBinary, nullable=False),  # packed
     Column("answer", LargeBinary, nullable=False),  # packed
-    # The id, which carries the time, comes last in each index: what is found is in order of time already.
+    # The id, which contains the time, comes last in each index, so that results are in order of time.
     Index("records_model", "model", "id"),
     Index("records_prediction", "prediction", "id"),
     Index("records_confidence", "confidence", "id"),
@@ -62,7 +62,7 @@ forgotten = Table(
     Index("records_forgotten_clock", "clock"),
     Index("records_forgotten_last", "last"),
 )
-"""Ids from first to last were forgotten: queues that hold them since before must not write them. See `crowd`."""
+"""Spans of ids that were deleted: queues that held them before must not write them. See `crowd`."""
 
 writers = Table(
     "records_writers",
@@ -76,12 +76,12 @@ _TURN = 2**64
 
 
 def signed(seed: int) -> int:
-    """A seed below 2**64 as a column keeps it: with 64 bits and a sign."""
+    """Convert a seed below 2**64 to 64 bits with a sign, as the column has it."""
     return seed if seed < _TURN // 2 else seed - _TURN
 
 
 def rows(records: Sequence[Record]) -> list[Row]:
-    """Records as the table keeps them, in the order of its columns. Raises TypeError and ValueError."""
+    """Convert records to rows, in the order of the table's columns. Raises TypeError and ValueError."""
     images = packed_pixels([record.image for record in records])
     answers = packed_answers([record.answer for record in records])
     return [
@@ -109,11 +109,11 @@ LARGE = ("image", "answer")
 
 
 class DamagedError(ValueError):
-    """A row is not one that this service wrote. The message names its id."""
+    """The service did not write this row as it is. The message names its id."""
 
 
 def record(row: RowMapping) -> Record:
-    """The record of a row of the table; what was not selected is empty. Raises DamagedError."""
+    """Convert a row to a record; columns that were not selected are empty. Raises DamagedError."""
     try:
         return Record(
             id=row["id"],
@@ -129,9 +129,7 @@ def record(row: RowMapping) -> Record:
             answer=answer_of(row["answer"]) if "answer" in row else b"",
         )
     except (TypeError, *UNPACKING_ERRORS) as error:
-        raise DamagedError(
-            f"the record {row['id']} is damaged (DELETE it, or restore it): {error}"
-        ) from error
+        raise DamagedError(f"the record {row['id']} is damaged (delete it or restore it): {error}") from error
 
 
 def _text(value: Any) -> str:

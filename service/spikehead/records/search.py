@@ -1,4 +1,4 @@
-"""Search for a page of records: by walking along an index, or by gathering what matches and sorting it."""
+"""Search for a page of records: by walking along an index, or by gathering and sorting all that match."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from spikehead.records.query import Filter, Position, RecordPage, position
 from spikehead.records.record import first_id
 
 WALK = 5_000
-"""Records that a query looks through in order, before it gathers and sorts those that match instead."""
+"""Records that a query reads in order before it gathers and sorts those that match instead."""
 
 GLANCE = 20_000
-"""Records that are counted, at most, to see which condition is the rarest."""
+"""Most records that are counted to find the rarest condition."""
 
 _POSITION = ("id", "confidence")
 _FILTERED = ("id", "model", "prediction", "confidence", "steps_used")
-_Condition = Callable[[Any], ColumnElement[bool]]  # on the columns of the table, or on what stands for them
+_Condition = Callable[[Any], ColumnElement[bool]]
+"""A condition on the columns of the table, or on expressions in their place."""
 
-# the same values, but no index has them
+# expressions of the same values, for which the database uses no index
 _plain = SimpleNamespace(
     id=schema.records.c.id + literal(""),
     model=schema.records.c.model + literal(""),
@@ -38,7 +39,8 @@ class Search:
     def __init__(self, wanted: Filter, page: RecordPage) -> None:
         """Raises CursorError."""
         self._newest_first = page.order == "newest"
-        self._count = page.limit + 1  # one more, to see whether a page follows
+        # one more shows if a page follows
+        self._count = page.limit + 1
         start = position(page)
         window: list[_Condition] = []
         if wanted.since is not None:
@@ -68,10 +70,11 @@ class Search:
             after.append(lambda c: tuple_(c.confidence, c.id) > tuple_(start.confidence, start.id))
 
         self._all = window + equal + steps + unsure + after
-        # what one index knows together: the id comes last in each
+        # conditions that one index covers together: the id comes last in each
         self.indexed = [[one, *window] for one in equal] + [one for one in (steps, unsure, window) if one]
         if self._newest_first:
-            self._inside = equal[:1] + window + after  # an index on one column goes on in order of id
+            # within one value, an index is in order of id
+            self._inside = equal[:1] + window + after
             self.outside = equal[1:] + steps + unsure
         else:
             self._inside = unsure + after
@@ -80,10 +83,9 @@ class Search:
     def positions(self, connection: Connection) -> list[Position]:
         """Return the positions of the page's records, and of one more if there is one.
 
-        It walks in order, and stops when it has enough: fast where many records match, since none is sorted.
-        Unless the index knows all conditions it stops after WALK records. Then the records that match are gathered
-        by the index that finds the fewest, and sorted: fast where few match. A planner of a database knows neither
-        how rare a value is nor where the matching records lie; so the choice is made here.
+        Walking in order is fast if many records match. Unless the index covers all conditions, it stops after WALK
+        records. Then all that match are gathered by the index that finds the fewest, and sorted: fast if few match.
+        The database's planner does not know how rare a value is or where the records lie, so the choice is made here.
         """
         found = _positions(connection, self.walk())
         if len(found) < self._count and self.outside:
@@ -101,13 +103,13 @@ class Search:
         return found.limit(self._count)
 
     def gather(self, by: list[_Condition]) -> Select[Any]:
-        """By an index for these conditions; all others, and the order, are put so that no index knows them."""
+        """Select by an index for these conditions, and keep the database from using one for the others or the order."""
         others = [one for one in self._all if one not in by]
         found = _select(schema.records.c, _POSITION, by).where(*(condition(_plain) for condition in others))
         return found.order_by(*self._order(_plain)).limit(self._count)
 
     def rarest(self, connection: Connection) -> list[_Condition]:
-        """The conditions of one index that the fewest records meet, as far as a glance tells."""
+        """Return the conditions of the index that the fewest records meet, of GLANCE at most."""
 
         def met(conditions: list[_Condition]) -> int:
             some = _select(schema.records.c, ("id",), conditions).limit(GLANCE).subquery()
@@ -128,10 +130,10 @@ def _positions(connection: Connection, statement: Select[Any]) -> list[Position]
 
 
 def _small(number: int) -> int:
-    """The nearest that fits into the column: a digit or steps beyond that no record has either."""
+    """Clip a number to the range of the column, beyond which no record has digits or steps."""
     return max(-(2**15), min(number, 2**15 - 1))
 
 
 def _text(name: str) -> str:
-    """The same, but for what PostgreSQL or UTF-8 has no place for: that becomes what no model's name has."""
+    """Replace characters that PostgreSQL or UTF-8 cannot hold, and that no model's name has."""
     return name.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

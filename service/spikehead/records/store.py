@@ -1,4 +1,4 @@
-"""The store of records: one table of a database, asked by id, or for a page by filters."""
+"""The store of records: one table of a database, queried by id, or for a page by filters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from itertools import chain
 
 from alembic.util import CommandError
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, Engine, delete, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from spikehead.records import crowd, schema
@@ -25,27 +25,29 @@ __all__ = ["DatabaseURLError", "RecordError", "Store", "StoreError"]
 
 log = logging.getLogger("spikehead")
 
-_CHUNK = 1_000  # records deleted in one transaction: others get to write in between
-_TOGETHER = 50  # rows of one statement: each gives up the interpreter's lock, and gets it back late
-_BREATH = 0.01  # seconds between two such transactions
+# records deleted in one transaction, so that others can write in between; and seconds between two of them
+_CHUNK = 1_000
+_BREATH = 0.01
+# rows of one statement: each statement gives up the interpreter's lock, and gets it back late
+_TOGETHER = 50
 
 RECENT_SECONDS = 60.0
-"""Age of an id from which on its record is here if it ever will be. Other machines' clocks may differ by less."""
+"""Seconds after which a record is in the database or never will be. Other machines' clocks may differ by less."""
 
 
 class StoreError(Exception):
-    """The database did not do what it was asked: it is away, locked, full or broken. Says why in one line."""
+    """The database is unavailable, locked, full or damaged. The message says why in one line."""
 
 
 class RecordError(StoreError):
-    """The database is well, but a record is not of the kind it takes."""
+    """The database works, but cannot hold a record."""
 
 
 class Store:
-    """Records in SQLite or PostgreSQL. Safe across threads. A database that is away raises StoreError each time.
+    """Records in SQLite or PostgreSQL. Safe across threads. Methods raise StoreError if the database is unavailable.
 
-    `url` is `sqlite:///FILE` or `postgresql+psycopg://...`. Raises DatabaseURLError, but connects only once it is
-    used: then it makes the file and its folder, and brings the schema up to date.
+    `url` is `sqlite:///FILE` or `postgresql+psycopg://...`; a wrong one raises DatabaseURLError. The first use
+    connects, makes the file and its folder, and brings the schema up to date.
     """
 
     def __init__(self, url: str, patience: float = 5.0) -> None:
@@ -55,21 +57,23 @@ class Store:
         self._opening = threading.Lock()
         self._failed: tuple[float, str] | None = None  # when it last could not be opened, and why
         self._insert = _inserts(self._database)
-        self._name = secrets.token_hex(8)  # of this process, among those that write
-        self._beat_at = 0.0  # when it is to be said again that it is there, on the monotonic clock
+        # of this process, among those that write; and when it registers again, on the monotonic clock
+        self._name = secrets.token_hex(8)
+        self._beat_at = 0.0
         self._ending = threading.Event()
-        self._erase_due = True  # what an earlier process deleted may still stand in the journal
+        # the journal may still hold what an earlier process deleted
+        self._erase_due = True
 
     def open(self) -> None:
-        """Connects, and brings the schema up to date; nothing is done twice. Raises StoreError."""
+        """Connect and bring the schema up to date, unless it is done already. Raises StoreError."""
         with self._errors():
             self._ready()
 
     def insert(self, records: Sequence[Record], taken: Sequence[float] | None = None) -> None:
-        """Adds records, all or none; when this returns they are on disk. Those that are there already stay.
+        """Add records, all or none, and return when they are on disk. Known ids are left as they are.
 
-        taken: when a queue took each of them, by `clock.elapsed` (default: now). Those that were forgotten since are
-        left out. Raises StoreError, and RecordError if it is the records' fault.
+        taken: when each was queued, by `clock.elapsed` (default: now). Records deleted since are left out. Raises
+        StoreError, and RecordError if a record is at fault.
         """
         if not records:
             return
@@ -77,7 +81,7 @@ class Store:
         try:
             rows = schema.rows(records)
         except (TypeError, ValueError) as error:
-            raise RecordError(f"expected records, got one that cannot be stored: {error}") from error
+            raise RecordError(f"expected a record that can be stored, got: {error}") from error
         with self._errors():
             written_to = self._ready()
             with self._database.writing.begin() as connection:
@@ -89,11 +93,11 @@ class Store:
                     self._insert(connection, rows)
                 beat_at = self._beat(connection)
             if self._database.identity() != written_to:
-                raise OSError("the file was removed or replaced while it was written to")
+                raise OSError("the database file was removed or replaced during a write")
         self._beat_at = beat_at
 
     def announce(self) -> None:
-        """Opens the database and says, if it is time, that this process is there. Raises StoreError."""
+        """Open the database and register this process, if it is time. Raises StoreError."""
         with self._errors():
             self._ready()
             if time.monotonic() >= self._beat_at:
@@ -104,33 +108,29 @@ class Store:
             self.erase()
 
     def leave(self) -> None:
-        """Says that this process writes no more, so that nobody waits for it. Raises StoreError."""
-        with self._errors():
-            self._ready()
-            with self._database.writing.begin() as connection:
-                crowd.leave(connection, self._name)
-            self._beat_at = 0.0
+        """Remove the registration of this process, so that no other waits for it. Raises StoreError."""
+        with self._begin(self._database.writing) as connection:
+            crowd.leave(connection, self._name)
+        self._beat_at = 0.0
 
     def has_company(self) -> bool:
-        """Tells whether other processes write to the database: what they answered may not be here yet."""
-        with self._reading() as connection:
+        """Tell if other processes write to the database: their latest records may not be here yet."""
+        with self._begin(self._database.reading) as connection:
             return crowd.others(connection, self._name)
 
     def await_writers(self) -> None:
-        """Returns once every transaction that writes now has ended. Raises StoreError."""
-        with self._errors():
-            self._ready()
-            with self._database.writing.begin() as connection:
-                crowd.exclude_writers(connection)
+        """Wait for all transactions that are writing now. Raises StoreError."""
+        with self._begin(self._database.writing) as connection:
+            crowd.exclude_writers(connection)
 
     def page(self, wanted: Filter, page: RecordPage, whole: bool = True) -> tuple[list[Record], str | None]:
-        """At most `page.limit` records that match, and the cursor of the page that follows, None at the end.
+        """Return at most `page.limit` records that match, and the cursor of the next page, None at the end.
 
         Without `whole`, image and answer are left empty, and not read. A damaged record is left out, and logged.
         Raises CursorError and StoreError.
         """
         search = Search(wanted, page)
-        with self._reading() as connection:
+        with self._begin(self._database.reading) as connection:
             found = search.positions(connection)
             shown = found[: page.limit]
             identifiers = [one.id for one in shown]
@@ -144,15 +144,12 @@ class Store:
                     log.warning("%s", error)
         more = bool(shown) and len(found) > page.limit
         # a record may have been deleted since its id was found
-        return (
-            [records[one.id] for one in shown if one.id in records],
-            cursor(shown[-1]) if more else None,
-        )
+        return ([records[one.id] for one in shown if one.id in records], cursor(shown[-1]) if more else None)
 
     def get(self, identifier: str) -> Record:
-        """The record of that id. Raises KeyError if there is none, and StoreError."""
+        """Return the record of that id. Raises KeyError if there is none, and StoreError."""
         if is_id(identifier):
-            with self._reading() as connection:
+            with self._begin(self._database.reading) as connection:
                 statement = select(schema.records).where(schema.records.c.id == identifier)
                 row = connection.execute(statement).mappings().one_or_none()
                 if row is not None:
@@ -163,13 +160,13 @@ class Store:
         raise KeyError(identifier)
 
     def may_come(self, identifier: str) -> bool:
-        """Tells whether another process may yet write a record of that id: it is neither here nor forgotten.
+        """Tell if another process may still write a record of that id, which is neither here nor deleted.
 
         Raises StoreError.
         """
         if not is_id(identifier) or abs(time.time() - time_of(identifier)) > RECENT_SECONDS:
             return False
-        with self._reading() as connection:
+        with self._begin(self._database.reading) as connection:
             found = select(schema.records.c.id).where(schema.records.c.id == identifier)
             return (
                 connection.execute(found).first() is None
@@ -178,62 +175,57 @@ class Store:
             )
 
     def delete(self, identifier: str) -> bool:
-        """Forgets a record; False if there is none. Raises StoreError.
+        """Delete a record; False if there is none. Raises StoreError.
 
-        It is not written afterwards either, by any process in whose queue it waits, nor by one that tries again to
-        write it because it was not told that it had succeeded.
+        No process writes it later, neither from its queue nor by repeating a write whose success it missed.
         """
         if not is_id(identifier):
             return False
-        with self._errors():
-            self._ready()
-            with self._database.writing.begin() as connection:
-                if abs(time.time() - time_of(identifier)) < crowd.KEPT_SECONDS:
-                    crowd.exclude_writers(connection)
-                    crowd.note_forgotten(connection, identifier, identifier)
-                found = connection.execute(delete(schema.records).where(schema.records.c.id == identifier))
-            if found.rowcount == 0:
-                return False
+        with self._begin(self._database.writing) as connection:
+            if abs(time.time() - time_of(identifier)) < crowd.KEPT_SECONDS:
+                crowd.exclude_writers(connection)
+                crowd.note_forgotten(connection, identifier, identifier)
+            found = connection.execute(delete(schema.records).where(schema.records.c.id == identifier))
+        if found.rowcount == 0:
+            return False
         self.erase()
         return True
 
     def delete_until(self, moment: float) -> int:
-        """Forgets all records from before that moment, and returns how many were there. Raises StoreError.
+        """Delete all records from before that moment, also those in queues, and return how many were stored.
 
-        Those that wait in queues are forgotten as well. What is answered later is not, however late the moment.
+        Records made after the call are kept, however late the moment. Raises StoreError.
         """
         column = schema.records.c.id
-        with self._errors():
-            self._ready()
-            with self._database.writing.begin() as connection:
-                crowd.exclude_writers(connection)
-                last = last_id(min(moment, time.time()))
-                crowd.note_forgotten(connection, first_id(0), last)
-                # dated ahead by a clock that was set back: those that are there now, and none that will be
-                ahead = delete(schema.records).where(column > last, column < first_id(moment))
-                deleted = connection.execute(ahead).rowcount
+        with self._begin(self._database.writing) as connection:
+            crowd.exclude_writers(connection)
+            last = last_id(min(moment, time.time()))
+            crowd.note_forgotten(connection, first_id(0), last)
+            # stored records from the future, made before a clock was set back; later ones are kept
+            ahead = delete(schema.records).where(column > last, column < first_id(moment))
+            deleted = connection.execute(ahead).rowcount
         deleted += self._delete_all(column <= last)
         self.erase()
         return deleted
 
     def erase(self) -> None:
-        """Overwrites what was deleted in the journal, too; tried again by `announce` if others are in the way."""
+        """Overwrite deleted records in the journal, too. `announce` tries again if the database is busy."""
         with self._errors():
             self._ready()
             self._erase_due = not self._database.erase()
 
     def prune(self, most: int | None, older_than: float | None, at_most: int | None = None) -> int:
-        """Forgets the oldest records: those beyond the newest `most`, and those from before a moment.
+        """Delete the oldest records: all but the newest `most`, and those from before a moment; return how many.
 
-        Returns how many. With `at_most` it stops about there: call it again for the rest, and what was deleted is
-        overwritten in the journal at the end. Raises StoreError.
+        With `at_most` it stops there: call it again for the rest, after which the journal is overwritten. Raises
+        StoreError.
         """
         column = schema.records.c.id
         bounds: list[ColumnElement[bool]] = []
         if older_than is not None:
             bounds.append(column < first_id(older_than))
         if most is not None:
-            with self._reading() as connection:
+            with self._begin(self._database.reading) as connection:
                 surplus = select(column).order_by(column.desc()).limit(1).offset(most)
                 newest = connection.execute(surplus).scalar_one_or_none()
             if newest is not None:
@@ -247,11 +239,11 @@ class Store:
         return deleted
 
     def stop_deleting(self) -> None:
-        """Has a deletion of many records that is under way end with StoreError: it would outlast the grace."""
+        """End a long deletion that is running with StoreError, because it would outlast the grace."""
         self._ending.set()
 
     def close(self) -> None:
-        """Closes the connections. A store that is used again opens them again."""
+        """Close the connections. The next use opens them again."""
         self._ending.clear()
         self._database.close()
         self._opened = None
@@ -261,26 +253,25 @@ class Store:
         oldest = select(column).where(bound).order_by(column).limit(_CHUNK)
         deleted = 0
         while at_most is None or deleted < at_most:
-            with self._errors():
-                self._ready()
-                with self._database.writing.begin() as connection:
-                    found = connection.execute(delete(schema.records).where(column.in_(oldest))).rowcount
+            with self._begin(self._database.writing) as connection:
+                found = connection.execute(delete(schema.records).where(column.in_(oldest))).rowcount
             deleted += found
             if found < _CHUNK:
                 break
             if self._ending.wait(_BREATH):
-                raise StoreError(f"the service ends: {deleted} records are deleted, others are left")
+                raise StoreError(f"the service is stopping: {deleted} records were deleted, others are left")
         return deleted
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def _begin(self, engine: Engine) -> Iterator[Connection]:
+        """Begin a transaction, which commits at the end. Raises StoreError."""
         with self._errors():
             self._ready()
-            with self._database.reading.begin() as connection:
+            with engine.begin() as connection:
                 yield connection
 
     def _beat(self, connection: Connection) -> float:
-        """Says that this process is there, if it is time, and returns when it is time again."""
+        """Register this process, if it is time, and return the time of the next registration."""
         now = time.monotonic()
         if now < self._beat_at:
             return self._beat_at
@@ -288,14 +279,15 @@ class Store:
         return now + crowd.BEAT_SECONDS
 
     def _ready(self) -> tuple[int, ...] | None:
-        """Opens the database unless it is open, and says which one it is. A file that was removed is made anew."""
+        """Open the database unless it is open, and return its identity. A file that was removed is made again."""
         began = time.monotonic()
         with self._opening:
             found = self._database.identity()
             if found is not None and found == self._opened:
                 return found
             if self._failed is not None and self._failed[0] >= began:
-                raise StoreError(self._failed[1])  # of many that waited, one has tried
+                # one of the waiting threads has tried it meanwhile
+                raise StoreError(self._failed[1])
             try:
                 with self._errors():
                     self._database.open()
@@ -303,31 +295,33 @@ class Store:
                 self._failed = time.monotonic(), str(error)
                 raise
             self._opened = self._database.identity()
-            self._beat_at = 0.0  # it may be another one, which does not know of this process
+            # it may be another database, in which this process is not registered
+            self._beat_at = 0.0
             return self._opened
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turns all that a database can raise into StoreError."""
+        """Turn all errors of a database into StoreError."""
         try:
             yield
         except (DataError, IntegrityError) as error:
             raise RecordError(_reason(error)) from error
         except (SQLAlchemyError, SchemaError, CommandError, OSError) as error:
-            self._opened = None  # the next use looks whether all is there
+            # the next use checks file and schema
+            self._opened = None
             raise StoreError(_reason(error)) from error
 
 
 def _inserts(database: Database) -> Callable[[Connection, list[schema.Row]], None]:
-    """How that database takes rows. To its driver as they are: SQLAlchemy would look at every value of every row.
+    """Return the function that inserts rows. They go straight to the driver: SQLAlchemy would check every value.
 
-    A commit whose answer was lost is tried again: the second time finds its records there.
+    A commit whose answer was lost is tried again, and then finds its records in the table.
     """
     columns = [column.name for column in schema.records.columns]
     names = f"{schema.records.name} ({', '.join(columns)})"
     end = " ON CONFLICT (id) DO NOTHING"
     if database.dialect == "postgresql":
-        # a statement of many rows that is the same for any number of them, and that nobody has to prepare
+        # one statement for any number of rows, which need not be prepared
         dialect = database.reading.dialect
         kinds = [
             column.type.dialect_impl(dialect).compile(dialect).partition(" ")[0]
@@ -357,6 +351,6 @@ def _inserts(database: Database) -> Callable[[Connection, list[schema.Row]], Non
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what the database said."""
+    """Return the first line of the database's message."""
     said = error.orig if isinstance(error, DBAPIError) else error
     return str(said).strip().partition("\n")[0] or type(said).__name__

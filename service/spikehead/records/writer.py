@@ -1,7 +1,7 @@
-"""The recorder: takes records at once, and writes them to the store in the background, in groups.
+"""The recorder: queues records at once, and writes them to the store in the background, in groups.
 
-Who adds a record never waits for the database. One thread commits what has come together; where the database is
-away it tries again and again, while a bounded queue fills and then drops what comes.
+Adding a record never waits for the database. One thread writes the queue. While the database is unavailable it keeps
+trying; the queue is bounded, and once it is full, new records are dropped.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from spikehead.records.store import RecordError, Store, StoreError
 log = logging.getLogger("spikehead")
 
 PRUNE_SECONDS = 60.0
-"""Records that are too many or too old are looked for so often."""
+"""Seconds between two deletions of records that are too many or too old."""
 
 PRUNE_SHARE = 100
-"""And whenever the store has grown by one in so many of those that are kept."""
+"""Records are also deleted after one new record for each PRUNE_SHARE that are kept."""
 
 PRUNE_AT_MOST = 2_000
 """Records deleted before the next group is written."""
 
 GRACE_SECONDS = 0.5
-"""What `close` waits beyond its timeout for the thread to end."""
+"""Seconds that `close` waits beyond its timeout for the thread to end."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class RecorderState:
 
     status: Literal["ok", "degraded"]
     reason: str | None  # why it is degraded
-    queued: int  # not written yet
+    queued: int
     written: int
-    dropped: int  # never written: the queue was full, or the database refused the record
+    dropped: int  # because the queue was full or the database refused the record
 
 
 _Waiting = tuple[Record, float]
-"""A record in the queue, and when it was taken, by `elapsed`."""
+"""A record in the queue, and when it was queued, by `elapsed`."""
 
 
 class Promise:
-    """Records from number `first` up to `last`, exclusive, will be written, or will not be."""
+    """The promise to write the records from number `first` up to `last`, exclusive."""
 
     def __init__(self, first: int, last: int) -> None:
         self.first, self.last = first, last
@@ -62,11 +62,11 @@ class Promise:
         self._lock = threading.Lock()
 
     def wait(self, timeout: float) -> bool:
-        """Wait, and tell if they are on disk; False after `timeout` seconds, when they may still be written later."""
+        """Wait, and tell if they are on disk. False after `timeout` seconds; they may still be written later."""
         return self._done.wait(timeout) and self.stored
 
     def then(self, told: Callable[[bool], None]) -> None:
-        """Calls `told(stored)` once it is known, from any thread; at once if it is known already."""
+        """Call `told(stored)` when the outcome is known, from any thread; at once if it is known already."""
         with self._lock:
             if not self._done.is_set():
                 self._told = told
@@ -74,7 +74,7 @@ class Promise:
         told(self.stored)
 
     def settle(self) -> None:
-        """It is known now."""
+        """Tell the outcome, `stored`."""
         with self._lock:
             self._done.set()
             told = self._told
@@ -97,12 +97,12 @@ class Recorder:
         first_pause: float = 0.1,
         longest_pause: float = 5.0,
     ) -> None:
-        """Starts the thread.
+        """Start the thread.
 
         most_waiting: records that the queue holds; most_kept: records that the store keeps; longest_kept: seconds
         that it keeps them (None: no limit); group: records written in one transaction, at most; linger: seconds
-        that a group waits for company; first_pause, longest_pause: seconds before the database is tried again, which
-        double each time.
+        that a group waits for more records; first_pause, longest_pause: seconds before the database is tried again,
+        which double each time.
         """
         self._store = store
         self._most_waiting = most_waiting
@@ -110,11 +110,13 @@ class Recorder:
         self._group, self._linger = group, linger
         self._first_pause, self._longest_pause = first_pause, longest_pause
 
-        self._changed = threading.Condition()  # guards all below; never held while the store works
-        self._waiting: deque[_Waiting] = deque()  # the group that is being written stays in it until it is
+        # guards all below; never held while the store works
+        self._changed = threading.Condition()
+        # a group leaves the queue when it is written
+        self._waiting: deque[_Waiting] = deque()
         self._settled = 0  # records that have left the queue
         self._waiters: deque[Promise] = deque()
-        self._hurry = False  # someone waits: do not linger, do not pause
+        self._hurry = False  # a caller waits: do not linger, do not pause
         self._full = False
         self._trouble: str | None = None
         self._deadline: float | None = None  # set once it is closed
@@ -129,17 +131,14 @@ class Recorder:
         self._thread.start()
 
     def add(self, records: Sequence[Record]) -> bool:
-        """Takes records to be written soon, oldest first; returns at once.
-
-        False if there is no room for all of them: then none is taken, and they count as dropped.
-        """
+        """Queue records, oldest first; return at once. False if there is no room for all: then all are dropped."""
         with self._changed:
             return self._take(records)
 
     def add_promised(self, records: Sequence[Record]) -> Promise | None:
-        """Takes records, to be written at once, and says later whether they are on disk. None if there is no room.
+        """Queue records to be written at once, with a promise of it. None if there is no room.
 
-        Where writing fails, the promise is broken; the records stay in the queue and may be written later.
+        If writing fails, the promise is broken; the records stay in the queue and may be written later.
         """
         with self._changed:
             first = self._settled + len(self._waiting)
@@ -148,9 +147,9 @@ class Recorder:
             return self._wait_for(first, first + len(records))
 
     def flush(self, timeout: float) -> bool:
-        """Waits until all that was added so far is on disk, so that who asks the store next finds it.
+        """Wait until all records added so far are on disk, where the next query finds them.
 
-        False after `timeout` seconds, or where writing fails; at once if it has failed and is not tried yet.
+        False after `timeout` seconds or if writing fails; at once if it has failed and was not tried again yet.
         """
         with self._changed:
             if not self._waiting:
@@ -161,7 +160,7 @@ class Recorder:
         return waiter.wait(timeout)
 
     def await_beginning(self, timeout: float) -> bool:
-        """Waits until the database knows of this process, or was found to be away. False after `timeout` seconds."""
+        """Wait until this process is registered or the database is unavailable. False after `timeout` seconds."""
         return self._began.wait(timeout)
 
     @property
@@ -179,7 +178,7 @@ class Recorder:
             )
 
     def close(self, timeout: float) -> None:
-        """Takes no more records, and writes those that wait; what is left after `timeout` seconds is dropped."""
+        """Take no more records, and write the queue; records left after `timeout` seconds are dropped."""
         with self._changed:
             if self._deadline is None:
                 self._deadline = time.monotonic() + timeout
@@ -190,7 +189,7 @@ class Recorder:
 
     def _take(self, records: Sequence[Record]) -> bool:
         if not records:
-            return True  # nothing to wake the thread for
+            return True
         if self._deadline is not None or len(self._waiting) + len(records) > self._most_waiting:
             self._dropped += len(records)
             self._full = self._deadline is None
@@ -213,7 +212,7 @@ class Recorder:
         return waiter
 
     def _run(self) -> None:
-        """The thread: works, and waits until there is more to do or it is time to try again."""
+        """Work, and wait until there is more to do or it is time to try again. This is the thread."""
         pause = 0.0
         trouble: str | None
         while True:
@@ -221,7 +220,8 @@ class Recorder:
                 self._work()
             except StoreError as error:
                 trouble = str(error)
-            except Exception as error:  # a thread that ends in silence would never write again
+            # without the thread, no record would be written again
+            except Exception as error:
                 log.exception("the recorder failed")
                 trouble = f"{type(error).__name__}: {error}"
             else:
@@ -230,18 +230,14 @@ class Recorder:
             self._began.set()
             pause = 0.0 if trouble is None else min(max(2 * pause, self._first_pause), self._longest_pause)
             if not (self._wait_for_work() if trouble is None else self._wait_to_try_again(pause)):
-                self._leave()
+                if self.state.reason is None:
+                    with suppress(StoreError):
+                        self._store.leave()
                 self._give_up()
                 return
 
-    def _leave(self) -> None:
-        """Tells the others that this process writes no more, unless the database is away."""
-        if self.state.reason is None:
-            with suppress(StoreError):
-                self._store.leave()
-
     def _work(self) -> None:
-        """Writes a group, or else sees that the database is there and knows of this process; deletes what is old."""
+        """Write a group, or else check the database and register this process; delete old records."""
         with self._changed:
             self._hurry = False
             group = list(islice(self._waiting, self._group))
@@ -253,10 +249,7 @@ class Recorder:
             self._prune()
 
     def _write(self, group: list[_Waiting]) -> None:
-        """Writes the records at the head of the queue, but for those that were forgotten meanwhile.
-
-        If the database refuses a record, the others of its group are written without it.
-        """
+        """Write the records at the head of the queue. If the database refuses one, write the others without it."""
         try:
             self._store.insert([record for record, _ in group], [taken for _, taken in group])
         except RecordError as error:
@@ -265,13 +258,13 @@ class Recorder:
                 self._write(group[:half])
                 self._write(group[half:])
                 return
-            log.error("record %s is dropped: %s", group[0][0].id, error)
+            log.error("record %s was dropped: %s", group[0][0].id, error)
             self._settle(1, stored=False)
         else:
             self._settle(len(group), stored=True)
 
     def _settle(self, count: int, stored: bool) -> None:
-        """The first `count` records leave the queue."""
+        """Remove the first `count` records from the queue."""
         with self._changed:
             self._settled += count
             for _ in range(min(count, len(self._waiting))):
@@ -300,19 +293,20 @@ class Recorder:
         older_than = None if self._longest_kept is None else self._clock.now() - self._longest_kept
         deleted = self._store.prune(self._most_kept, older_than, PRUNE_AT_MOST)
         if deleted >= PRUNE_AT_MOST:
-            self._prune_at = time.monotonic()  # there may be more: after the next group
+            # there may be more to delete, after the next group
+            self._prune_at = time.monotonic()
         else:
             self._prune_at = time.monotonic() + PRUNE_SECONDS
             self._grown = 0
 
     def _report(self, trouble: str | None) -> None:
-        """Notes how it went. Who waits for records is told where it failed."""
+        """Keep the outcome of `_work`; after a failure, break all promises."""
         with self._changed:
             before, self._trouble = self._trouble, trouble
             if trouble is not None:
                 self._release()
         if trouble is not None and before is None:
-            log.warning("records are not written: %s", trouble)
+            log.warning("records cannot be written: %s", trouble)
         elif trouble is None and before is not None:
             log.info("records are written again")
 
@@ -323,7 +317,7 @@ class Recorder:
         self._waiters.clear()
 
     def _wait_for_work(self) -> bool:
-        """Until there is something to do. False if there is nothing left to do."""
+        """Wait until there is something to do. False if the thread is to end."""
         with self._changed:
             idle = BEAT_SECONDS
             if self._prune_at is not None:
@@ -337,7 +331,7 @@ class Recorder:
             return self._goes_on()
 
     def _wait_to_try_again(self, pause: float) -> bool:
-        """Until it is time, or someone waits for a record; never less than the first pause."""
+        """Wait for `pause` seconds, or for the first pause if a caller waits. False if the thread is to end."""
         time.sleep(self._first_pause)
         with self._changed:
             longest = pause - self._first_pause
@@ -352,7 +346,7 @@ class Recorder:
         return bool(self._waiting) and time.monotonic() < self._deadline
 
     def _give_up(self) -> None:
-        """Drop what is still in the queue."""
+        """Drop the records that are still in the queue."""
         with self._changed:
             lost = len(self._waiting)
             self._dropped += lost
@@ -360,5 +354,5 @@ class Recorder:
             self._release()
         if lost:
             log.error(
-                "%d records were not written, and are lost: %s", lost, self._trouble or "the time was over"
+                "%d records were not written and are lost: %s", lost, self._trouble or "the time was up"
             )

@@ -23,15 +23,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from spikehead.errors import Problem
-from spikehead.server.door import Door
 from spikehead.server.listening import BACKLOG, address_of, waiting_at
 from spikehead.server.memory import keep_freed_memory
 from spikehead.server.protocol import ProblemProtocol
-from spikehead.server.shortcut import Shortcut, is_free
 from spikehead.settings import Settings
 from spikehead.telemetry import logs
 from spikehead.telemetry.request import OTHER
 from spikehead.telemetry.request_log import RequestLog
+from spikehead.web.fast_path import WireFastPath
 
 log = logging.getLogger("spikehead")
 
@@ -86,8 +85,7 @@ def protocol_of(settings: Settings, app: FastAPI | None) -> type[ProblemProtocol
         )
 
     class Configured(ProblemProtocol):
-        door = Door(service)
-        shortcut = Shortcut(service) if is_free(settings) else None
+        fast_path = WireFastPath(service)
         client_timeout = settings.client_timeout
         on_too_slow = staticmethod(lambda: metrics.refused("too_slow"))
         on_refused = staticmethod(refused)

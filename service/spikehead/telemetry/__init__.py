@@ -1,4 +1,4 @@
 """Telemetry: metrics (`metrics`), a line of the log for each request (`logs`), traces (`traces`)."""
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Where worker processes share their figures: to be set before the Prometheus client is imported, or not at all."""
+"""Variable of the folder in which worker processes share metrics. Set it before importing the Prometheus client."""

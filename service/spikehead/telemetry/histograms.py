@@ -1,4 +1,4 @@
-"""Histograms that are filled by the thousand: values are sorted into buckets here, and handed over together.
+"""Histograms with many values, which are sorted into buckets here and added to Prometheus together.
 
 `Histogram.observe` takes three microseconds, several times a request, and once for every image of a batch.
 """
@@ -13,10 +13,10 @@ from prometheus_client import Histogram
 
 
 class BucketCounts:
-    """Counts of the values in each bucket since it was emptied last, and their sum. Safe across threads."""
+    """Counts of the values in each bucket since the last `empty`, and their sum. Safe across threads."""
 
     def __init__(self, histogram: BulkHistogram, bounds: Sequence[float]) -> None:
-        """`bounds`: those of the histogram, which has its labels."""
+        """`histogram`: one that has its labels; `bounds`: its bounds."""
         self._histogram = histogram
         self._bounds = list(bounds)
         self._counts = [0] * (len(self._bounds) + 1)
@@ -31,7 +31,7 @@ class BucketCounts:
             self._sum += value * times
 
     def empty(self) -> None:
-        """Hands over what has been counted."""
+        """Add the counts to the histogram, and begin again."""
         with self._lock:
             counts, self._counts = self._counts, [0] * len(self._counts)
             total, self._sum = self._sum, 0.0

@@ -1,7 +1,7 @@
-"""Lines of the log on their way to standard error: made and written by a thread of their own, many at a time.
+"""Lines of the log, rendered and written to standard error by a thread of their own, many at a time.
 
-Whoever logs only leaves what a line is to say. `logging.handlers.QueueListener` is no help with that: it takes a record
-a line and writes them one by one, which is most of what there is to save, and its queue grows while nobody reads.
+Logging only queues the values of a line. `logging.handlers.QueueListener` would not do: it writes a record at a time,
+which costs the most, and its queue has no limit.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 log = logging.getLogger("spikehead")
 
 BATCH_SECONDS = 0.05
-"""Lines are collected for so long before they are written."""
+"""Seconds for which lines are collected before they are written."""
 
 MOST_WAITING = 10_000
-"""Lines that may wait for a reader who is slow, or stuck."""
+"""Most lines that wait for a slow or stuck reader."""
 
 MOST_BYTES = getattr(select, "PIPE_BUF", 512)
-"""Bytes of a write: more would not come through a pipe in one piece if several processes write to it."""
+"""Most bytes of a write: a pipe may mix larger writes of several processes."""
 
 Item = tuple[Callable[..., str], tuple[Any, ...]]
 
@@ -33,27 +33,29 @@ Item = tuple[Callable[..., str], tuple[Any, ...]]
 class Lines:
     """Lines of one process, written in the order in which they came.
 
-    Those of the last BATCH_SECONDS are lost if the process is killed. If as many wait as may, or if there is no reader,
-    lines are dropped: they are counted, and a line in their place says how many there were.
+    Those of the last BATCH_SECONDS are lost if the process is killed. If `most_waiting` wait, or if there is no reader,
+    lines are dropped; they are counted, and a line in their place says how many.
     """
 
     def __init__(self, descriptor: int, most_waiting: int = MOST_WAITING) -> None:
-        """`descriptor`: of the open file to write to."""
+        """`descriptor`: that of the open file to write to."""
         self._descriptor, self._most_waiting = descriptor, most_waiting
         self.note: Callable[[int], str] = "{} log lines were dropped\n".format
         self.dropped = 0
         self._begin()
-        if hasattr(os, "register_at_fork"):  # the thread does not live on in a child
+        # a child process does not have the thread
+        if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
         self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._untold = 0  # dropped lines that no line has told of yet
-        self._lock = threading.RLock()  # the handler of a signal may log in the middle of what is guarded
+        self._untold = 0  # dropped lines that are not reported yet
+        # reentrant, because the handler of a signal may log while the lock is held
+        self._lock = threading.RLock()
 
     def put(self, render: Callable[..., str], *about: Any) -> None:
-        """Has a line written: what `render(*about)` returns, which is called in the thread. Never waits."""
+        """Queue a line, which the thread makes by `render(*about)`. Never waits."""
         if self._queue.qsize() >= self._most_waiting:
             self._drop(1)
             return
@@ -64,7 +66,7 @@ class Lines:
             self._start()
 
     def flush(self, seconds: float) -> bool:
-        """Waits at most that long until all lines that came before are written or dropped, and says if they are."""
+        """Wait at most that long until all earlier lines are written or dropped, and tell if they are."""
         if self._thread is None:
             return True
         reached = threading.Event()
@@ -75,12 +77,13 @@ class Lines:
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="log", daemon=True)
-                with suppress(RuntimeError):  # there is no room for a thread: the next line tries again
+                # if no thread can be started now, the next line tries again
+                with suppress(RuntimeError):
                     thread.start()
                     self._thread = thread
 
     def _drop(self, lines: int, told: int = 0) -> None:
-        """`told`: lines that were dropped before, of which the line that tells was dropped too."""
+        """Count dropped lines; `told`: lines dropped earlier, whose report was dropped too."""
         with self._lock:
             self.dropped += lines
             self._untold += lines + told
@@ -96,7 +99,7 @@ class Lines:
             items = [self._queue.get()]
             if items[0][0] is not _reached:
                 time.sleep(BATCH_SECONDS)
-            # no more than what waits now: a process that never stops logging gets to its flushes too
+            # no more than wait now, so that flushes end even if logging never stops
             items.extend(self._queue.get() for _ in range(self._queue.qsize()))
             written = True
             for piece in self._pieces(items):
@@ -105,10 +108,11 @@ class Lines:
                 if render is _reached:
                     about[0].set()
             if written and self._untold and self._queue.empty():
-                self._tell()  # no later line may come that would
+                # there may be no later line to report it
+                self._tell()
 
     def _pieces(self, items: Iterable[Item]) -> Iterator[tuple[bytes, int, int]]:
-        """Whole lines, as many as a write takes; how many they are, and of how many dropped ones they tell."""
+        """Yield the text of a write, the number of its lines, and the number of dropped ones that they report."""
         made: list[bytes] = []
         size = lines = told = 0
         for render, about in items:
@@ -125,13 +129,14 @@ class Lines:
         yield b"".join(made), lines, told
 
     def _write(self, text: bytes, lines: int, told: int) -> bool:
-        """Returns whether the text got out."""
+        """Write a text, and tell if it was written."""
         rest = memoryview(text)
         try:
             while rest:
                 try:
                     rest = rest[os.write(self._descriptor, rest) :]
-                except BlockingIOError:  # another process that has the file open wants it so
+                # another process with the same file open has made it non-blocking
+                except BlockingIOError:
                     select.select([], [self._descriptor], [])
         except OSError:
             self._drop(lines, told)
@@ -140,13 +145,14 @@ class Lines:
 
 
 def _reached(event: threading.Event) -> str:
-    """Stands in the queue for a flush: no text, and the event is set when all before it is done with."""
+    """Mark a flush in the queue. It has no text; the event is set when all earlier lines are done."""
     return ""
 
 
 def _made(render: Callable[..., str], about: tuple[Any, ...]) -> bytes:
     try:
         return render(*about).encode("utf-8", "backslashreplace")
-    except Exception:  # the thread and the other lines do not suffer from it
-        log.exception("a line of the log could not be made of %r", about)
+    # one bad line must not stop the thread
+    except Exception:
+        log.exception("a line of the log could not be rendered from %r", about)
         return b""

@@ -1,6 +1,6 @@
-"""Logs by structlog: one line an event, on standard error, for people or as JSON. Every library's logs go there too.
+"""Logs by structlog: one line for each event on standard error, for people or as JSON, also from libraries.
 
-All lines go through LINES, so that they are in order and nobody waits for who reads them.
+All lines go through LINES, so that they are in order and a slow reader delays no request.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ QUIET = {
     "httpx2": logging.WARNING,
     "PIL": logging.WARNING,
     "matplotlib": logging.WARNING,
-    "python_multipart": logging.ERROR,  # a warning for each form that is none: clients could fill the log
+    # it warns of each malformed form, so that clients could fill the log
+    "python_multipart": logging.ERROR,
 }
-"""Libraries that tell more than anyone asked for, and from which level on they are heard."""
-
+"""Libraries that log too much, and the lowest level that is kept of each."""
 
 LAST_SECONDS = 1.0
-"""The end of a process waits at most that long for its last lines to be read."""
+"""Most seconds that a process waits at its end for its last lines to be written."""
 
 
 def _standard_error() -> int:
-    """Its descriptor. If it was closed at the start another file may have got the number since."""
+    """Return its descriptor. If it was closed at the start, another file may have its number by now."""
     return sys.__stderr__.fileno() if sys.__stderr__ else os.open(os.devnull, os.O_WRONLY)
 
 
 LINES = Lines(_standard_error())
-"""Those of this process."""
+"""The lines of this process."""
 
 
 class _Stream:
-    """LINES as structlog and logging write to them."""
+    """LINES as a stream for structlog and logging."""
 
     def write(self, text: str) -> None:
         LINES.put(str, text)
 
     def flush(self) -> None:
-        """Nothing: lines are written soon, without anyone waiting for it."""
+        """Do nothing: lines are written soon, and no caller waits for it."""
 
 
 def _json(event: dict[str, Any], **_: Any) -> str:
@@ -59,7 +59,7 @@ def _json(event: dict[str, Any], **_: Any) -> str:
 
 
 def renderer(form: Format) -> Callable[[Any, str, EventDict], str]:
-    """Makes lines of events."""
+    """Return the function that renders events as lines."""
     last: Any = structlog.processors.JSONRenderer(_json)
     if form == "console":
         last = structlog.dev.ConsoleRenderer(
@@ -70,7 +70,7 @@ def renderer(form: Format) -> Callable[[Any, str, EventDict], str]:
 
 
 def configure(level: str, form: Format) -> None:
-    """Logs from `level` on. To be called once a process, before anything is logged."""
+    """Set up logging from `level` on. Call it once in a process, before anything is logged."""
     last = renderer(form)
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
@@ -111,5 +111,5 @@ def configure(level: str, form: Format) -> None:
 
 
 def flush(seconds: float) -> bool:
-    """Waits at most that long until all that was logged so far is written: before an end without `atexit`."""
+    """Wait at most that long until the lines so far are written: before an end without `atexit`."""
     return LINES.flush(seconds)

@@ -1,7 +1,7 @@
-"""Figures for Prometheus. Correct with several worker processes: then they share files (`PROMETHEUS_MULTIPROC_DIR`).
+"""Metrics for Prometheus. Several worker processes share them in files (`PROMETHEUS_MULTIPROC_DIR`).
 
-Requests are counted as they are answered. How long they took, and what models and the recorder have done, is added up
-elsewhere, without a figure a spike; `publish` fetches it, once a second and whenever somebody asks.
+Requests are counted as they are answered. Durations, and the work of models and the recorder, are added up first;
+`publish` adds them to the metrics once a second and before each scrape.
 """
 
 from __future__ import annotations
@@ -11,13 +11,7 @@ import platform
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from prometheus_client import (
-    CONTENT_TYPE_PLAIN_0_0_4,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    generate_latest,
-)
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from spikehead.inference.simulator import Simulator
@@ -33,29 +27,12 @@ REASONS = ("overloaded", "rate_limited", "timed_out", "too_slow", "gone", "unaut
 RESULTS = ("switched", "refused")
 
 _LATENCIES = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_PHASES = (
-    0.000005,
-    0.00001,
-    0.000025,
-    0.00005,
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.5,
-    1,
-)
+_PHASES = (5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.5, 1)
 _STEPS = (1, 2, 3, 4, 6, 8, 16, 32, 64)
 
 
 class Metrics:
-    """The figures of one process."""
+    """The metrics of one process."""
 
     def __init__(self, version: str) -> None:
         registry = self._registry = CollectorRegistry(auto_describe=False)
@@ -64,7 +41,7 @@ class Metrics:
             return Counter(f"spikehead_{name}", about, labels, registry=registry)
 
         def gauge(name: str, about: str, mode: str, *labels: str) -> Gauge:
-            # mode: how the figures of several processes become one
+            # mode: how the values of several processes are combined
             return Gauge(f"spikehead_{name}", about, labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]
 
         def histogram(name: str, about: str, buckets: Iterable[float], *labels: str) -> BulkHistogram:
@@ -119,7 +96,7 @@ class Metrics:
         )
         build = gauge("build_info", "1", "livemax", "version", "python")
         build.labels(version, platform.python_version()).set(1)
-        self._shown: set[tuple[str, str, str]] = set()  # of models
+        self._shown: set[tuple[str, str, str]] = set()  # models: name, version and engine
         self._records_seen = (0, 0)
         self._lines_seen = LINES.dropped
         self._publishing = threading.Lock()
@@ -136,10 +113,11 @@ class Metrics:
         return self._tallies[-1]
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count an answered request."""
         key = route, method, status
         count = self._answered.get(key)
-        if count is None:  # children are kept: looking one up by its labels takes longer than counting
+        # counters are kept, because finding one by its labels takes longer than counting
+        if count is None:
             count = self._answered[key] = self._requests.labels(route, method, str(status)).inc
         count()
         took = self._took.get(route)
@@ -148,7 +126,7 @@ class Metrics:
         took.add(seconds)
 
     def classified(self, summary: Summary, queue_ms: float) -> None:
-        """Images were classified. Phases are means over the images of a request."""
+        """Count classified images. Phases are means over the images of a request."""
         share = 1000.0 * summary.images
         self._queue.add(queue_ms / 1000.0)
         self._decode.add(summary.decode_ms / share)
@@ -156,19 +134,19 @@ class Metrics:
         self._simulate.add(summary.simulate_ms / share)
 
     def refused(self, reason: str) -> None:
-        """A request was refused: one of REASONS."""
+        """Count a refused request, by one of REASONS."""
         self._refused[reason].inc()
 
     def reloaded(self, result: str) -> None:
-        """A new version of the models was taken or refused: one of RESULTS."""
+        """Count a reload of the models, by one of RESULTS."""
         self._reloads[result].inc()
 
     def begin_records(self) -> None:
-        """A recorder begins, which counts from 0."""
+        """Note that a recorder begins, which counts from 0."""
         self._records_seen = 0, 0
 
     def publish(self, models: Iterable[Simulator], records: RecorderState) -> None:
-        """Takes over what models, recorder and log have added up."""
+        """Add the sums of models, recorder and log to the metrics."""
         with self._publishing:
             for counts in list(self._tallies):
                 counts.empty()
@@ -185,7 +163,7 @@ class Metrics:
             self._lines_seen = lines
 
     def show(self, models: Iterable[Simulator]) -> None:
-        """These models answer from now on, and no others."""
+        """List these models as the ones that answer, and no others."""
         shown = {(one.card.name, one.card.version, one.engine.name) for one in models}
         for gone in self._shown - shown:
             self._models.labels(*gone).set(0)
@@ -198,7 +176,7 @@ class Metrics:
                     self._normal.labels(simulator.card.name, layer.name).set(layer.normal_rate)
 
     def exposition(self) -> bytes:
-        """All figures, of all worker processes, in Prometheus' text format."""
+        """Return the metrics of all worker processes in Prometheus' text format."""
         if SHARED not in os.environ:
             return generate_latest(self._registry)
         together = CollectorRegistry(auto_describe=False)

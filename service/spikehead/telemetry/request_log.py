@@ -1,4 +1,4 @@
-"""Every request that is answered is entered here once: in the metrics, and as a line of the log."""
+"""The log of requests: each answered request becomes a count in the metrics and a line of the log."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ REFUSALS = {
     "timed-out": "timed_out",
     GONE: "gone",
 }
-"""Problems that are counted as refusals, by what the metric calls them."""
+"""Problems that count as refusals, with their names in the metric."""
 
 MOST_PATH = 1024
-"""Characters of a path in the log: lines may have to wait in memory, and a client may send a path of any length."""
+"""Most characters of a path in the log: lines wait in memory, and clients may send paths of any length."""
 
 _FIELDS = {"id": "s", "method": "s", "route": "s", "path": "s", "status": "d", "ms": ".3f"}
 
@@ -47,7 +47,7 @@ class RequestLog:
         problem: str | None = None,
         classified: tuple[Summary, float] | None = None,
     ) -> None:
-        """A request was answered. `classified`: what was, and the milliseconds that it had waited for its turn."""
+        """Enter an answered request. `classified`: a summary, and the milliseconds of waiting for its turn."""
         metrics = self._metrics
         metrics.answered(route, method, status, seconds)
         if classified is not None:
@@ -55,26 +55,17 @@ class RequestLog:
         if problem in REFUSALS:
             metrics.refused(REFUSALS[problem])
         if self._logged:
-            path = path[:MOST_PATH]
-            now = time.time()
-            logs.LINES.put(
-                self._line, now, identifier, method, route, path, status, seconds, problem, classified
-            )
+            request = identifier, method, route, path[:MOST_PATH], status, seconds * 1000.0
+            logs.LINES.put(self._line, time.time(), request, problem, classified)
 
     def _line(
         self,
         at: float,
-        identifier: str,
-        method: str,
-        route: str,
-        path: str,
-        status: int,
-        seconds: float,
+        values: tuple[object, ...],
         problem: str | None,
         classified: tuple[Summary, float] | None,
     ) -> str:
-        """The line of a request that was answered at a time. For the thread that writes."""
-        values: tuple[object, ...] = identifier, method, route, path, status, seconds * 1000.0
+        """Make the line of a request answered at a time, with values of _FIELDS. For the thread that writes."""
         single = False
         if classified is not None:
             summary, queue_ms = classified

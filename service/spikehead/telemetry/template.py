@@ -1,6 +1,6 @@
-"""Lines of the log that are written by the thousand: their look is asked of structlog once, and then only filled in.
+"""Templates of frequent log lines: structlog renders the form once, and values are filled in.
 
-structlog's renderer for people takes several times as long for a line of a dozen fields as the network for a picture.
+structlog's renderer for people takes several times as long for a dozen fields as the network for a picture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PARTING = frozenset(" =\"'")
 
 
 class Template:
-    """An event whose fields are known. `fill` is for one thread."""
+    """The form of an event with fixed fields. `fill` is for one thread."""
 
     def __init__(
         self, renderer: Callable[[Any, str, EventDict], str], event: str, fields: Mapping[str, str]
@@ -38,7 +38,7 @@ class Template:
         self._second, self._date = -1, ""
 
     def fill(self, at: float, *values: object) -> str:
-        """The line of an event that was at a time (of `time.time`), with values in the order of the fields."""
+        """Return the line of an event at a time (of `time.time`), with values in the order of the fields."""
         second = int(at)
         if second != self._second:
             self._second = second
@@ -51,8 +51,7 @@ class Template:
 
 
 def printable(text: str) -> str:
-    """A text as structlog shows it to people: quoted if it has blanks or could be taken for another field. Also if it
-    could do something to a terminal."""
+    """Quote a text, as structlog does, if it has blanks, looks like another field, or could control a terminal."""
     if _PLAIN.fullmatch(text) or (text.isprintable() and not _PARTING & set(text)):
         return text
     return repr(text)

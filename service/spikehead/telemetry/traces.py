@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry: a span a request, with one for each phase of a classification. The extra `traces`.
+"""Traces by OpenTelemetry: a span for each request and each phase of a classification. Needs the extra `traces`.
 
-Where spans go is told by OpenTelemetry's own variables, `OTEL_EXPORTER_OTLP_ENDPOINT` above all. A request that
-comes with a `traceparent` goes on with its caller's trace.
+OpenTelemetry's own variables, above all `OTEL_EXPORTER_OTLP_ENDPOINT`, set where spans are sent. A request with a
+`traceparent` continues its caller's trace.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NANOSECONDS = 1_000_000  # in a millisecond
 
 
 class TracesError(RuntimeError):
-    """Traces were asked for and cannot be made. The message says what is missing."""
+    """Traces cannot be made. The message says what is missing."""
 
 
 def provider() -> Any:
@@ -32,13 +32,14 @@ def provider() -> Any:
         raise TracesError(
             f"expected OpenTelemetry for SPIKEHEAD_TRACES (pip install 'spikehead[traces]'), got: {error}"
         ) from error
-    made = TracerProvider(resource=Resource.create({SERVICE_NAME: "spikehead"}))  # OTEL_SERVICE_NAME wins
+    # OTEL_SERVICE_NAME takes precedence
+    made = TracerProvider(resource=Resource.create({SERVICE_NAME: "spikehead"}))
     made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return made
 
 
 class TracesMiddleware:
-    """ASGI middleware: a span around each request. Inside `RequestMiddleware`, which knows its id."""
+    """Puts a span around each request (ASGI middleware). Inside `RequestMiddleware`, which knows its id."""
 
     def __init__(self, app: ASGIApp, spans: Any) -> None:
         from opentelemetry.trace import SpanKind
@@ -82,7 +83,7 @@ class TracesMiddleware:
                     self._phases(*found)
 
     def _phases(self, summary: Summary, queue_ms: float) -> None:
-        """Spans of what was timed on the way, one after the other, up to now."""
+        """Add a span for each phase, one after the other, up to now."""
         from opentelemetry import trace
 
         trace.get_current_span().set_attributes(

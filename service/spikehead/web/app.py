@@ -26,7 +26,7 @@ from spikehead.telemetry import traces
 from spikehead.telemetry.request import GONE, REQUEST_ID, note_problem, problem_of
 from spikehead.version import VERSION
 from spikehead.web.documents import openapi
-from spikehead.web.fast_path import ExpressLane
+from spikehead.web.fast_path import FastPathMiddleware
 from spikehead.web.guard.access import AccessMiddleware, Keys
 from spikehead.web.guard.rate_limits import RateLimits
 from spikehead.web.middleware import DeadlineMiddleware, RequestMiddleware
@@ -39,7 +39,7 @@ log = logging.getLogger("spikehead")
 
 PUBLISH_SECONDS = 1.0
 TRACES_SECONDS = 1.0
-"""For the last spans at the end: a collector that is away must not take the grace."""
+"""Seconds to send the last spans at the end, so that an unavailable collector does not use up the grace."""
 DESCRIPTION = """\
 Classifies handwritten digits with a spiking neural network that has multi-head attention, step by step, and
 shows every spike. The same picture, model and seed give the same spikes.
@@ -49,9 +49,9 @@ Every error is an `application/problem+json` document (RFC 9457) with a stable `
 
 
 def create_app(settings: Settings | None = None, models: Models | None = None) -> FastAPI:
-    """The service with these settings (default: from the environment) and models (default: loaded at startup).
+    """Make the application with settings (default: from the environment) and models (default: loaded at startup).
 
-    Startup fails with ModelError where a model cannot be used. Raises TracesError if traces are asked for and
+    Startup fails with ModelError if a model cannot be used. Raises TracesError if the settings ask for traces and
     OpenTelemetry is not installed.
     """
     service = Service(settings or load_settings())
@@ -74,10 +74,10 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
         title="spikehead",
         version=VERSION,
         description=DESCRIPTION,
-        docs_url=None,  # FastAPI's pages load scripts from another host; ours is in `page`
+        docs_url=None,  # FastAPI's page loads scripts from another host; `page` has its own
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours: `spikehead.telemetry`
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # see `spikehead.telemetry`
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
@@ -85,13 +85,14 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
     app.include_router(router)
     page.add_routes(app, service.settings.root_path)
     app.add_middleware(DeadlineMiddleware, seconds=service.settings.timeout)
-    app.add_middleware(ExpressLane, service=service)
+    app.add_middleware(FastPathMiddleware, service=service)
     _protect(app, service.settings)
     if service.settings.traces:
         spans = traces.provider()
         app.add_middleware(traces.TracesMiddleware, spans=spans)
         service.at_end(lambda: _within(TRACES_SECONDS, spans.shutdown))
-    app.add_middleware(RequestMiddleware, service=service)  # the last one added is the outermost
+    # the last one added is the outermost
+    app.add_middleware(RequestMiddleware, service=service)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -102,13 +103,14 @@ def create_app(settings: Settings | None = None, models: Models | None = None) -
 
 
 def _protect(app: FastAPI, settings: Settings) -> None:
-    """Keys, rates and other pages' origins: each only where it was asked for."""
+    """Add the checks of keys, rates and origins that the settings ask for."""
     keys = Keys(settings.keys) if settings.keys else None
     rates = RateLimits(settings.rate_limit) if settings.rate_limit else None
     if keys or rates:
         app.add_middleware(AccessMiddleware, keys=keys, rates=rates)
     if settings.cors_origins:
-        app.add_middleware(  # outside of keys: a browser asks first, and brings none
+        # outside of the check of keys: a browser's preflight request has no key
+        app.add_middleware(
             CORSMiddleware,
             allow_origins=listed(settings.cors_origins),
             allow_origin_regex=origin_pattern(settings.cors_origins),
@@ -127,10 +129,10 @@ def _protect(app: FastAPI, settings: Settings) -> None:
 
 @asynccontextmanager
 async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs them in the background; one that fails is logged, and the service goes on without it."""
+    """Run coroutines in the background; one that fails is logged, and the service goes on without it."""
     tasks = [asyncio.create_task(work) for work in works]
     for task in tasks:
-        task.add_done_callback(_tell)
+        task.add_done_callback(_log_failure)
     try:
         yield
     finally:
@@ -139,21 +141,21 @@ async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _tell(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None:
-        log.error("something that runs beside requests has failed", exc_info=error)
+        log.error("a background task has failed", exc_info=error)
 
 
 def _within(seconds: float, function: Callable[[], object]) -> None:
-    """Wait for it for `seconds` at most."""
+    """Run a function, and wait for it for at most `seconds`."""
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     thread.join(seconds)
 
 
 async def _publish(service: Service) -> None:
-    """Brings the metrics up to date now and then: another worker process may be asked for them."""
+    """Publish the metrics now and then, because another worker process may be scraped."""
     while True:
         await asyncio.sleep(PUBLISH_SECONDS)
         service.publish()
@@ -165,7 +167,7 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what the framework refuses by itself: unknown routes and methods."""
+    """Answer requests that the framework refuses: unknown routes and methods."""
     assert isinstance(error, HTTPException)
     path, method = quoted(request.scope["path"]), request.scope["method"]
     headers = dict(error.headers or {})
@@ -181,15 +183,16 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
-    """Query parameters that a route declares."""
+    """Answer a query that does not match the route's parameters."""
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = error.errors()[0]
     name = str(first["loc"][-1])
     if first["type"] == "extra_forbidden":
-        allowed = ", ".join(_query_names(request))
+        allowed = ", ".join(_query_parameters(request))
         return problem_response(Problem("unknown-option", f"one of {allowed}", quoted(name)), request.scope)
     missing = first["type"] == "missing"
-    if missing or first["type"] == "string_pattern_mismatch":  # which say nothing that helps
+    # the framework's messages for these do not help
+    if missing or first["type"] == "string_pattern_mismatch":
         expected = _described(request, name)
     else:
         expected = first["msg"]
@@ -200,10 +203,11 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request, said: str) -> list[str]:
-    """List the methods that a path takes: the framework says it of one of its routes, the document of all."""
+    """List the methods of a path: the framework knows those of one of its routes, the document of all."""
     path, paths = request.scope["path"], request.app.openapi()["paths"]
     found = {method.strip() for method in said.split(",") if method.strip()}
-    for template in [path] if path in paths else paths:  # `/spikes/statistics` is no id
+    # an exact path first: `/spikes/statistics` is not an id
+    for template in [path] if path in paths else paths:
         if compile_path(template)[0].match(path):
             found |= {method.upper() for method in paths[template]}
     if "GET" in found:
@@ -216,12 +220,8 @@ def _query_parameters(request: Request) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in operation["parameters"] if one["in"] == "query"}
 
 
-def _query_names(request: Request) -> list[str]:
-    return list(_query_parameters(request))
-
-
 def _described(request: Request, name: str) -> str:
-    """Describe in words what a query parameter takes."""
+    """Describe the values of a query parameter in words."""
     parameter = _query_parameters(request).get(name, {})
     schemas = parameter.get("schema", {}).get("anyOf", [parameter.get("schema", {})])
     choices = next((schema["enum"] for schema in schemas if "enum" in schema), None)
@@ -229,8 +229,8 @@ def _described(request: Request, name: str) -> str:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
-    """The client has gone, or was cut off: nobody reads this."""
+    """End a request whose client has gone or was cut off. The answer only gets into metrics and log."""
     noted = problem_of(request.scope)
-    response = problem_response(Problem("malformed-body", "a whole body", "a part of it"), request.scope)
+    response = problem_response(Problem("malformed-body", "a whole body", "only part of it"), request.scope)
     note_problem(request.scope, noted or GONE)
     return response

@@ -23,15 +23,9 @@ from spikehead.telemetry.request import (
 from spikehead.telemetry.request_log import RequestLog
 from spikehead.web.problems import problem_document, problem_response
 from spikehead.web.service import Service
+from spikehead.web.wire import SECURITY
 
 log = structlog.get_logger("spikehead")
-
-SECURITY = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-)
-"""On every answer that says nothing else of it; the page has a policy of its own."""
 
 EVENTS = b"text/event-stream"
 
@@ -118,7 +112,7 @@ class RequestMiddleware:
 
 
 class DeadlineMiddleware:
-    """A request that takes too long is answered with a problem. Inside `ExpressLane`, where nothing waits."""
+    """A request that takes too long is answered with a problem. Inside `FastPathMiddleware`, where nothing waits."""
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self.app = app

@@ -1,22 +1,21 @@
-"""Problems as HTTP answers: `application/problem+json`, with the headers that belong to them."""
+"""Problems as HTTP answers: `application/problem+json` and its headers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from http import HTTPStatus
+from collections.abc import Mapping
 
 from starlette.responses import Response
 from starlette.types import Scope
 
 from spikehead.errors import MEDIA_TYPE, Problem
-from spikehead.telemetry.request import REQUEST_ID, note_problem, request_id
+from spikehead.telemetry.request import note_problem, request_id
 
 CHALLENGE = 'Bearer realm="spikehead", Basic realm="spikehead", charset="UTF-8"'
-"""With Basic, a browser asks for a key by itself: it is the password, whatever the name."""
+"""Basic makes browsers ask for a key: it is the password, with any name."""
 
 
 def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem, answered to a request."""
+    """Answer a request with a problem."""
     named = dict(headers or {})
     if problem.retry_after is not None:
         named["Retry-After"] = str(problem.retry_after)
@@ -27,21 +26,6 @@ def problem_response(problem: Problem, scope: Scope, headers: Mapping[str, str] 
     return Response(body, problem.status, headers=named, media_type=MEDIA_TYPE)
 
 
-def problem_on_the_wire(problem: Problem, identifier: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The problem as a whole answer in HTTP/1.1, for where no application is asked."""
-    body = problem_document(problem, identifier)
-    status = HTTPStatus(problem.status)
-    own = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", b"%d" % len(body)),
-        (REQUEST_ID.encode(), identifier.encode()),
-    ]
-    if problem.retry_after is not None:
-        own.append((b"retry-after", b"%d" % problem.retry_after))
-    lines = b"".join(b"%b: %b\r\n" % pair for pair in (*own, *headers))
-    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), lines, body)
-
-
 def problem_document(problem: Problem, identifier: str) -> bytes:
-    """The problem as JSON."""
+    """Encode a problem as JSON."""
     return problem.json(identifier)

@@ -1,7 +1,6 @@
-"""New versions of models while the service runs: loaded and warmed up beside the old ones, then switched.
+"""Reloading of models while the service runs: new versions are loaded and warmed up, then replace the old ones.
 
-A version that cannot be used is refused, and the old ones go on. Requests that have begun end with the models that
-they began with.
+A version that cannot be used is refused, and the old ones stay. Requests end with the models with which they began.
 """
 
 from __future__ import annotations
@@ -18,32 +17,32 @@ log = logging.getLogger("spikehead")
 
 
 class Reloader:
-    """Looks at the folder of models every so often, and whenever it is told to."""
+    """Checks the folder of models at intervals, and when asked to."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._asked = asyncio.Event()
-        self._loaded = fingerprints(service.settings.models)  # when the present models were loaded
-        self._seen = self._loaded  # when it was last tried
+        self._loaded = fingerprints(service.settings.models)  # those of the models in use
+        self._seen = self._loaded  # those of the last try
 
     def ask(self) -> None:
-        """Look now. In the event loop's thread."""
+        """Check now. To be called in the event loop's thread."""
         self._asked.set()
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Check until cancelled."""
         seconds = self._service.settings.reload_seconds
         before = self._seen
         while True:
             told = await self._pause(seconds)
             now = await asyncio.to_thread(fingerprints, self._service.settings.models)
-            # not before the folder has come to rest: a copy takes its time
+            # not before the folder has stopped changing: copying takes time
             if now != self._seen and (told or now == before):
                 await self.reload(now)
             before = now
 
     async def _pause(self, seconds: float) -> bool:
-        """Wait; tell if it was told to look before the time was over."""
+        """Wait for `seconds`, or until asked; tell if it was asked."""
         try:
             await asyncio.wait_for(self._asked.wait(), seconds or None)
         except TimeoutError:
@@ -52,7 +51,7 @@ class Reloader:
         return True
 
     async def reload(self, now: dict[Path, Print]) -> None:
-        """Loads what has changed, and switches; or says why not."""
+        """Load what has changed, and switch; log why if that fails."""
         service = self._service
         kept = {
             folder: simulator
@@ -65,8 +64,9 @@ class Reloader:
         except Exception as error:
             if not isinstance(error, (ModelError, OSError)):
                 log.exception("the new models cannot be loaded")
-            words = str(error).encode(errors="backslashreplace").decode()  # paths may be no text
-            log.error("the new models are refused, the old ones go on: %s", words)
+            # paths may hold bytes that are not text
+            words = str(error).encode(errors="backslashreplace").decode()
+            log.error("the new models are refused, the old ones stay in use: %s", words)
             service.refused_models = words
             service.metrics.models_refused.set(1)
             service.metrics.reloaded("refused")
@@ -79,7 +79,7 @@ class Reloader:
         service.metrics.reloaded("switched")
         for folder in self._loaded:
             if folder not in now:
-                log.info("model %s is gone", folder.name)
+                log.info("model %s was removed", folder.name)
         self._loaded = now
         for simulator in models:
             if simulator not in kept.values():

@@ -29,6 +29,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, models_folder: Path, tmp_path: 
     monkeypatch.setenv("SPIKEHEAD_MODELS", str(models_folder))
     monkeypatch.setenv("SPIKEHEAD_DEFAULT_MODEL", "tiny")
     monkeypatch.setenv("SPIKEHEAD_ENGINE", "onnxruntime")
+    monkeypatch.setenv("SPIKEHEAD_LOG_FORMAT", "json")  # as all tests in this process log
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     Path("four.raw").write_bytes(band(4).tobytes())

@@ -60,13 +60,13 @@ def test_a_service_of_kubernetes_named_spikehead_is_said_in_one_line(models_fold
     found = warnings(MODELS=str(models_folder), DEFAULT_MODEL="tiny", **links)
     assert found == [
         "spikehead: SPIKEHEAD_PORT: expected a port, got tcp://10.0.0.1:8000, which Kubernetes sets for a Service "
-        "named spikehead: it counts as not given"
+        "named spikehead: it is ignored"
     ]
 
 
 def test_variables_that_are_no_setting_are_named(models_folder: Path) -> None:
     found = warnings(MODELS=str(models_folder), DEFAULT_MODEL="tiny", HTTP_PORT="8001", LOG_LEVEL="")
-    assert found == ["spikehead: SPIKEHEAD_HTTP_PORT is no setting of the service, it changes nothing"]
+    assert found == ["spikehead: SPIKEHEAD_HTTP_PORT is not a setting of the service: it is ignored"]
 
 
 def test_wrong_database(models_folder: Path) -> None:
@@ -183,6 +183,28 @@ app.serve(None, 0)
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=LONG, check=False
     )
     assert (found.returncode, found.stdout) == (0, "alive\n")
+
+
+def test_a_signal_whose_exception_is_lost_is_the_end_all_the_same() -> None:
+    """As `compile` loses it, which imports call. Afterwards nothing but SIGKILL would end a service that starts."""
+    program = """
+import os, signal, time
+from contextlib import suppress
+from spikehead.cli import app as main
+
+def serve(settings, sockets):
+    with suppress(SystemExit):
+        os.kill(os.getpid(), signal.SIGTERM)
+    print("lost", flush=True)
+    time.sleep(999)
+
+main._serve_alone = serve
+main.serve(None, 0)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=LONG, check=False
+    )
+    assert (found.returncode, found.stdout) == (0, "lost\n")
 
 
 def test_exit_codes_are_in_the_help() -> None:

@@ -154,7 +154,7 @@ def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_options(arguments: list[str], message: str) -> None:
     result = run("classify", "missing", *arguments)
     assert (result.exit_code, result.stdout) == (EXIT_SETTINGS, "")
-    assert result.stderr == f"spikehead: An option has a wrong value: expected {message}\n"
+    assert result.stderr == f"spikehead: An option has an invalid value: expected {message}\n"
 
 
 def test_wrong_usage_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:

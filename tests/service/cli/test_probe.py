@@ -112,7 +112,7 @@ def test_spikes_are_listed_by_way_of_a_unix_socket(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["unix:", "unix:socket", "unix:/run/"])
 def test_a_unix_socket_needs_a_whole_path(host: str) -> None:
     code, _, told = run("health", HOST=host)
-    expected = "expected a unix socket's whole path, as in unix:/run/spikehead/http"
+    expected = "expected the absolute path of a unix socket, as in unix:/run/spikehead/http"
     assert (code, told) == (
         2,
         f"spikehead: SPIKEHEAD_HOST: {expected}, got {host!r}\n",

@@ -29,7 +29,7 @@ def test_a_problem_is_shown_in_words(service: Service) -> None:
     assert refused("42", "--url", service.url, "--json") == f"spikehead: {service.url}: {words}\n"
     service.says(b"<html>Bad Gateway</html>", 502)
     assert refused("--url", service.url) == (
-        f"spikehead: expected an answer of the service at {service.url}, got status 502 Bad Gateway\n"
+        f"spikehead: expected an answer from the service at {service.url}, got status 502 Bad Gateway\n"
     )
 
 
@@ -46,7 +46,7 @@ def test_a_service_that_hangs_up_or_says_nothing(monkeypatch: pytest.MonkeyPatch
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         monkeypatch.setattr("spikehead.cli.spikes.TIMEOUT", 0.2)
         assert refused("--url", url) == (
-            f"spikehead: expected an answer of the service at {url} within 0.2 s, got none\n"
+            f"spikehead: expected an answer from the service at {url} within 0.2 s, got none\n"
         )
         listener.accept()[0].close()
         hang_up = threading.Thread(target=lambda: listener.accept()[0].close())
@@ -60,15 +60,15 @@ def test_a_service_that_hangs_up_or_says_nothing(monkeypatch: pytest.MonkeyPatch
     [
         (
             b"<html>",
-            "expected an answer of the service at {}, got another program's (the answer: Invalid JSON: ",
+            "expected an answer from the service at {}, got another program's (the answer: Invalid JSON: ",
         ),
         (
             b'{"a": 1}',
-            "expected an answer of the service at {}, got another program's (requests: Field required)",
+            "expected an answer from the service at {}, got another program's (requests: Field required)",
         ),
         (
             b"[]",
-            "expected an answer of the service at {}, got another program's "
+            "expected an answer from the service at {}, got another program's "
             "(the answer: Input should be an object)",
         ),
     ],
@@ -94,7 +94,7 @@ def test_addresses_that_are_none(url: str) -> None:
     result = run("spikes", "--url", url)
     assert (result.exit_code, result.stdout) == (EXIT_SETTINGS, "")
     assert result.stderr == (
-        "spikehead: An option has a wrong value: expected url: an address such as http://127.0.0.1:8000 or "
+        "spikehead: An option has an invalid value: expected url: an address such as http://127.0.0.1:8000 or "
         f"unix:/PATH, got {url!r}\n"
     )
 
@@ -102,7 +102,10 @@ def test_addresses_that_are_none(url: str) -> None:
 @pytest.mark.parametrize("key", ["a\nb", "a\x00b"])
 def test_a_key_that_is_no_line_is_refused(key: str) -> None:
     result = run("spikes", "--key", key)
-    assert result.exit_code == EXIT_SETTINGS and "expected key: an API key in one line" in result.stderr
+    assert (
+        result.exit_code == EXIT_SETTINGS
+        and "expected key: an API key of printable characters" in result.stderr
+    )
 
 
 def test_a_key_in_any_letters(models_folder: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from spikehead.inference.models import (
     fingerprints,
     load_models,
     model_folders,
-    unreadable_folders,
+    readable_folders,
 )
 from spikehead.inference.simulator import Simulator
 from spikehead.model.card import ModelError
@@ -158,8 +158,8 @@ def test_what_cannot_be_read_among_the_models_is_passed_over(caplog: pytest.LogC
         settings = Settings(models=models, default_model="tiny")
         assert [simulator.card.name for simulator in load_models(settings)] == ["tiny"]
         assert list(fingerprints(models)) == [models / "tiny"]
-    words = f"{models}/lost+found among the models is passed over: it cannot be read (Permission denied)"
-    assert [text for record in caplog.records if "passed over" in (text := record.getMessage())] == [words]
+    words = f"{models}/lost+found is skipped: the folder cannot be read (Permission denied)"
+    assert [text for record in caplog.records if "is skipped" in (text := record.getMessage())] == [words]
 
 
 @pytest.mark.parametrize("call", ["iterdir", "is_file", "is_dir"])
@@ -179,7 +179,7 @@ def test_whatever_a_disk_says_of_a_folder(
 
     monkeypatch.setattr(Path, call, failing)
     assert model_folders(tmp_path) == [tmp_path / "tiny"]
-    assert list(unreadable_folders(tmp_path)) == [lost]
+    assert list(readable_folders(tmp_path)[1]) == [lost]
 
 
 def test_a_folder_of_models_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_a_key_is_needed(url: str) -> None:
         with spikehead.Client(url, key=key) as client, pytest.raises(spikehead.Problem) as caught:
             client.classify(band(4))
         assert (caught.value.kind, caught.value.status) == ("unauthorized", 401)
-    with pytest.raises(spikehead.Problem, match="key: an API key in one line"):
+    with pytest.raises(spikehead.Problem, match="key: an API key of printable characters"):
         spikehead.Client(url, key="a\nb")
 
 
@@ -189,28 +189,28 @@ def saying(status: int, content: bytes, unix: Path | None = None) -> Iterator[st
         (
             502,
             b"<html>Bad Gateway</html>",
-            "expected an answer of the service at {}, got status 502 Bad Gateway",
+            "expected an answer from the service at {}, got status 502 Bad Gateway",
         ),
         (
             404,
             b'{"detail": "Not Found"}',
-            "expected an answer of the service at {}, got status 404 Not Found",
+            "expected an answer from the service at {}, got status 404 Not Found",
         ),
-        (500, b"[]", "expected an answer of the service at {}, got status 500 Internal Server Error"),
+        (500, b"[]", "expected an answer from the service at {}, got status 500 Internal Server Error"),
         (
             200,
             b"{}",
-            "expected an answer of the service at {}, got another program's (requests: Field required)",
+            "expected an answer from the service at {}, got another program's (requests: Field required)",
         ),
         (
             200,
             b"[]",
-            "expected an answer of the service at {}, got another program's (the answer: Input should be ",
+            "expected an answer from the service at {}, got another program's (the answer: Input should be ",
         ),
         (
             200,
             b"<html>",
-            "expected an answer of the service at {}, got another program's (the answer: Invalid JSON",
+            "expected an answer from the service at {}, got another program's (the answer: Invalid JSON",
         ),
     ],
 )
@@ -237,7 +237,7 @@ def test_nobody_answers() -> None:
         bound.listen()
         with spikehead.Client(url, timeout=0.1) as client, pytest.raises(spikehead.ServiceError) as caught:
             client.spikes()
-        assert str(caught.value) == f"expected an answer of the service at {url} within 0.1 s, got none"
+        assert str(caught.value) == f"expected an answer from the service at {url} within 0.1 s, got none"
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_jump_ahead_is_doubted_for_an_hour(caplog: pytest.LogCaptureFixture) -
         assert time.goes_on(10.0, ahead=JUMP_SECONDS + 1) == 1_000_010.0
         assert time.goes_on(DOUBT_SECONDS - 1) == 1_000_010.0 + DOUBT_SECONDS - 1
     assert caplog.messages == [
-        "the clock has jumped ahead by 61 seconds: for an hour nothing is deleted for its age by it"
+        "the clock has jumped ahead by 61 seconds: for an hour, the ages of records ignore the jump"
     ]
     assert time.goes_on(1.0) == 1_000_010.0 + DOUBT_SECONDS + JUMP_SECONDS + 1
 

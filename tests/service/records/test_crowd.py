@@ -1,4 +1,4 @@
-"""Several processes on one database: what is forgotten in a queue is not written, and nobody waits for nobody."""
+"""Several processes on one database: deletions reach the queues of others, and a process alone does not wait."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_deletion_of_many_ends_when_the_service_does(store: Store, monkeypatch
     monkeypatch.setattr("spikehead.records.store._CHUNK", 5)
     store.insert([now(number) for number in range(12)])
     store.stop_deleting()
-    with pytest.raises(StoreError, match="the service ends: 5 records are deleted, others are left"):
+    with pytest.raises(StoreError, match="the service is stopping: 5 records were deleted, others are left"):
         store.delete_until(time.time())
     assert len(kept(store)) == 7
     store.close()

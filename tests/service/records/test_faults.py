@@ -149,7 +149,7 @@ def test_file_removed_while_it_is_written_to(tmp_path: Path) -> None:
     def remove(connection: Connection) -> None:
         file.unlink()
 
-    with pytest.raises(StoreError, match="the file was removed or replaced while it was written to"):
+    with pytest.raises(StoreError, match="the database file was removed or replaced during a write"):
         store.insert([record(2)])
     store.insert([record(2)])
     assert kept(store) == [2]

@@ -37,7 +37,9 @@ def test_what_a_cursor_looks_like() -> None:
     ],
 )
 def test_bad_cursors(text: str) -> None:
-    with pytest.raises(CursorError, match="expected a cursor, 40 hexadecimal digits from 0 to 3 on, got"):
+    with pytest.raises(
+        CursorError, match="expected a cursor of 40 hexadecimal digits, the first from 0 to 3, got"
+    ):
         position(RecordPage(10, text))
 
 

@@ -75,7 +75,8 @@ def test_a_database_of_a_later_release_is_refused(url: str) -> None:
     store.close()
     for work in (store.open, lambda: store.insert([record(1)]), lambda: store.page(Filter(), RecordPage(1))):
         with pytest.raises(
-            StoreError, match="expected a schema up to version 2, found 99, of a later release"
+            StoreError,
+            match="expected a database schema of version 2 at most, got 99, made by a later release",
         ):
             work()
     with engine.begin() as connection:

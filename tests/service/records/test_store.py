@@ -261,7 +261,7 @@ def test_none_of_a_group_where_one_is_refused(store: Store) -> None:
     with pytest.raises(RecordError):
         store.insert([record(1), broken])
     assert everything(store) == []
-    with pytest.raises(RecordError, match="expected records, got one that cannot be stored"):
+    with pytest.raises(RecordError, match="expected a record that can be stored, got"):
         store.insert([record(1)._replace(image=None)])  # type: ignore[arg-type]
     store.insert([])
     assert everything(store) == []
@@ -471,8 +471,8 @@ def test_the_rarest_condition_is_looked_up(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("records.db", "got something that is no URL"),
-        ("", "got something that is no URL"),
+        ("records.db", "got text that is not a URL"),
+        ("", "got text that is not a URL"),
         ("mysql://root:secret@localhost/records", "got mysql"),
         ("postgresql+asyncpg://localhost/records", r"got postgresql\+asyncpg"),
         ("sqlite://", "got SQLite without a plain file"),

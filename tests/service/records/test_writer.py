@@ -272,7 +272,7 @@ def test_a_database_that_fails_and_comes_back(caplog: pytest.LogCaptureFixture) 
         assert add_and_wait(recorder, some(6), LONG)
     assert disk.written == [1, 2, 3, 4, 6]
     assert [one.getMessage() for one in caplog.records] == [
-        "records are not written: the disk is full",
+        "records cannot be written: the disk is full",
         "records are written again",
     ]
 
@@ -327,7 +327,7 @@ def test_one_bad_record_does_not_stop_the_others(caplog: pytest.LogCaptureFixtur
         assert recorder.state == RecorderState("ok", None, 0, 7, 2)
     assert answers == [False]
     assert disk.written == [0, 1, 2, 4, 7, 9, 10]
-    assert f"record {identifier(3)} is dropped: no such record" in caplog.text
+    assert f"record {identifier(3)} was dropped: no such record" in caplog.text
 
 
 def test_a_bug_does_not_end_recording(
@@ -472,4 +472,4 @@ def test_what_is_lost_at_the_end_is_told(caplog: pytest.LogCaptureFixture) -> No
     assert recorder.add([record(1), record(2)])
     recorder.close(0.05)
     assert recorder.state.dropped == 2
-    assert "2 records were not written, and are lost: it is away" in caplog.text
+    assert "2 records were not written and are lost: it is away" in caplog.text

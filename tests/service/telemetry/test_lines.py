@@ -166,7 +166,7 @@ def test_a_line_that_cannot_be_made_takes_no_other_along(
     lines.put("{missing}".format, 1)
     lines.put(str, "lone \ud800\n")
     assert read(reader, 1) == ["lone \\ud800"]
-    assert "a line of the log could not be made of (1,)" in caplog.text
+    assert "a line of the log could not be rendered from (1,)" in caplog.text
 
 
 def test_a_child_has_lines_of_its_own() -> None:

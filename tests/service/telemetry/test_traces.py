@@ -62,7 +62,7 @@ def test_without_the_extra_it_says_what_is_missing(monkeypatch: pytest.MonkeyPat
 def test_wrong_settings_are_said_at_start() -> None:
     assert refused(RATE_LIMIT="often")[1].startswith("spikehead: SPIKEHEAD_RATE_LIMIT: ")
     code, message = refused(DRAIN="9", SHUTDOWN_GRACE="8")
-    assert code == 2 and "expected SPIKEHEAD_DRAIN under SPIKEHEAD_SHUTDOWN_GRACE (8.0), got 9.0" in message
+    assert code == 2 and "expected SPIKEHEAD_DRAIN below SPIKEHEAD_SHUTDOWN_GRACE (8.0), got 9.0" in message
 
 
 def test_a_collector_that_is_away_does_not_take_the_grace() -> None:

@@ -177,7 +177,7 @@ def test_whole_document(client: TestClient) -> None:
     response = client.post("/classify?max_steps=10000", content=GOOD, headers=headers)
     assert response.json() == {
         "type": "/problems/invalid-option",
-        "title": "An option has a wrong value",
+        "title": "An option has an invalid value",
         "status": 422,
         "detail": "expected max_steps: a whole number from 1 to 4, got '10000'",
         "expected": "max_steps: a whole number from 1 to 4",

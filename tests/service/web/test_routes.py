@@ -250,7 +250,7 @@ def test_a_large_batch_with_bad_pictures(client: TestClient) -> None:
 def test_a_raster_limits_the_batch(client: TestClient) -> None:
     response = client.post("/classify/batch?raster=output", content=band(1).tobytes() * 6, headers=RAW)
     assert response.status_code == 413
-    assert response.json()["expected"] == "at most 5 images where a raster is asked for"
+    assert response.json()["expected"] == "at most 5 images with a raster"
 
 
 def test_recent_requests(client: TestClient) -> None:

@@ -65,7 +65,7 @@ def listed(client: TestClient, query: str = "") -> list[str]:
         ),
         (
             "2026-01-01Tnoon",
-            "since: a time, ISO 8601 such as 2026-11-25T02:00:00Z; UTC where no zone is given, and + is %2B in a "
+            "since: a time, ISO 8601 such as 2026-11-25T02:00:00Z; UTC if it has no zone, and + is %2B in a "
             "query, got '2026-01-01Tnoon'",
         ),
     ],

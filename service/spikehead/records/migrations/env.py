@@ -1,4 +1,4 @@
-"""Alembic runs this file for each upgrade, see `spikehead.records.database`."""
+"""The script that Alembic runs for each upgrade, see `spikehead.records.database`."""
 
 from alembic import context
 

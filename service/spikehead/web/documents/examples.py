@@ -34,29 +34,21 @@ CLASSIFICATION: dict[str, Any] = {
     "raster": {"output": {"shape": [10], "events": [[0, 7]]}},
     "recorded": True,
 }
+_PLAIN = {name: value for name, value in CLASSIFICATION.items() if name != "raster"}
 BATCH = {
     "results": [
-        {name: value for name, value in CLASSIFICATION.items() if name != "raster"} | {"filename": "7.png"},
+        _PLAIN | {"filename": "7.png"},
         Problem("blank-image", KINDS["blank-image"].expected, KINDS["blank-image"].received).document(ID)
         | {"image": 1, "filename": "empty.png"},
     ]
 }
-SUMMARY = {
-    "id": ID,
-    "time": TIME,
-    "model": "spiking-mha",
-    "model_version": "1.0.0",
-    "prediction": 7,
-    "confidence": 0.9968,
-    "steps_used": 1,
-    "stopped_by": "confidence",
-    "seed": 7,
-}
+_LISTED = ("model", "model_version", "prediction", "confidence", "steps_used", "stopped_by", "seed")
+SUMMARY = {"id": ID, "time": TIME} | {name: CLASSIFICATION[name] for name in _LISTED}
 REQUESTS = {"requests": [SUMMARY], "next": ID}
 
 
 def _seven() -> list[list[int]]:
-    """A seven of straight strokes, 28 x 28."""
+    """Draw a seven of straight strokes, 28 x 28."""
     rows = [[0] * 28 for _ in range(28)]
     for row in range(5, 8):
         rows[row][8:20] = [255] * 12
@@ -71,11 +63,7 @@ PNG_BASE64 = (
     "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAAQElEQVR42mNgGGSAEcb4j0WQCZ9OJqKMRYD/cFESjf1ProOQNJKmE1kjSTpR"
     "NJKiE1UjCTrRNBKvE10jfp0DAQAZPwklKSb92AAAAABJRU5ErkJggg=="
 )
-STORED = {
-    "time": TIME,
-    "pixels": PIXELS,
-    "answer": {name: value for name, value in CLASSIFICATION.items() if name != "raster"},
-}
+STORED = {"time": TIME, "pixels": PIXELS, "answer": _PLAIN}
 STATISTICS: dict[str, Any] = {
     "model": "spiking-mha",
     "model_version": "1.0.0",

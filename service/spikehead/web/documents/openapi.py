@@ -1,4 +1,4 @@
-"""Parts of the OpenAPI document on bodies, options and errors, with an example for each."""
+"""Parts of the OpenAPI document about bodies, options and errors, with an example for each."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from spikehead.web.documents import examples, schemas
 JSON = "application/json"
 
 EMPTY = {"type": "string", "maxLength": 0}
-"""An option of a query that is there without a value."""
+"""The schema of a query's option without a value."""
 
 _NOTES = ("title", "description", "default", "examples", "deprecated")
-"""Parts of a schema that say nothing of values."""
+"""Parts of a schema that do not restrict values."""
 
 OPEN = "/health/"
-"""Routes that begin so answer anyone, at any time."""
+"""Beginning of the routes that need no key and have no limits."""
 
 ANY_IMAGE = [
     "unreadable-image",
@@ -32,24 +32,16 @@ ANY_BODY = [
     "unsupported-media-type",
 ]  # fmt: skip
 ANY_REQUEST = ["unauthorized", "rate-limited", "internal-error", "timed-out"]
-"""What any route may answer, but those of health."""
+"""Problems of any route but those of health."""
 CLASSIFY_PROBLEMS = [
-    *ANY_BODY,
-    "unknown-model",
-    "image-too-large",
-    "unsupported-image-format",
-    *ANY_IMAGE,
-    "too-many-files",
-    *ANY_OPTION,
-    "overloaded",
-    "not-recorded",
-    "not-ready",
-]
+    *ANY_BODY, "unknown-model", "image-too-large", "unsupported-image-format", *ANY_IMAGE, "too-many-files",
+    *ANY_OPTION, "overloaded", "not-recorded", "not-ready",
+]  # fmt: skip
 BATCH_PROBLEMS = [kind for kind in CLASSIFY_PROBLEMS if kind != "too-many-files"] + ["too-many-images"]
 
 
 STREAM = 'event: step\ndata: {"step":1,...}\n\nevent: result\ndata: {"id":...}\n\n'
-"""The same as server-sent events."""
+"""An answer as server-sent events."""
 
 
 def answers(
@@ -59,14 +51,14 @@ def answers(
     description: str,
     besides: dict[str, Any] | None = None,
 ) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route: its answer, also in other media types, and the kinds of problems by their status."""
+    """Return the `responses` of a route: its answer, in all media types, and its problems by their status."""
     content = {JSON: {"example": answer}, **(besides or {})}
     good = {"model": model, "description": description, "content": content}
     return {200: good} | refusals(problems)
 
 
 def refusals(problems: list[str]) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route, as far as they are problems: kinds by their status."""
+    """Return the `responses` of a route that are problems, by their status."""
     responses: dict[int | str, dict[str, Any]] = {}
     for kind in problems:
         status: int | str = KINDS[kind].status
@@ -84,22 +76,16 @@ def refusals(problems: list[str]) -> dict[int | str, dict[str, Any]]:
 
 
 def _required(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter's schema without the `null` that stands for "not given"."""
+    """Return a parameter's schema without the `null` that stands for "not given"."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
-    rest = {
-        name: value
-        for name, value in schema.items()
-        if name not in ("anyOf", "default", "description", "title")
-    }
+    without = ("anyOf", "default", "description", "title")
+    rest = {name: value for name, value in schema.items() if name not in without}
     return {**(kinds[0] if kinds else {}), **rest}
 
 
 def _option_schemas(options: type[schemas.ClassifyOptions]) -> dict[str, dict[str, Any]]:
     properties = options.model_json_schema()["properties"]
-    return {
-        name: {**_required(schema), "description": schema["description"]}
-        for name, schema in properties.items()
-    }
+    return {name: _required(one) | {"description": one["description"]} for name, one in properties.items()}
 
 
 _EXAMPLES = {
@@ -111,7 +97,7 @@ _EXAMPLES = {
 def option_parameters(
     options: type[schemas.ClassifyOptions] = schemas.ClassifyOptions,
 ) -> list[dict[str, Any]]:
-    """The options as query parameters."""
+    """Return the options as query parameters."""
     return [
         {
             "name": name,
@@ -128,30 +114,19 @@ def option_parameters(
 _BASE64 = {
     "type": "string",
     "minLength": 1,
-    "description": "A picture in base64 (of either alphabet, with or without padding), plain or as a data URL.",
+    "description": "A picture in base64 (either alphabet, with or without padding), plain or as a data URL.",
 }
-_ROW = {
-    "type": "array",
-    "minItems": 28,
-    "maxItems": 28,
-    "items": {"type": "integer", "minimum": 0, "maximum": 255},
-}
+_28: dict[str, Any] = {"type": "array", "minItems": 28, "maxItems": 28}
 _PIXELS = {
-    "type": "array",
-    "minItems": 28,
-    "maxItems": 28,
-    "items": _ROW,
-    "description": "28 rows of 28 whole numbers, ink bright on dark as in MNIST; taken as they are.",
+    **_28,
+    "items": {**_28, "items": {"type": "integer", "minimum": 0, "maximum": 255}},
+    "description": "28 rows of 28 whole numbers, ink bright on dark as in MNIST; used unchanged.",
 }
 
 
 def _object(name: str, schema: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": [name],
-        "properties": {name: schema, **options},
-        "additionalProperties": False,
-    }
+    properties = {name: schema, **options}
+    return {"type": "object", "required": [name], "properties": properties, "additionalProperties": False}
 
 
 def _binary(description: str) -> dict[str, Any]:
@@ -159,18 +134,14 @@ def _binary(description: str) -> dict[str, Any]:
 
 
 def classify_body() -> dict[str, Any]:
-    """`requestBody` of `POST /classify`."""
+    """Return the `requestBody` of `POST /classify`."""
     options = _option_schemas(schemas.ClassifyOptions)
     content: dict[str, Any] = {
         media_type: {"schema": _binary("The picture's file."), "example": "(the bytes of the file)"}
         for media_type in ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif")
     }
     content["application/octet-stream"] = {
-        "schema": {
-            **_binary("784 bytes, row by row, taken as they are."),
-            "minLength": 784,
-            "maxLength": 784,
-        },
+        "schema": {**_binary("784 bytes, row by row, used unchanged."), "minLength": 784, "maxLength": 784},
         "example": "(784 bytes)",
     }
     content["multipart/form-data"] = {
@@ -195,7 +166,7 @@ def classify_body() -> dict[str, Any]:
 
 
 def batch_body() -> dict[str, Any]:
-    """`requestBody` of `POST /classify/batch`."""
+    """Return the `requestBody` of `POST /classify/batch`."""
     options = _option_schemas(schemas.BatchOptions)
     item = {"oneOf": [_BASE64, _PIXELS, _object("image", _BASE64, {}), _object("pixels", _PIXELS, {})]}
     pictures = {"type": "array", "minItems": 1, "items": item}
@@ -203,7 +174,7 @@ def batch_body() -> dict[str, Any]:
     files = {"type": "array", "minItems": 1, "items": _binary("A picture's file.")}
     content = {
         "application/octet-stream": {
-            "schema": {**_binary("N times 784 bytes, taken as they are."), "minLength": 784},
+            "schema": {**_binary("N times 784 bytes, used unchanged."), "minLength": 784},
             "example": "(N times 784 bytes)",
         },
         "multipart/form-data": {
@@ -226,9 +197,9 @@ def batch_body() -> dict[str, Any]:
 
 
 def complete(document: dict[str, Any], locked: bool = False, root_path: str = "") -> dict[str, Any]:
-    """The generated document with the problem's schema, and without FastAPI's own kind of error.
+    """Add the problem's schema to the generated document, and remove FastAPI's own errors.
 
-    `locked`: the service asks for keys. `root_path`: its routes lie under that path.
+    `locked`: the service requires keys. `root_path`: the path of all routes.
     """
     if root_path:
         document["servers"] = [{"url": root_path}]
@@ -251,7 +222,7 @@ def complete(document: dict[str, Any], locked: bool = False, root_path: str = ""
 
 
 def _allow_empty(parameter: dict[str, Any]) -> None:
-    """Say that an option of the query may be empty, as a page's form sends it: then it was not given."""
+    """Allow an empty option of the query, which a page's form sends and which counts as not given."""
     schema = parameter["schema"]
     if parameter["in"] != "query" or parameter.get("required"):
         return
@@ -262,7 +233,7 @@ def _allow_empty(parameter: dict[str, Any]) -> None:
 
 
 def _add(responses: dict[str, Any], problems: list[str]) -> None:
-    """More kinds of problems that an operation answers with."""
+    """Add problems to the responses of an operation."""
     for status, more in refusals(problems).items():
         known = responses.setdefault(str(status), more)
         if known is not more:
@@ -276,7 +247,7 @@ def _titles(kinds: dict[str, Any]) -> str:
 
 
 def _secure(document: dict[str, Any]) -> None:
-    """Every operation asks for a key, but those of health."""
+    """Require a key for every operation but those of health."""
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -1,4 +1,4 @@
-"""Options in the query of GET requests, which FastAPI parses by these models."""
+"""Options in queries, which FastAPI parses by these models."""
 
 from __future__ import annotations
 
@@ -11,18 +11,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from spikehead.web.documents.schemas import Part
 
 FigureKind = Literal[
-    "spike-trains",
-    "filtered-spike-trains",
-    "decay-kernels",
-    "membrane-potentials",
-    "output-spiking",
-    "output-feedback",
-    "attention",
-    "random-spike-trains",
-    "sheet",
-]
-"""The keys of `spikehead.insight.figures.KINDS`, which needs matplotlib to be imported; a test holds them together."""
-
+    "spike-trains", "filtered-spike-trains", "decay-kernels", "membrane-potentials", "output-spiking",
+    "output-feedback", "attention", "random-spike-trains", "sheet",
+]  # fmt: skip
+"""The keys of `spikehead.insight.figures.KINDS`, which would import matplotlib; a test compares the two."""
 
 _PART = r" *(all|raster|filtered|potentials|probabilities|feedback|attention|) *"
 
@@ -33,7 +25,7 @@ class QueryPart(Part):
     @model_validator(mode="before")
     @classmethod
     def _without_empty_ones(cls, given: Any) -> Any:
-        """A page's form sends all of its fields: what is empty was not given."""
+        """Drop empty options, which a page's form sends for fields without a value."""
         if not isinstance(given, dict):
             return given
         return {name: value for name, value in given.items() if value != "" or name not in cls.model_fields}
@@ -58,7 +50,7 @@ class FigureQuery(QueryPart):
     format: Literal["png", "svg"] = Field("png", description="of the file")
 
 
-TIMES = "ISO 8601 such as 2026-11-25T02:00:00Z; UTC where no zone is given, and + is %2B in a query"
+TIMES = "ISO 8601 such as 2026-11-25T02:00:00Z; UTC if it has no zone, and + is %2B in a query"
 
 _DATE = re.compile(r"\d{4}-?\d\d-?\d\d([T ].*)?", re.ASCII)
 _LOST_PLUS = re.compile(r"(.*[T ][\d:.,]+) (\d\d(:?\d\d){0,2})", re.ASCII)
@@ -89,12 +81,14 @@ class RecentQuery(QueryPart):
 
     limit: int = Field(50, ge=1, le=1000, description="most requests to return")
     before: str | None = Field(
-        None, pattern="^[0-3][0-9a-f]{39}$", description="the `next` of a page: go on after it"
+        None, pattern="^[0-3][0-9a-f]{39}$", description="the `next` of a page: continue after it"
     )
     model: str | None = Field(None, description="only requests that this model answered")
     prediction: int | None = Field(None, ge=0, le=9, description="only those read as this digit")
-    confidence_below: float | None = Field(None, ge=0, le=1, description="only those less sure than this")
-    steps_at_least: int | None = Field(None, ge=1, le=64, description="only those that took so many steps")
+    confidence_below: float | None = Field(None, ge=0, le=1, description="only those with a lower confidence")
+    steps_at_least: int | None = Field(
+        None, ge=1, le=64, description="only those that took at least this number of steps"
+    )
     since: Time | None = Field(None, description=f"only those from this time on, {TIMES}")
     until: Time | None = Field(None, description=f"only those up to this time, {TIMES}")
     order: Literal["newest", "confidence"] = Field(
@@ -111,10 +105,10 @@ class ForgetQuery(QueryPart):
 class StatisticsQuery(QueryPart):
     """Requests to count."""
 
-    model: str | None = Field(None, description="of which model; default: the service's")
+    model: str | None = Field(None, description="the model; default: the service's")
     since: Time | None = Field(None, description=f"from this time on, {TIMES}")
     until: Time | None = Field(None, description=f"up to this time, {TIMES}")
-    limit: int = Field(1000, ge=1, le=10_000, description="the newest so many")
+    limit: int = Field(1000, ge=1, le=10_000, description="the number of newest requests to count")
     replays: int = Field(
-        32, ge=0, le=200, description="so many are replayed, to find silent and saturated neurons"
+        32, ge=0, le=200, description="the number of requests to replay, to find silent and saturated neurons"
     )

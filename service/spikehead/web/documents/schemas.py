@@ -1,7 +1,6 @@
-"""Bodies and answers for the OpenAPI document: fields and their meaning.
+"""Schemas of bodies and answers for the OpenAPI document.
 
-Answers are not validated by these models while serving (that would cost more than the simulation); the tests
-hold every answer against them.
+The service does not validate its answers by them (which would cost more than the simulation), but the tests do.
 """
 
 from __future__ import annotations
@@ -26,17 +25,12 @@ class Part(BaseModel):
 class ClassifyOptions(Part):
     """Options of a classification, in the query, in the JSON body or as form fields."""
 
-    model: str | None = Field(
-        None, description="Model that answers; see `GET /models`. Default: the service's."
-    )
+    model: str | None = Field(None, description="Model to use; see `GET /models`. Default: the service's.")
     max_steps: int | None = Field(
-        None, ge=1, le=64, description="Time steps to simulate at the most. Default and largest: the model's."
+        None, ge=1, le=64, description="Most time steps to simulate. Default and maximum: the model's."
     )
     confidence: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Stop as soon as one class has this probability. Default: the model's.",
+        None, gt=0, le=1, description="Stop as soon as one class has this probability. Default: the model's."
     )
     seed: Seed | None = Field(
         None,
@@ -47,12 +41,12 @@ class ClassifyOptions(Part):
     )
     raster: str | None = Field(
         None,
-        description="Layers whose spikes are wanted, separated by commas: `input`, `output`, ... or `all`.",
+        description="Layers whose spikes to return, separated by commas: `input`, `output`, ... or `all`.",
     )
 
     record: RecordOption | None = Field(
         None,
-        description="`yes` (default) remembers the request soon, `required` before it is answered, `no` not at all.",
+        description="`yes` (default) stores the request soon, `required` before the answer is sent, `no` not at all.",
     )
 
 
@@ -61,8 +55,8 @@ class BatchOptions(ClassifyOptions):
 
     on_error: OnError | None = Field(
         None,
-        description="`fail` (default): a picture that cannot be used is an error for all; `report`: its result is the "
-        "problem, and the others are answered.",
+        description="`fail` (default): a picture that cannot be used is an error for the whole batch; `report`: its "
+        "result is the problem, and the others are answered.",
     )
 
 
@@ -102,7 +96,7 @@ class Classification(Part):
     id: str = Field(description="of this answer; see `GET /spikes/{id}`")
     model: str
     model_version: str
-    engine: str = Field(description="what simulated")
+    engine: str = Field(description="engine that simulated")
     prediction: int = Field(ge=0, le=9)
     confidence: Probability = Field(description="probability of the prediction")
     class_probabilities: list[Probability] = Field(min_length=10, max_length=10)
@@ -116,21 +110,21 @@ class Classification(Part):
     synaptic_operations: Count = Field(description="additions and products together")
     synaptic_operations_by_kind: OperationsByKind
     timings_ms: Timings
-    raster: dict[str, LayerRaster] | None = Field(None, description="only where it was asked for")
-    recorded: bool = Field(description="whether `GET /spikes/{id}` will know it")
+    raster: dict[str, LayerRaster] | None = Field(None, description="only if the request asked for it")
+    recorded: bool = Field(description="true if `GET /spikes/{id}` will find it")
 
 
 class ProblemDocument(Part):
     """RFC 9457."""
 
-    type: str = Field(description="stable: a program can rely on it")
+    type: str = Field(description="stable across versions")
     title: str
     status: int
     detail: str
     expected: str
     received: str
     request_id: str = Field(description="also in the header X-Request-ID, and in the log")
-    image: int | None = Field(None, description="which picture of a batch, counted from 0")
+    image: int | None = Field(None, description="number of the picture in a batch, from 0")
     filename: str | None = Field(None, description="of that picture, if it came as a file with a name")
 
 
@@ -142,7 +136,7 @@ class BatchAnswer(Classification):
 
 class BatchResult(Part):
     results: list[BatchAnswer | ProblemDocument] = Field(
-        description="one a picture, in order; with `on_error=report` a problem in place of each that cannot be used"
+        description="one for each picture, in order; with `on_error=report`, a problem for each that cannot be used"
     )
 
 
@@ -162,15 +156,15 @@ class RequestSummary(Part):
 
 class RequestList(Part):
     requests: list[RequestSummary] = Field(description="newest first")
-    next: str | None = Field(description="give it as `before` to get the next page; null on the last one")
+    next: str | None = Field(description="the `before` of the next page; null on the last one")
 
 
 Numbers = list[float]
 
 
 class ReplayVerdict(Part):
-    equal: bool = Field(description="whether the replay is what was recorded: prediction, steps, counts")
-    differences: list[str] = Field(description="what is not")
+    equal: bool = Field(description="true if the replay equals the record in prediction, steps and counts")
+    differences: list[str] = Field(description="values that differ")
 
 
 class Probabilities(Part):
@@ -181,13 +175,13 @@ class Probabilities(Part):
 
 
 class StoredRequest(Part):
-    """A recent classification with everything that it returned; with `include`, what its replay shows."""
+    """A recent classification with its answer, and with `include` the parts of its replay."""
 
     time: str
     pixels: list[list[int]] = Field(description="28 x 28, the picture as the network saw it")
     answer: Classification
-    replay: ReplayVerdict | None = Field(None, description="only with `include`, as all that follows")
-    contrast: list[list[int]] | None = Field(None, description="28 x 28, what the retina makes of the pixels")
+    replay: ReplayVerdict | None = Field(None, description="only with `include`, like all that follows")
+    contrast: list[list[int]] | None = Field(None, description="28 x 28, the retina's output for the pixels")
     raster: dict[str, LayerRaster] | None = Field(None, description="of every layer")
     filtered: list[list[Numbers]] | None = Field(
         None, description="[T][28][28] filtered spike trains (kernel A), in spikes"
@@ -198,8 +192,8 @@ class StoredRequest(Part):
     probabilities: Probabilities | None = None
     feedback: list[Numbers] | None = Field(
         None,
-        description="[T][10] output spikes through kernel B, in spikes: what the next step is fed, unless the model's "
-        "state begins anew there (`reset_interval` of its card)",
+        description="[T][10] output spikes through kernel B, in spikes: an input of the next step, unless the model's "
+        "state is reset there (`reset_interval` of its card)",
     )
     attention: dict[str, list[list[Numbers]]] | None = Field(
         None, description="block to [T][heads][49]: how often each token's keys met queries"
@@ -212,9 +206,9 @@ class Forgotten(Part):
 
 class LayerStatistics(Part):
     name: str
-    firing_rate: float | None = Field(description="spikes a neuron and step, mean over requests")
+    firing_rate: float | None = Field(description="spikes per neuron and step, mean over requests")
     normal_rate: float | None = Field(description="the same on the validation set, from the card")
-    z: float | None = Field(description="how many times the usual spread between images they are apart")
+    z: float | None = Field(description="their distance, in usual spreads between images")
     drift: bool
     neurons: Count
     silent: int | None = Field(description="neurons that never spiked in the replays")
@@ -238,13 +232,17 @@ class Statistics(Part):
     mean_confidence: float | None
     stopped_by_confidence: Count
     synaptic_operations: MeanOperations = Field(description="of an image on average")
-    energy_nj: float | None = Field(description="of an image on average: 8-bit operations at 45 nm, alone")
+    energy_nj: float | None = Field(
+        description="of an image on average: 8-bit operations at 45 nm, arithmetic alone"
+    )
     layers: list[LayerStatistics]
     compared: Count = Field(
-        description="requests under the model's own stopping rule and rate encoder: those that `z` and drift are about"
+        description="requests with the model's own stopping rule and rate encoder, from which `z` and drift come"
     )
-    drift: bool = Field(description="whether the pictures are unlike those that the network was made for")
-    drifting_layers: list[str] = Field(description="layers that fire unlike on the validation set")
+    drift: bool = Field(description="true if the pictures are unlike those for which the network was trained")
+    drifting_layers: list[str] = Field(
+        description="layers whose firing rate differs from the validation set's"
+    )
     drift_reasons: list[str] = Field(description="what drifts, in words: layers, confidence, brightness")
 
 
@@ -264,7 +262,7 @@ class ModelList(Part):
 
 
 class ModelCard(Part):
-    """A model and what simulates it."""
+    """A model and its engine."""
 
     engine: str
     card: Card
@@ -284,15 +282,15 @@ class RecordsState(Part):
     status: Literal["ok", "degraded"]
     reason: str | None = Field(description="why records cannot be written")
     waiting: Count = Field(description="records that wait to be written")
-    dropped: Count = Field(description="records that were lost since the start")
+    dropped: Count = Field(description="records lost since the start")
 
 
 class Ready(Part):
     status: Literal["ready", "degraded"] = Field(
-        description="degraded: it classifies, and does not remember, or not with the newest models"
+        description="degraded: it classifies, but cannot store records, or does not use the newest models"
     )
     models: list[ReadyModel]
-    refused_models: str | None = Field(description="why the newest version of the models does not answer")
+    refused_models: str | None = Field(description="why the newest version of the models is not used")
     records: RecordsState
 
 
@@ -302,6 +300,6 @@ class ProblemType(Part):
     type: str
     title: str
     status: int
-    cause: str = Field(description="what has happened, and why")
+    cause: str = Field(description="what happened, and why")
     remedy: str = Field(description="what to do about it")
     example: ProblemDocument

@@ -1,1 +1,1 @@
-"""Guards of the service: bounded work (`admission`), keys (`access`), a rate for each client (`rate_limits`)."""
+"""Guards of the service: bounded work (`admission`), keys (`access`) and rate limits (`rate_limits`)."""

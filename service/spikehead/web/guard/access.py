@@ -1,4 +1,4 @@
-"""Access: API keys and a rate for each client, for everything but health."""
+"""Access: API keys and rate limits, for all routes but those of health."""
 
 from __future__ import annotations
 
@@ -17,28 +17,25 @@ from spikehead.web.guard.rate_limits import RateLimits
 from spikehead.web.problems import problem_response
 
 UNLIMITED = "/metrics"
-"""Who watches must not be refused when it matters."""
+"""A route without rate limit, so that monitoring works under load."""
 
 MOST_KEYS = 4
-"""Credentials of a request that are looked at."""
+"""Most credentials of a request that are checked."""
 
 
 class Keys:
-    """Keys that are valid. Only their hashes are kept."""
+    """The valid keys, of which only hashes are kept."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._known = [_digest(key.encode()) for key in keys]
 
     def knows(self, key: bytes) -> bool:
-        """Compares with each key, in a time that tells nothing about them."""
+        """Tell if a key is valid, in a time that does not depend on it."""
         given = _digest(key)
-        found = False
-        for known in self._known:
-            found |= hmac.compare_digest(given, known)
-        return found
+        return sum(hmac.compare_digest(given, known) for known in self._known) > 0
 
     def of(self, scope: Scope) -> bytes | None:
-        """The valid key that a request brings."""
+        """Return the valid key of a request, if it has one."""
         return next((key for key in islice(keys_of(scope), MOST_KEYS) if self.knows(key)), None)
 
 
@@ -47,7 +44,7 @@ def _digest(key: bytes) -> bytes:
 
 
 def keys_of(scope: Scope) -> Iterator[bytes]:
-    """The keys that a request brings: a proxy may have credentials of its own in one of the places."""
+    """Yield the keys of a request: one of its headers may hold a proxy's own credentials."""
     for name, value in scope["headers"]:
         if name == b"x-api-key":
             yield bytes(value.strip())
@@ -64,7 +61,7 @@ def keys_of(scope: Scope) -> Iterator[bytes]:
 
 
 class AccessMiddleware:
-    """ASGI middleware: refuses who has no key, or asks too often. What it does not need costs nothing."""
+    """Refuses requests without a valid key or over the rate limit (ASGI middleware)."""
 
     def __init__(self, app: ASGIApp, keys: Keys | None, rates: RateLimits | None) -> None:
         self.app = app
@@ -80,16 +77,16 @@ class AccessMiddleware:
         await self.app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        """Raises Problem."""
-        who = scope["client"][0] if scope["client"] else ""
+        """Raise Problem if a request must be refused."""
+        client = scope["client"][0] if scope["client"] else ""
         if self._keys is not None:
             known = self._keys.of(scope)
             if known is None:
                 if self._rates is not None:
-                    self._rates.take(who)  # who guesses
-                received = "none" if next(keys_of(scope), None) is None else "one that is not known"
+                    self._rates.take(client)  # against guessing
+                received = "none" if next(keys_of(scope), None) is None else "one that is not valid"
                 raise Problem("unauthorized", KINDS["unauthorized"].expected, received)
-            who = _digest(known).hex()
-        # A key that nobody checks would be as many clients as its sender likes, so then the address counts.
+            client = _digest(known).hex()
+        # without valid keys the address counts: a client could send any number of others
         if self._rates is not None and scope["path"] != UNLIMITED:
-            self._rates.take(who)
+            self._rates.take(client)

@@ -1,4 +1,4 @@
-"""Bounded work: a number of requests at a time, a number that wait for their turn, and the rest is refused at once."""
+"""Bounded work: some requests at a time, some that wait for their turn, and others are refused at once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import deque
 from spikehead.errors import Problem
 
 RETRY_SECONDS = 1
-"""What a refused client is asked to wait."""
+"""Seconds that a refused client is asked to wait."""
 
 
 class Admission:
-    """First come, first served. For one event loop; the only thread that may use it is the loop's."""
+    """Admits requests in order of arrival. Only for the thread of one event loop."""
 
     def __init__(self, most_working: int, most_waiting: int) -> None:
         self.most_working, self.most_waiting = most_working, most_waiting
@@ -23,7 +23,7 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for their turn."""
+        """Count the requests that wait for their turn."""
         return len(self._queue)
 
     @property
@@ -32,12 +32,12 @@ class Admission:
         return self.working >= self.most_working and self.waiting >= self.most_waiting
 
     def check(self) -> None:
-        """Raises Problem if a request that comes now would be refused. Before its body is read, if possible."""
+        """Raise Problem if a request that comes now would be refused. Call it before reading the body."""
         if self.full:
             raise self.refusal()
 
     def enter(self) -> asyncio.Future[None] | None:
-        """Takes a turn, for which `leave` must be called; None if it begins at once, else what to wait for.
+        """Take a turn, which `leave` ends. Return None if it begins at once, else a future to wait for.
 
         Raises Problem if the queue is full.
         """
@@ -50,24 +50,23 @@ class Admission:
         return mine
 
     def give_up(self, mine: asyncio.Future[None]) -> None:
-        """Instead of `leave`, by who waits no longer, whether its turn has just come or not."""
+        """Stop waiting for a turn, or end it if it has just begun. In place of `leave`."""
         if mine in self._queue:
             self._queue.remove(mine)
         else:
             self.leave()
 
     def leave(self) -> None:
-        """The next one has its turn: the place is handed over."""
+        """End a turn, and begin that of the next request."""
         if self._queue:
             self._queue.popleft().set_result(None)
         else:
             self.working -= 1
 
     def take_light(self) -> None:
-        """Counts a request that is answered at once, in the event loop. Raises Problem if there are too many.
+        """Count a request that is answered at once, in the event loop. Raises Problem if there are too many.
 
-        Such requests never wait in a queue of ours. Those that have arrived together are answered one after the
-        other in one turn of the event loop: they are the queue.
+        Such requests do not wait in the queue: those that arrive together are answered in one turn of the event loop.
         """
         if self._light >= self.most_working + self.most_waiting:
             raise self.refusal()
@@ -80,6 +79,6 @@ class Admission:
         self._light, self._counting = 0, False
 
     def refusal(self) -> Problem:
-        """Make the problem of a request that is one too many."""
-        limit = f"at most {self.most_working} requests at a time and {self.most_waiting} that wait"
+        """Make the problem of a request over the limits."""
+        limit = f"at most {self.most_working} requests at a time and {self.most_waiting} waiting"
         return Problem("overloaded", limit, "more", retry_after=RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""A rate for each client, by the library `limits`: kept in memory, so each worker process counts for itself."""
+"""Rate limits of clients, by the library `limits`, in memory: each worker process counts for itself."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from spikehead.errors import Problem
 
 
 class RateLimits:
-    """`limit` as in `100/second` or `100/second; 5000/hour`. Raises ValueError if it cannot be read."""
+    """Limits such as `100/second` or `100/second; 5000/hour`. Raises ValueError if they cannot be parsed."""
 
     def __init__(self, limit: str) -> None:
         self._limits = parse_many(limit)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def take(self, client: str) -> None:
-        """Counts a request. Raises Problem if the client has had its share."""
+        """Count a request. Raises Problem if the client is over a limit."""
         for limit in self._limits:
             if not self._limiter.hit(limit, client):
                 left = self._limiter.get_window_stats(limit, client).reset_time - time.time()

@@ -1,4 +1,4 @@
-"""The routes: what comes in over HTTP goes to the classifier or the records, what they say goes out."""
+"""The routes: they pass requests to the classifier or the records, and send the answers."""
 
 from __future__ import annotations
 

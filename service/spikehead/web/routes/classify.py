@@ -1,4 +1,4 @@
-"""Classification: one picture, many, or one step by step."""
+"""Routes that classify: one picture, many, or one step by step."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ T = TypeVar("T")
 EVENTS = "text/event-stream"
 UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 PORTION = 256
-"""Images of a batch that are one job: enough to keep the engine busy, few enough to let others have a turn."""
+"""Images of a batch in one job: enough to keep the engine busy, few enough to give others a turn."""
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises Problem as soon as it is known to be over the limit."""
+    """Read the whole body. Raises Problem as soon as it is known to be over the limit."""
     encoding = request.headers.get("content-encoding", "identity").strip()
     if encoding.lower() not in ("identity", ""):
         raise Problem("unsupported-media-type", "a body without Content-Encoding", quoted(encoding))
     announced = request.headers.get("content-length", "")
-    # compared by the number of digits first: int() refuses some thousand of them
+    # the number of digits is compared first, because int() refuses thousands of them
     digits = announced.lstrip("0")
     if announced.isdecimal() and (len(digits) > len(str(limit)) or int(digits or "0") > limit):
         raise Problem("body-too-large", f"at most {limit} bytes", f"{digits[:40]} bytes")
@@ -59,22 +59,22 @@ async def _body(request: Request, limit: int) -> bytes:
         schemas.Classification,
         examples.CLASSIFICATION,
         openapi.CLASSIFY_PROBLEMS,
-        "What the network made of it",
+        "The answer",
         {EVENTS: {"schema": {"type": "string"}, "example": openapi.STREAM}},
     ),
     openapi_extra={"parameters": openapi.option_parameters(), "requestBody": openapi.classify_body()},
 )
 async def classify(request: Request) -> Response:
-    """The picture is a PNG, JPEG, WebP, BMP or GIF file (as the body, in a form, or as base64 in JSON), or
-    28 x 28 pixels (784 bytes, or an array in JSON). Pictures are brought to MNIST's form: grey, ink bright on
-    dark, cropped to the ink, fitted into 20 x 20, centred by mass in 28 x 28. Pixels are taken as they are.
+    """Classify a PNG, JPEG, WebP, BMP or GIF file (as the body, in a form, or as base64 in JSON), or 28 x 28 pixels
+    (784 bytes, or an array in JSON). Pictures are converted to MNIST's form: grey, ink bright on dark, cropped to the
+    ink, fitted into 20 x 20, centred by mass in 28 x 28. Pixels are used unchanged.
 
-    Options stand in the query, in the JSON body or in form fields.
+    Options are in the query, in the JSON body or in form fields.
 
-    With `Accept: text/event-stream`, each time step is an event `step` as it is simulated, and the answer is the
-    last one, `result`.
+    With `Accept: text/event-stream`, each time step is sent as an event `step` as it is simulated, and the last event,
+    `result`, is the answer.
     """
-    # Small pictures do not come here where the native engine runs: see `spikehead.web.fast_path`.
+    # small pictures for the native engine are answered by `spikehead.web.fast_path`
     service = service_of(request)
     service.admission.check()
     classifier = service.classifier
@@ -94,7 +94,7 @@ async def classify(request: Request) -> Response:
 
 
 async def _as_events(request: Request, events: Iterator[Event]) -> AsyncIterator[bytes]:
-    """Server-sent events, each as soon as it is there. A problem on the way is the last one."""
+    """Yield server-sent events as they are made. A problem is the last one."""
     service = service_of(request)
     while True:
         try:
@@ -119,7 +119,7 @@ async def _as_events(request: Request, events: Iterator[Event]) -> AsyncIterator
     summary="Classify many pictures",
     response_class=Response,
     responses=openapi.answers(
-        schemas.BatchResult, examples.BATCH, openapi.BATCH_PROBLEMS, "One answer a picture, in order"
+        schemas.BatchResult, examples.BATCH, openapi.BATCH_PROBLEMS, "One answer for each picture, in order"
     ),
     openapi_extra={
         "parameters": openapi.option_parameters(schemas.BatchOptions),
@@ -127,10 +127,10 @@ async def _as_events(request: Request, events: Iterator[Event]) -> AsyncIterator
     },
 )
 async def classify_batch(request: Request) -> Response:
-    """Pictures are N times 784 bytes, a JSON list, or the files of a form. Image i has the seed s + i (modulo
-    2**64), where s is the seed given or drawn; it gets exactly the answer that it gets alone with that seed.
-    One picture that cannot be used is an error for all, which names it; with `on_error=report` the others are
-    answered, and its own result is the problem document. Results of files have their `filename`.
+    """Classify pictures sent as N times 784 bytes, as a JSON list, or as the files of a form. Image i gets exactly the
+    answer that it gets alone with the seed s + i (modulo 2**64), where s is the seed given or drawn. A picture that
+    cannot be used is an error for the whole batch; with `on_error=report` the others are answered, and its result is
+    the problem document. Results of files have their `filename`.
     """
     service = service_of(request)
     service.admission.check()
@@ -161,7 +161,7 @@ async def classify_batch(request: Request) -> Response:
 
 
 class Parts(Response):
-    """A body in parts, each sent as it is: to join a megabyte takes as long as to simulate a dozen images."""
+    """A body sent in parts: joining a megabyte takes as long as simulating a dozen images."""
 
     def __init__(self, parts: Sequence[bytes], media_type: str) -> None:
         super().__init__(
@@ -177,7 +177,7 @@ class Parts(Response):
 
 
 async def _still_there(request: Request) -> None:
-    """Raises ClientDisconnect if nobody waits for the answer any more."""
+    """Raise ClientDisconnect if the client has gone."""
     if await request.is_disconnected():
         raise ClientDisconnect
 
@@ -191,7 +191,7 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
 
 
 async def _in_parallel(request: Request, jobs: Sequence[Callable[[], T]]) -> list[T]:
-    """Results of jobs, in order. At most one job a worker waits at a time, so that others get their turn."""
+    """Return the results of jobs, in order. One job for each worker is queued at most, to give others a turn."""
     service = service_of(request)
     results: dict[int, T] = {}
     waiting = iter(enumerate(jobs))
@@ -207,6 +207,7 @@ async def _in_parallel(request: Request, jobs: Sequence[Callable[[], T]]) -> lis
                 group.create_task(work_off())
     except* ClientDisconnect:
         raise ClientDisconnect from None
-    except* Problem as problems:  # of several, the answer tells one
+    # of several problems, the answer names one
+    except* Problem as problems:
         raise next(_leaves(problems)) from None
     return [results[index] for index in range(len(jobs))]

@@ -1,4 +1,4 @@
-"""Parts that routes share: the running service, a turn to compute, and JSON."""
+"""Parts shared by routes: the running service, turns to compute, and JSON."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ JSON = "application/json"
 
 
 def service_of(request: Request) -> Service:
-    """The service that this application runs."""
+    """Return the service that this application runs."""
     return request.app.state.service  # type: ignore[no-any-return]
 
 
 @dataclass(slots=True)
 class Turn:
-    """A request's turn to compute, and how long it has waited for it."""
+    """A request's turn to compute."""
 
     waited_ms: float = 0.0
 
 
 @asynccontextmanager
 async def turn(request: Request, admission: Admission | None = None) -> AsyncIterator[Turn]:
-    """The request's turn; default: among those that classify. Its body must have been read.
+    """Wait for the request's turn; default: among those that classify. Its body must have been read.
 
-    Raises Problem if too many wait, ClientDisconnect where its client goes while it waits.
+    Raises Problem if too many wait, ClientDisconnect if the client goes while it waits.
     """
     admission = admission or service_of(request).admission
     mine = Turn()
@@ -63,13 +63,13 @@ async def turn(request: Request, admission: Admission | None = None) -> AsyncIte
 
 
 async def _gone(request: Request) -> None:
-    """Returns once nobody waits for the answer any more."""
+    """Wait until the client has gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 def each_option_once(request: Request) -> None:
-    """Raises Problem if the query gives an option twice, or any where the route has none."""
+    """Raise Problem if the query has an option twice, or any option although the route has none."""
     known = {parameter.name for parameter in request.scope["route"].dependant.query_params}
     given: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
@@ -85,5 +85,5 @@ def each_option_once(request: Request) -> None:
 
 
 def json(content: Any) -> Response:
-    """An answer."""
+    """Make an answer in JSON."""
     return Response(to_json(content), media_type=JSON)

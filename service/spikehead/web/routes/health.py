@@ -1,4 +1,4 @@
-"""Health, and what the kinds of problems mean."""
+"""Health, metrics, and explanations of the kinds of problems."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ router = APIRouter()
 
 HTML = "text/html"
 HIDDEN = "the log says why"
-"""Instead of a reason, where the service asks for keys: health does not."""
+"""Replaces a reason if the service requires keys, because health does not."""
 
 
 @router.get(
@@ -28,25 +28,28 @@ HIDDEN = "the log says why"
     tags=["health"],
     summary="Is the process alive?",
     response_class=Response,
-    responses=openapi.answers(schemas.Live, examples.LIVE, [], "It is"),
+    responses=openapi.answers(schemas.Live, examples.LIVE, [], "The process is alive"),
 )
 async def live() -> Response:
-    """Answers as long as the process does. Restart it where it does not."""
+    """Answer while the process works. Restart a process that does not answer."""
     return json(examples.LIVE)
 
 
 @router.get(
     "/health/ready",
     tags=["health"],
-    summary="Can it take requests?",
+    summary="Is the service ready for requests?",
     response_class=Response,
     responses=openapi.answers(
-        schemas.Ready, examples.READY, ["not-ready", "shutting-down"], "It can, with these models"
+        schemas.Ready,
+        examples.READY,
+        ["not-ready", "shutting-down"],
+        "The service is ready, with these models",
     ),
 )
 async def ready(request: Request) -> Response:
-    """Only once all models are loaded and warmed up, and not any more once it ends. `degraded`: it classifies, and
-    does not remember, or not with the newest version of its models.
+    """Tell if all models are loaded and warmed up and the service is not shutting down. `degraded`: it classifies, but
+    cannot store records, or does not use the newest version of its models.
     """
     service = service_of(request)
     state = service.recorder.state
@@ -64,7 +67,8 @@ async def ready(request: Request) -> Response:
     }
     refused = service.refused_models
     status = "ready" if state.status == "ok" and refused is None else "degraded"
-    if service.settings.keys:  # anybody may ask, and reasons name files and hosts
+    # reasons name files and hosts, and no key is needed here
+    if service.settings.keys:
         refused = refused and HIDDEN
         records["reason"] = state.reason and HIDDEN
     return json({"status": status, "models": loaded, "refused_models": refused, "records": records})
@@ -73,12 +77,12 @@ async def ready(request: Request) -> Response:
 @router.get(
     "/metrics",
     tags=["health"],
-    summary="Figures for Prometheus",
+    summary="Metrics for Prometheus",
     response_class=Response,
     responses=openapi.refusals(["not-ready"])
     | {
         200: {
-            "description": "Figures in Prometheus' text format",
+            "description": "Metrics in Prometheus' text format",
             "content": {
                 "text/plain": {
                     "schema": {"type": "string"},
@@ -89,7 +93,7 @@ async def ready(request: Request) -> Response:
     },
 )
 async def metrics(request: Request) -> Response:
-    """Requests, phases, spikes and operations of each layer, energy, records, models; of all worker processes."""
+    """Get metrics of all worker processes: requests, phases, layers' spikes and operations, energy, records, models."""
     service = service_of(request)
     service.publish()
     return Response(await asyncio.to_thread(service.metrics.exposition), media_type=MEDIA_TYPE)
@@ -104,18 +108,18 @@ def _about(kind: str) -> dict[str, Any]:
 @router.get(
     "/problems/{kind}",
     tags=["problems"],
-    summary="What a kind of problem means",
+    summary="Explanation of a kind of problem",
     response_class=Response,
     responses=openapi.answers(
         schemas.ProblemType,
         _about("empty-body"),
         ["not-found"],
-        "Its title and status, what it means, what to do about it, and an example",
+        "Its title and status, its cause and remedy, and an example",
         {HTML: {"schema": {"type": "string"}, "example": "<!doctype html>..."}},
     ),
 )
 async def problem(request: Request, kind: Annotated[str, Path(examples=["empty-body"])]) -> Response:
-    """The `type` of every problem document leads here. Browsers get a page."""
+    """Explain a kind of problem: the `type` of every problem document is such a path. Browsers get a page."""
     if kind not in KINDS:
         raise Problem("not-found", f"one of {', '.join(KINDS)}", quoted(kind))
     if prefers(request.headers.get("accept", ""), HTML, JSON):

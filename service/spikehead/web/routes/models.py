@@ -31,10 +31,12 @@ def _model_summary(simulator: Simulator) -> dict[str, Any]:
     tags=["models"],
     summary="Models",
     response_class=Response,
-    responses=openapi.answers(schemas.ModelList, examples.MODELS, ["not-ready"], "What can be asked for"),
+    responses=openapi.answers(
+        schemas.ModelList, examples.MODELS, ["not-ready"], "The models, and the default"
+    ),
 )
 async def models(request: Request) -> Response:
-    """The models that the service answers with, and which one is the default."""
+    """List the models of the service, and name the default."""
     loaded = service_of(request).models
     return json({"default": loaded.default, "models": [_model_summary(simulator) for simulator in loaded]})
 
@@ -48,10 +50,10 @@ async def models(request: Request) -> Response:
         schemas.ModelCard,
         examples.MODEL_CARD,
         ["unknown-model", "not-ready"],
-        "Its card, and what simulates it",
+        "Its card, and the engine that simulates it",
     ),
 )
 async def model(request: Request, name: Annotated[str, Path(examples=["spiking-mha"])]) -> Response:
-    """A model's card: layers, time constants, calibration, accuracy, how it was trained."""
+    """Get a model's card: layers, time constants, calibration, accuracy, training."""
     simulator = service_of(request).models.get(name)
     return json({"engine": simulator.engine.name, "card": simulator.card})

@@ -1,4 +1,4 @@
-"""Past requests: lists, one of them replayed, its figures, statistics, and forgetting."""
+"""Past requests: lists, replays, figures, statistics, and deletion."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ router = APIRouter(dependencies=[Depends(each_option_once)])
 NPZ = "application/x-npz"
 Identifier = Annotated[str, Path(alias="id", examples=[examples.ID])]
 _OPTIONS = ["unknown-option", "invalid-option"]
+_REPLAY = ["unknown-request", "unknown-model", "model-changed", "overloaded", "records-away", "not-ready"]
+_LISTED = ("model", "model_version", "prediction", "confidence", "steps_used", "stopped_by", "seed")
 
 
 def _time(seconds: float) -> str:
@@ -42,22 +44,12 @@ def _since(time: datetime | None) -> float | None:
 
 
 def _until(time: datetime | None) -> float | None:
-    """Times are quoted in whole milliseconds: up to one is up to the end of it."""
+    """Return the end of the millisecond, because times are listed in whole milliseconds."""
     return None if time is None else time.timestamp() + 0.001
 
 
 def _summary(record: Record) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "time": _time(record.time),
-        "model": record.model,
-        "model_version": record.model_version,
-        "prediction": record.prediction,
-        "confidence": record.confidence,
-        "steps_used": record.steps_used,
-        "stopped_by": record.stopped_by,
-        "seed": record.seed,
-    }
+    return {"id": record.id, "time": _time(record.time)} | {name: getattr(record, name) for name in _LISTED}
 
 
 @router.get(
@@ -68,7 +60,7 @@ def _summary(record: Record) -> dict[str, Any]:
     responses=openapi.answers(schemas.RequestList, examples.REQUESTS, [*_OPTIONS, "records-away"], "A page"),
 )
 async def recent_requests(request: Request, query: Annotated[RecentQuery, Query()]) -> Response:
-    """List past requests, newest first or least sure first, a page at a time."""
+    """List past requests, newest first or least confident first, a page at a time."""
     wanted = Filter(
         model=query.model,
         prediction=query.prediction,
@@ -90,10 +82,10 @@ async def recent_requests(request: Request, query: Annotated[RecentQuery, Query(
 @router.delete(
     "/spikes",
     tags=["spikes"],
-    summary="Forget requests",
+    summary="Delete requests",
     response_class=Response,
     responses=openapi.answers(
-        schemas.Forgotten, {"deleted": 3}, [*_OPTIONS, "records-away"], "How many were forgotten"
+        schemas.Forgotten, {"deleted": 3}, [*_OPTIONS, "records-away"], "The number of deleted records"
     ),
 )
 async def forget_requests(request: Request, query: Annotated[ForgetQuery, Query()]) -> Response:
@@ -112,13 +104,13 @@ async def forget_requests(request: Request, query: Annotated[ForgetQuery, Query(
         schemas.Statistics,
         examples.STATISTICS,
         [*_OPTIONS, "unknown-model", "overloaded", "records-away", "not-ready"],
-        "Figures of a window",
+        "Statistics of the window",
     ),
 )
 async def request_statistics(request: Request, query: Annotated[StatisticsQuery, Query()]) -> Response:
-    """Over the newest requests of a window to one model, in its present version: predictions, steps, confidence,
-    energy, the firing rate of each layer against the card's normal rate, silent and saturated neurons, and whether
-    the pictures drift away from those that the network was made for.
+    """Sum up the newest requests of a window to the present version of a model: predictions, steps, confidence, energy,
+    each layer's firing rate beside the card's normal rate, silent and saturated neurons, and if the pictures drift away
+    from those for which the network was trained.
     """
     service = service_of(request)
     simulator = service.models.get(query.model or service.models.default)
@@ -152,25 +144,17 @@ async def _stored(request: Request, identifier: str) -> Record:
     responses=openapi.answers(
         schemas.StoredRequest,
         examples.STORED,
-        [
-            *_OPTIONS,
-            "unknown-request",
-            "unknown-model",
-            "model-changed",
-            "overloaded",
-            "records-away",
-            "not-ready",
-        ],
-        "The picture as the network saw it, its answer, and what a replay shows",
+        [*_OPTIONS, *_REPLAY],
+        "The picture as the network saw it, its answer, and the parts of a replay",
         {NPZ: {"schema": {"type": "string", "format": "binary"}, "example": "(numpy's arrays)"}},
     ),
 )
 async def stored_request(
     request: Request, identifier: Identifier, query: Annotated[ReplayQuery, Query()]
 ) -> Response:
-    """One of the recent requests with everything it returned. With `include`, it is simulated again from its image
-    and seed, and everything that was not stored can be looked at; `replay` says whether it is what was recorded.
-    With `Accept: application/x-npz`, the parts come as numpy arrays.
+    """Get a past request with its answer. With `include`, it is simulated again from its image and seed to get what
+    was not stored; `replay` tells if the replay equals the record. With `Accept: application/x-npz`, the parts are
+    numpy arrays.
     """
     parts = parts_of(query.include)
     record = await _stored(request, identifier)
@@ -193,14 +177,14 @@ async def stored_request(
 @router.delete(
     "/spikes/{id}",
     tags=["spikes"],
-    summary="Forget one request",
+    summary="Delete one request",
     status_code=204,
     response_class=Response,
     responses=openapi.refusals(["unknown-request", "records-away"])
-    | {204: {"description": "It is forgotten"}},
+    | {204: {"description": "The record is deleted"}},
 )
 async def forget_request(request: Request, identifier: Identifier) -> Response:
-    """Delete its record."""
+    """Delete the record of a request."""
     if not await service_of(request).forget(identifier):
         raise Problem("unknown-request", "the id of a recent request (see GET /spikes)", quoted(identifier))
     return Response(status_code=204)
@@ -211,19 +195,7 @@ async def forget_request(request: Request, identifier: Identifier) -> Response:
     tags=["spikes"],
     summary="A figure of one request",
     response_class=Response,
-    responses=openapi.refusals(
-        [
-            *_OPTIONS,
-            "unknown-request",
-            "unknown-model",
-            "model-changed",
-            "no-such-figure",
-            "overloaded",
-            "no-figures",
-            "records-away",
-            "not-ready",
-        ]
-    )
+    responses=openapi.refusals([*_OPTIONS, *_REPLAY, "no-such-figure", "no-figures"])
     | {
         200: {
             "description": "The figure",
@@ -240,7 +212,7 @@ async def forget_request(request: Request, identifier: Identifier) -> Response:
 async def figure_of_request(
     request: Request, identifier: Identifier, query: Annotated[FigureQuery, Query()]
 ) -> Response:
-    """A stage of the replayed run as a picture, drawn as `python -m training figures` does."""
+    """Draw a stage of the replayed run, as `python -m training figures` does."""
     service = service_of(request)
     record = await _stored(request, identifier)
     same_model(record, service.models)
@@ -254,7 +226,8 @@ async def figure_of_request(
 
 def _drawer(query: FigureQuery, record: Record, models: Any) -> Callable[[], bytes]:
     def work() -> bytes:
-        from spikehead.insight import figures  # matplotlib takes half a second: only who draws waits for it
+        # imported here, because matplotlib takes half a second
+        from spikehead.insight import figures
 
         again = replay(record, models)
         try:

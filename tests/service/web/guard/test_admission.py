@@ -31,7 +31,7 @@ def test_so_many_work_so_many_wait_and_the_rest_is_refused() -> None:
                 429,
                 1,
             )
-            assert refusal.value.expected == "at most 2 requests at a time and 1 that wait"
+            assert refusal.value.expected == "at most 2 requests at a time and 1 waiting"
 
     run(work())
 
@@ -85,7 +85,7 @@ def test_light_requests_of_one_turn_of_the_loop_are_bounded() -> None:
         for _ in range(2):
             for _ in range(3):
                 admission.take_light()
-            with pytest.raises(Problem, match="more to do than it can"):
+            with pytest.raises(Problem, match="The service is overloaded"):
                 admission.take_light()
             await asyncio.sleep(0)  # the next turn begins anew
 

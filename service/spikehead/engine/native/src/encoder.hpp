@@ -11,7 +11,7 @@ namespace spikehead {
 // Spike trains and uniform numbers of one image, a time step at a call.
 class Encoder {
  public:
-  // `slope` of the tuning curve, 1 to 16: see `spikehead.model.encoding.rates`.
+  // `slope` of the tuning curve, 1 to 16: see `spikehead.model.encoding.firing_rates`.
   Encoder(const std::uint8_t* contrast, std::uint64_t seed, bool regular, int slope);
   void step(std::uint8_t* spikes, float* uniforms);  // [784], [10]
 

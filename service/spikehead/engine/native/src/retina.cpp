@@ -27,10 +27,11 @@ inline Lanes least(Lanes a, Lanes b) { return a < b ? a : b; }
 inline Lanes most(Lanes a, Lanes b) { return a > b ? a : b; }
 
 // Clamps each pixel between the darkest and the brightest of its eight neighbours; in a noisy picture, between the
-// second darkest and the second brightest. Whether it is noisy.
+// second darkest and the second brightest. Returns true for a noisy one.
 bool despeckle(const std::uint8_t* image, std::uint8_t* clean) {
   constexpr int kPadded = kSide + 2;
-  std::uint8_t padded[(kSide + 2) * kPadded];  // edges repeated
+  // Edges are repeated.
+  std::uint8_t padded[(kSide + 2) * kPadded];
   for (int y = 0; y < kSide + 2; ++y) {
     const std::uint8_t* from = image + std::clamp(y - 1, 0, kSide - 1) * kSide;
     std::uint8_t* to = padded + y * kPadded;
@@ -43,7 +44,8 @@ bool despeckle(const std::uint8_t* image, std::uint8_t* clean) {
   Lanes counted{};
   for (int lane = 0; lane < kLanes; ++lane) counted[lane] = lane >= kLanes - kSecond;
   std::uint8_t strict[kPixels];
-  Lanes specks{};  // at most two a row and lane
+  // At most two a row and lane: no byte overflows.
+  Lanes specks{};
   const int neighbours[] = {0, 1, 2, kPadded, kPadded + 2, 2 * kPadded, 2 * kPadded + 1, 2 * kPadded + 2};
   for (int y = 0; y < kSide; ++y) {
     for (const int x : {0, kSecond}) {
@@ -72,7 +74,7 @@ bool despeckle(const std::uint8_t* image, std::uint8_t* clean) {
   return noisy;
 }
 
-// Median of the frame, and whether it is even.
+// The frame's median, and true for an even frame.
 struct Frame {
   int median = 0;
   bool even = true;
@@ -93,7 +95,8 @@ Frame frame_of(const std::uint8_t* clean) {
   int lowest = 0;
   for (const std::uint8_t level : margin) lowest += level == low;
   Frame frame{low, true};
-  if (lowest <= kTotal / 2) {  // not as on plain paper
+  // On plain paper the lowest level is the median.
+  if (lowest <= kTotal / 2) {
     std::nth_element(margin, margin + kTotal / 2, margin + kTotal);
     frame.median = margin[kTotal / 2];
   }
@@ -118,7 +121,8 @@ Line edge(At&& at) {
       brightest = std::max<std::uint8_t>(brightest, at(depth, place));
     }
   }
-  if (darkest == brightest) {  // plain paper, as most margins are
+  // Plain paper, as most margins are.
+  if (darkest == brightest) {
     result.fill(darkest);
     return result;
   }
@@ -151,7 +155,7 @@ Edges edges_of(const std::uint8_t* clean) {
           edge([&](int depth, int place) { return clean[place * kSide + kSide - kMargin + depth]; })};
 }
 
-// The margin continued inwards: the Coons patch of the edges, whose corners are the ends of the rows or the columns.
+// Continues the margin inwards: the Coons patch of the edges, whose corners are the ends of the rows or the columns.
 Surface coons_patch(const Edges& edges, bool corners_of_rows) {
   constexpr int kLast = kSide - 1;
   const auto& [top, bottom, left, right] = edges;
@@ -165,7 +169,7 @@ Surface coons_patch(const Edges& edges, bool corners_of_rows) {
       const int columns = (kLast - x) * left[y] + x * right[y];
       const int corners = (kLast - y) * ((kLast - x) * corner[0] + x * corner[1]) +
                           y * ((kLast - x) * corner[2] + x * corner[3]);
-      // Rounded towards 0 where Python rounds down: alike, since what is negative becomes 0.
+      // C++ rounds towards 0 and Python down: alike here, since negative levels become 0.
       const int level = std::clamp((kLast * (rows + columns) - corners) / (kLast * kLast), 0, 255);
       result[y * kSide + x] = static_cast<std::uint8_t>(level);
     }
@@ -175,7 +179,7 @@ Surface coons_patch(const Edges& edges, bool corners_of_rows) {
 
 using Sums = std::array<int, kPixels>;
 
-// Sums over the window around each place, as far as it is in the picture.
+// Sums over the window around each pixel, as far as it is in the picture.
 Sums window_sum(const Sums& values, int radius) {
   Sums rows{}, result{};
   for (int y = 0; y < kSide; ++y) {
@@ -193,7 +197,7 @@ Sums window_sum(const Sums& values, int radius) {
   return result;
 }
 
-// The guess at the background, corrected by what the paper between the strokes is.
+// Corrects the guess at the background by the paper between the strokes.
 void see_between_strokes(const std::uint8_t* clean, Surface& guess) {
   int largest = 0;
   for (int i = 0; i < kPixels; ++i) largest = std::max(largest, std::abs(clean[i] - guess[i]));
@@ -201,7 +205,8 @@ void see_between_strokes(const std::uint8_t* clean, Surface& guess) {
   for (int i = 0; i < kPixels; ++i) {
     const int away = clean[i] - guess[i];
     paper[i] = !at_least(std::abs(away), kInkShare, largest);
-    above[i] = paper[i] * (away + 255);  // never negative, as in Python
+    // Never negative, as in Python.
+    above[i] = paper[i] * (away + 255);
   }
   bool done[kPixels] = {};
   for (const int radius : kPaperRadii) {
@@ -218,7 +223,7 @@ void see_between_strokes(const std::uint8_t* clean, Surface& guess) {
   }
 }
 
-// What the picture would be without ink: the margin's median, or, where that is uneven, the guess that leaves least ink,
+// Estimates the picture without ink: the margin's median, or, if the margin is uneven, the guess that leaves least ink,
 // corrected between the strokes.
 Surface background(const std::uint8_t* clean, const Frame& frame) {
   Surface best;
@@ -242,10 +247,11 @@ Surface background(const std::uint8_t* clean, const Frame& frame) {
   return best;
 }
 
-// A picture with no ink around it, so that what looks at neighbours needs no borders.
+// A picture with no ink around it, so that code that looks at neighbours needs no borders.
 class Sheet {
  public:
-  static constexpr int kWide = 2 * kLanes;  // columns 28 to 31 are 0
+  // Columns 28 to 31 are 0.
+  static constexpr int kWide = 2 * kLanes;
   static_assert(kSide < kWide);
 
   std::uint8_t* row(int y) { return levels_.data() + kLanes + (y + 1) * kWide; }
@@ -259,14 +265,14 @@ class Sheet {
 
   int peak() const { return *std::max_element(levels_.begin(), levels_.end()); }
 
-  // Dilated and eroded by so many pixels: gaps that are narrower are closed.
+  // Dilates and erodes by `size` pixels: gaps that are narrower are closed.
   Sheet closed(int size) const {
     Sheet result = grown(size - 1).shrunk(size - 1);
     for (std::size_t i = 0; i < levels_.size(); ++i) result.levels_[i] = std::max(result.levels_[i], levels_[i]);
     return result;
   }
 
-  // Erosion by 2 x 2, of which each pixel is the first, or the last.
+  // Erodes by 2 x 2 pixels, of which each is the first, or the last.
   Sheet shrunk(int times = 1, bool last = false) const {
     const int step = last ? -1 : 1;
     Sheet result = *this;
@@ -281,7 +287,7 @@ class Sheet {
     return result;
   }
 
-  // Dilation by 2 x 2, of which each pixel is the last.
+  // Dilates by 2 x 2 pixels, of which each is the last.
   Sheet grown(int times = 1) const {
     Sheet result = *this;
     for (int time = 0; time < times; ++time) {
@@ -296,7 +302,7 @@ class Sheet {
   }
 
  private:
-  // A row above, one below, and what is read before and behind them.
+  // With a row above, one below, and the bytes that are read before and behind them.
   std::array<std::uint8_t, (kSide + 2) * kWide + 2 * kLanes> levels_{};
 };
 
@@ -306,7 +312,7 @@ bool any_reaches(const std::uint8_t* from, int stride) {
   return any;
 }
 
-// What is thinner than 2 x 2 pixels goes, where ink reaches two sides of the picture.
+// Removes all that is thinner than 2 x 2 pixels if ink reaches two sides of the picture.
 void remove_lines(Sheet& distance) {
   const int sides = any_reaches(distance.row(0), 1) + any_reaches(distance.row(kSide - 1), 1) +
                     any_reaches(distance.row(0), Sheet::kWide) + any_reaches(distance.row(0) + kSide - 1, Sheet::kWide);
@@ -315,7 +321,7 @@ void remove_lines(Sheet& distance) {
   if (at_least(opened.ink(), kKeptShare, distance.ink())) distance = opened;
 }
 
-// Strokes much wider than a pen's get thinner, from other sides each time.
+// Thins strokes that are much wider than a pen's, from other sides each time.
 void thin(Sheet& distance) {
   for (int time = 0; time < kThinnings; ++time) {
     if (!at_least(distance.shrunk(kThick - 1).ink(), kThickShare, distance.ink())) return;
@@ -323,7 +329,7 @@ void thin(Sheet& distance) {
   }
 }
 
-// Paper that one gets to from outside the picture, from pixel to pixel by their sides.
+// Finds the paper that one gets to from outside the picture, from pixel to pixel by their sides.
 std::array<bool, kPixels> outside_of(const Sheet& distance) {
   const int peak = distance.peak();
   std::array<bool, kPixels> reached{};
@@ -331,7 +337,8 @@ std::array<bool, kPixels> outside_of(const Sheet& distance) {
   int count = 0;
   auto reach = [&](int y, int x) {
     if (y < 0 || y >= kSide || x < 0 || x >= kSide || reached[y * kSide + x]) return;
-    if (distance.row(y)[x] * kFloorDivisor >= peak) return;  // ink
+    const bool is_ink = distance.row(y)[x] * kFloorDivisor >= peak;
+    if (is_ink) return;
     reached[y * kSide + x] = true;
     waiting[count++] = y * kSide + x;
   };
@@ -343,7 +350,7 @@ std::array<bool, kPixels> outside_of(const Sheet& distance) {
   return reached;
 }
 
-// Contours of strokes are filled.
+// Fills contours of strokes.
 void fill_contours(Sheet& distance) {
   const int ink = distance.ink();
   if (at_least(distance.shrunk(2).ink(), kCoreShare, ink)) return;
@@ -361,7 +368,7 @@ void fill_contours(Sheet& distance) {
   }
 }
 
-// In a blurred picture each pixel gains what it is above its surround's mean.
+// Adds to each pixel of a blurred picture its height above its surround's mean.
 void sharpen(Sheet& distance) {
   const int peak = distance.peak();
   int steepest = 0;

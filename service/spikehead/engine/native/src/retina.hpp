@@ -1,11 +1,11 @@
-// The retina of `spikehead.model.retina`, to the bit.
+// The retina of `spikehead.model.retina`, to the bit, built with its constants.
 #pragma once
 
 #include <cstdint>
 
 namespace spikehead {
 
-// Brightness to contrast (`spikehead.model.retina.contrast`). [784] -> [784].
+// Turns brightness into contrast (`spikehead.model.retina.contrast`). [784] -> [784].
 void see_contrast(const std::uint8_t* image, std::uint8_t* contrast);
 
 }  // namespace spikehead

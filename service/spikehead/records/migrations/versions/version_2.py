@@ -1,4 +1,4 @@
-"""Version 2: what was forgotten while it may still wait in a process's queue, and which processes write."""
+"""Version 2: the tables of deleted spans of ids, and of processes that write records."""
 
 from __future__ import annotations
 
