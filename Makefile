@@ -20,6 +20,7 @@ endef
 export LINT_IMPORTS
 
 NPM ?= $(shell command -v npm)
+CPP := $(wildcard service/spikehead/engine/native/src/*)
 BIOME := node_modules/.bin/biome
 
 define SAY_ENGINE
@@ -68,6 +69,7 @@ check: check-code audit test
 check-code: $(VENV)/.check check-layers $(if $(NPM),check-page)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/mypy
 	@test -n "$(NPM)" || echo "npm is not installed: the page's scripts are not checked"
 
@@ -91,6 +93,7 @@ lock: $(VENV)/.python
 format: $(VENV)/.check $(if $(NPM),$(BIOME))
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(CPP)
 	$(if $(NPM),$(BIOME) check --write)
 
 train: $(VENV)/.check
@@ -129,7 +132,7 @@ $(BIOME): package.json package-lock.json
 	$(NPM) ci --no-audit --no-fund --silent
 	touch $@
 
-NATIVE := CMakeLists.txt service/spikehead/model/retina.py $(wildcard service/spikehead/engine/native/src/*)
+NATIVE := CMakeLists.txt service/spikehead/model/retina.py $(CPP)
 # An installation from here remembers where each module lies: it is made again where files came or went.
 FOLDERS := $(shell find service training -type d ! -name __pycache__)
 COMPILE := $(BIN)/python -m compileall -q service training

@@ -75,6 +75,14 @@ def soft(step: int) -> NDArray[np.uint8]:
     return picture
 
 
+def rhombus() -> NDArray[np.uint8]:
+    """The contour of a diamond, out of focus."""
+    row, column = np.mgrid[:28, :28]
+    away = np.abs(np.abs(row - 14) + np.abs(column - 14) - 5)
+    levels = np.array([200, 100, 0], np.uint8)
+    return np.asarray(levels[np.minimum(away, 2)][None], np.uint8)
+
+
 def clouded() -> NDArray[np.uint8]:
     """A stroke on paper that gets lighter, with a cloud on it that no margin tells of."""
     paper = np.broadcast_to(2 * np.arange(28), (28, 28)).copy()
@@ -105,7 +113,7 @@ def edge_cases() -> NDArray[np.uint8]:
         *[faint(80, 9), faint(80, 10), faint(31, 0), faint(32, 0), faint(33, 4), faint(33, 5)],
         *[sheet(*ring(5, 11, 17, n)) for n in range(3, 12)],
         *line, *beside, *thick, *core,
-        contour(letter()), letter(), clouded(),
+        contour(letter()), letter(), rhombus(), clouded(),
     ]  # fmt: skip
     for level in (52, 53, 60):  # a lit margin
         pictures += [np.full((1, 28, 28), 40, np.uint8)]

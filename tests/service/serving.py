@@ -1,7 +1,8 @@
-"""The service in a process of its own, and HTTP by hand."""
+"""The service in a process of its own or in a thread, and HTTP by hand."""
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import signal
@@ -12,8 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from spikehead.inference.models import load_models
+from spikehead.server.worker import Worker
+from spikehead.settings import Settings
+from spikehead.web.app import create_app
+from spikehead.web.guard.admission import Admission
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,6 +72,47 @@ def serving(models: Path, **settings: str) -> Iterator[tuple[int, subprocess.Pop
         eventually(lambda: connects(port) or process.poll() is not None)
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         yield port, process
+
+
+@dataclass
+class Running:
+    """A worker in a thread."""
+
+    port: int
+    admission: Admission
+    worker: Worker
+    loop: asyncio.AbstractEventLoop
+
+
+@contextmanager
+def served(models_folder: Path, tmp_path: Path, **more: Any) -> Iterator[Running]:
+    usual: dict[str, Any] = {
+        "default_model": "tiny",
+        "max_concurrency": 1,
+        "client_timeout": LONG,
+        "max_queue": 0,
+    }
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path}/records.db",
+        models=models_folder,
+        drain=0,
+        **usual | more,
+    )
+    app = create_app(settings, load_models(settings))
+    worker = Worker(settings, app)
+    # signals are for the main thread alone
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(worker._serve([listening])), daemon=True)
+    thread.start()
+    try:
+        eventually(lambda: worker.started)
+        yield Running(port, app.state.service.admission, worker, loop)
+    finally:
+        worker.should_exit = True
+        thread.join(LONG)
+    loop.close()
 
 
 def connects(port: int) -> bool:

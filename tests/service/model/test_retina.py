@@ -23,6 +23,7 @@ from tests.service.retina_pictures import (
     faint,
     gapped,
     letter,
+    rhombus,
     ring,
     sheet,
     soft,
@@ -345,6 +346,12 @@ def test_strokes_are_thinned_before_they_are_sharpened() -> None:
     seen, before = _sharpened(np, _thinned(np, picture)), _thinned(np, _sharpened(np, picture))
     assert (contrast(picture) == seen.astype(int) * 255 // seen.max() * (seen * 8.0 >= seen.max())).all()
     assert (seen != before).any()
+
+
+def test_contours_are_filled_before_they_are_sharpened() -> None:
+    """Sharpened first, they would have too much ink to enclose half of it."""
+    assert contrast(rhombus())[0, 14, 14] == 59
+    assert _filled(np, _sharpened(np, rhombus()))[0, 14, 14] == 0
 
 
 # Floor and gain

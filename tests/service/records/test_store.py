@@ -457,7 +457,7 @@ def test_the_rarest_condition_is_looked_up(tmp_path: Path, monkeypatch: pytest.M
     store.insert([record(n, model="rare" if n == 7 else "usual", steps_used=n) for n in range(10)])
     usual = Search(Filter(model="usual", steps_at_least=9), RecordPage(5))
     rare = Search(Filter(model="rare", steps_at_least=1), RecordPage(5))
-    with store._reading() as connection:
+    with store._begin(store._database.reading) as connection:
         assert usual.rarest(connection) is usual.indexed[1]
         assert rare.rarest(connection) is rare.indexed[0]
         monkeypatch.setattr("spikehead.records.search.GLANCE", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -22,7 +23,6 @@ from spikehead.settings import Settings
 
 from benchmarks.stress.shutdown import listens
 from tests.service.conftest import band, write_model
-from tests.service.server.test_door import served
 from tests.service.serving import (
     LONG,
     ROOT,
@@ -31,6 +31,7 @@ from tests.service.serving import (
     eventually,
     heard,
     is_read,
+    served,
     serving,
     started,
     until,
@@ -114,6 +115,32 @@ def test_what_is_sent_on_idle_connections_as_the_end_begins_is_answered(
             connection.auto_open = False
             assert follow(connection, "POST", "/classify", BODY) == 200
             connection.close()
+
+
+def test_connections_that_wait_in_the_queue_at_the_end_are_answered(
+    models_folder: Path, tmp_path: Path
+) -> None:
+    """The loop stands still while they come, and then closes its socket at once."""
+    with served(models_folder, tmp_path) as running:
+        stands, came = threading.Event(), threading.Event()
+
+        async def end() -> None:
+            stands.set()
+            assert came.wait(LONG)  # nothing else runs in this loop meanwhile
+            await running.worker._stop_listening()
+
+        done = asyncio.run_coroutine_threadsafe(end(), running.loop)
+        assert stands.wait(LONG)
+        clients = [socket.create_connection(("127.0.0.1", running.port), LONG) for _ in range(20)]
+        for client in clients:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        came.set()
+        done.result(LONG)
+        for client in clients:
+            with client:
+                assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", running.port))
 
 
 def test_what_a_client_still_sends_does_not_destroy_its_last_answer(models_folder: Path) -> None:

@@ -22,8 +22,7 @@ from spikehead.settings import Settings
 from starlette.types import Receive, Scope, Send
 
 from tests.service.conftest import band
-from tests.service.server.test_door import served
-from tests.service.serving import LONG, ask, eventually, serving
+from tests.service.serving import LONG, ask, eventually, served, serving
 
 LIMIT = (
     3.0  # seconds: a client that is not slow takes far less, on a machine that does other things besides too

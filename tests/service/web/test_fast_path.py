@@ -1,4 +1,4 @@
-"""The express lane gives the answers of the route, and leaves to the application what is not light."""
+"""The fast path within the application gives the answers of the route, and leaves to it what is not light."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spikehead.errors import Problem
 from spikehead.inference.classifier import Classified
 from spikehead.inference.summary import Summary
 from spikehead.settings import Settings
-from spikehead.web.fast_path import ExpressLane
+from spikehead.web.fast_path import FastPathMiddleware
 from spikehead.web.guard.admission import Admission
 from starlette.types import Message, Receive, Scope, Send
 
@@ -50,7 +50,11 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def asked(
-    lane: ExpressLane, headers: dict[str, str], chunks: list[bytes], query: bytes = b"", scope: Any = None
+    fast_path: FastPathMiddleware,
+    headers: dict[str, str],
+    chunks: list[bytes],
+    query: bytes = b"",
+    scope: Any = None,
 ) -> list[Message]:
     """What a request gets."""
     messages: list[Message] = [
@@ -74,15 +78,15 @@ async def asked(
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         **(scope or {}),
     }
-    await lane(whole, receive, send)
+    await fast_path(whole, receive, send)
     return sent
 
 
 def ask(
     headers: dict[str, str], chunks: list[bytes], query: bytes = b"", *, scope: Any = None
 ) -> list[Message]:
-    lane = ExpressLane(application, Classifying())  # type: ignore[arg-type]
-    return asyncio.run(asked(lane, headers, chunks, query, scope))
+    fast_path = FastPathMiddleware(application, Classifying())  # type: ignore[arg-type]
+    return asyncio.run(asked(fast_path, headers, chunks, query, scope))
 
 
 LIGHT = {"content-type": "application/octet-stream", "content-length": "784"}
@@ -100,24 +104,34 @@ def test_light_requests_are_answered() -> None:
 
 def test_the_first_content_type_counts() -> None:
     service = Classifying()
-    lane = ExpressLane(application, service)  # type: ignore[arg-type]
+    fast_path = FastPathMiddleware(application, service)  # type: ignore[arg-type]
     headers = [(b"content-type", b"text/csv"), (b"content-length", b"784"), (b"content-type", b"image/png")]
-    asyncio.run(asked(lane, {}, [bytes(784)], scope={"headers": headers}))
+    asyncio.run(asked(fast_path, {}, [bytes(784)], scope={"headers": headers}))
     assert service.content_types == ["text/csv"]
 
 
 def test_too_many_at_once_are_refused() -> None:
     """Those that arrive together are answered in one turn of the event loop, as many as may work and wait."""
-    lane = ExpressLane(application, Classifying(most_at_once=2))  # type: ignore[arg-type]
+    fast_path = FastPathMiddleware(application, Classifying(most_at_once=2))  # type: ignore[arg-type]
 
     async def statuses(count: int) -> list[int]:
-        found = await asyncio.gather(*(asked(lane, LIGHT, [bytes(784)]) for _ in range(count)))
+        found = await asyncio.gather(*(asked(fast_path, LIGHT, [bytes(784)]) for _ in range(count)))
         return [start["status"] for start, _ in found]
 
     async def run() -> tuple[list[int], list[int]]:
         return await statuses(3), await statuses(2)
 
     assert asyncio.run(run()) == ([200, 200, 429], [200, 200])
+
+
+@pytest.mark.parametrize("path", ["/classify", "/classify/batch"])
+def test_a_request_without_room_is_refused_and_its_body_is_not_read(path: str) -> None:
+    service = Classifying()
+    service.admission.working = 1
+    fast_path = FastPathMiddleware(application, service)  # type: ignore[arg-type]
+    start, body = asyncio.run(asked(fast_path, {"content-length": "99999"}, [], scope={"path": path}))
+    assert start["status"] == 429
+    assert b"/problems/overloaded" in body["body"]
 
 
 def test_problems_are_answered() -> None:

@@ -86,7 +86,8 @@ class Builder {
     } else {
       add_output_neurons(kPixels, largest_trace);
     }
-    expect(unread_.empty(), "no array that this engine does not know, found " + (unread_.empty() ? "" : *unread_.begin()));
+    expect(unread_.empty(),
+           "no array that this engine does not know, found " + (unread_.empty() ? "" : *unread_.begin()));
     return std::move(network_);
   }
 
@@ -184,8 +185,7 @@ class Builder {
     }
     for (std::size_t channel = 0; channel < current.size(); ++channel) {
       neurons.bound.include(parts[channel]);
-      neurons.bound.include(
-          potential_range(current[channel], neurons.v_threshold[channel], network_.shift_membrane));
+      neurons.bound.include(potential_range(current[channel], neurons.v_threshold[channel], network_.shift_membrane));
     }
     bounded(neurons.bound, name);
     const int index = static_cast<int>(network_.layers.size());

@@ -16,7 +16,7 @@ class Encoder {
   void step(std::uint8_t* spikes, float* uniforms);  // [784], [10]
 
  private:
-  std::array<std::uint16_t, kPixels> rates_;  // in 1/256
+  std::array<std::uint16_t, kPixels> rates_;      // in 1/256
   std::array<std::uint8_t, kPixels> last_, lit_;  // the last byte that fires, and whether any does
   std::uint64_t seed_;
   std::uint64_t counter_ = 0;

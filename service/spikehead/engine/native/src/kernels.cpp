@@ -40,7 +40,8 @@ struct Rows {
 // Leaks, integrates, fires and resets N vectors of neurons. Their spikes become bits from `offset` of `spikes`. Chunks
 // come in order: the first one of a word sets it. Returns the number of spikes.
 template <class T, int N, bool First>
-inline int lif(Vector<T> (&current)[N], T* v, const Rows<T, N>& threshold, int shift, std::uint64_t* spikes, int offset) {
+inline int lif(Vector<T> (&current)[N], T* v, const Rows<T, N>& threshold, int shift, std::uint64_t* spikes,
+               int offset) {
   constexpr int kOfWord = kWordBits / kLanes<T>;  // vectors of neurons
   if constexpr (!First) {
 #pragma GCC unroll 8
@@ -163,7 +164,7 @@ void scatter_spikes(const Synapses& synapses, const LayerState& from, int words,
       for (int word = 1; word < words; ++word) any |= spikes[word];
       if (!any) continue;
       auto visit = [&]<int Rows, int Columns>(const Scatter<T, Kernel, Step, Rows, Columns>& to) {
-        to([&]<int N>(Vector<T>(&sums)[Rows * Columns][N], const T* weights) {
+        to([&]<int N>(Vector<T>(&sums)[Rows* Columns][N], const T* weights) {
           for (int word = 0; word < words; ++word) {
             for (std::uint64_t left = spikes[word]; left; left &= left - 1) {
               const T* rows = weights + (word * kWordBits + std::countr_zero(left)) * input;
@@ -190,7 +191,7 @@ void scatter_traces(const Synapses& synapses, const Workspace& space, T* current
       const int x = std::countr_zero(left);
       const Vector<T> trace = broadcast<T>(static_cast<T>(space.traces[y * kRow + x]));
       auto visit = [&]<int Rows, int Columns>(const Scatter<T, kKernel, kStep, Rows, Columns>& to) {
-        to([&]<int N>(Vector<T>(&sums)[Rows * Columns][N], const T* weights) {
+        to([&]<int N>(Vector<T>(&sums)[Rows* Columns][N], const T* weights) {
 #pragma GCC unroll 9
           for (int tap = 0; tap < Rows * Columns; ++tap) {
 #pragma GCC unroll 8
@@ -471,8 +472,8 @@ void attend(const Network& network, Workspace& space, const Block& block, int he
       if (!weight) continue;
       for (int part = 0; part < width; part += kWordBits) {
         const int size = width - part < kWordBits ? width - part : kWordBits;
-        for (std::uint64_t left = bits_of(value + static_cast<std::ptrdiff_t>(other) * words, offset + part, size); left;
-             left &= left - 1) {
+        for (std::uint64_t left = bits_of(value + static_cast<std::ptrdiff_t>(other) * words, offset + part, size);
+             left; left &= left - 1) {
           T& count = to[part + std::countr_zero(left)];
           count = static_cast<T>(count + weight);
         }
@@ -591,7 +592,8 @@ inline Drive drive_of_pixels(const Network& network, const Workspace& space) {
   return drive;
 }
 
-// GLM output neurons: u = drive (filtered if spikes drive them) + feedback + gamma, y ~ Bernoulli(sigmoid(u)), kernel B.
+// GLM output neurons: u = drive (filtered if spikes drive them) + feedback + gamma, y ~ Bernoulli(sigmoid(u)), kernel
+// B.
 template <bool First>
 void generate(const Network& network, Workspace& space, const Drive& drive, bool filtered, const float* uniforms) {
   const std::int32_t half = static_cast<std::int32_t>(network.sigmoid.size() / 2);
@@ -618,16 +620,18 @@ void run_step(const Network& network, Workspace& space, const float* uniforms) {
     if (wide) f(std::int32_t{});
     else f(std::int16_t{});
   };
-  auto forward = [&]<int Targets>(const Synapses* const (&synapses)[Targets], int from, const int (&to)[Targets]) {
+  auto forward = [&]<int Targets>(const Synapses* const(&synapses)[Targets], int from, const int (&to)[Targets]) {
     bool alike = true;
     for (const int index : to) alike = alike && network.layers[index].wide == network.layers[to[0]].wide;
     if (alike) {
-      typed(network.layers[to[0]].wide, [&]<class T>(T) { matrices<T, First, Targets>(network, space, synapses, from, to); });
+      typed(network.layers[to[0]].wide,
+            [&]<class T>(T) { matrices<T, First, Targets>(network, space, synapses, from, to); });
     } else {
       for (int i = 0; i < Targets; ++i) {
         const Synapses* const one[] = {synapses[i]};
         const int target[] = {to[i]};
-        typed(network.layers[to[i]].wide, [&]<class T>(T) { matrices<T, First, 1>(network, space, one, from, target); });
+        typed(network.layers[to[i]].wide,
+              [&]<class T>(T) { matrices<T, First, 1>(network, space, one, from, target); });
       }
     }
   };

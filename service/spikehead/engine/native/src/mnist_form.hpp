@@ -7,8 +7,8 @@ namespace spikehead {
 
 // Where a digit may lie in that form.
 struct Form {
-  double centred = 0.0;             // pixels between centre of mass and middle
-  int smallest = 0, largest = 0;    // of the longer side
+  double centred = 0.0;           // pixels between centre of mass and middle
+  int smallest = 0, largest = 0;  // of the longer side
 };
 
 // Whether 28 x 28 pixels are in that form.

@@ -95,9 +95,7 @@ struct Out {
     data = new T[size]();
     owner = nb::capsule(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
   }
-  nb::object array() const {
-    return nb::cast(nb::ndarray<nb::numpy, T>(data, shape.size(), shape.data(), owner));
-  }
+  nb::object array() const { return nb::cast(nb::ndarray<nb::numpy, T>(data, shape.size(), shape.data(), owner)); }
   std::vector<std::size_t> shape;
   T* data = nullptr;
   nb::capsule owner;
@@ -107,7 +105,8 @@ struct Out {
 //   whole   int64 [N, 2 + 10 + 2 layers]   steps, sure, output counts; of each layer spikes, then synaptic operations
 //   real    double [N, 2 + 10]           seconds of encoding, seconds of it all, class probabilities
 struct Outcomes {
-  Outcomes(std::size_t images, std::size_t layers) : whole({images, 2 + kClasses + 2 * layers}), real({images, 2 + kClasses}) {}
+  Outcomes(std::size_t images, std::size_t layers)
+      : whole({images, 2 + kClasses + 2 * layers}), real({images, 2 + kClasses}) {}
   void set(std::size_t i, const Outcome& outcome, double encoding, double total) {
     std::int64_t* row = whole.data + i * whole.shape[1];
     *row++ = outcome.steps;
@@ -172,16 +171,17 @@ class Engine {
   }
 
   // Encodes and simulates: images uint8 [N, ...], a seed for each.
-  nb::tuple classify(In<std::uint8_t> images, const Seeds& seeds, int max_steps, double confidence,
-                     In<double> scale, bool regular) {
+  nb::tuple classify(In<std::uint8_t> images, const Seeds& seeds, int max_steps, double confidence, In<double> scale,
+                     bool regular) {
     check(images.size() == seeds.size() * kPixels, "784 pixels an image");
     const Rule rule = rule_of(max_steps, confidence, scale);
     Outcomes outcomes(seeds.size(), network_.layers.size() + 2);
     {
       nb::gil_scoped_release released;
-      run_all(images, seeds, rule, regular, kUnseen, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
-        outcomes.set(i, outcome, encoding, total);
-      });
+      run_all(images, seeds, rule, regular, kUnseen,
+              [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
+                outcomes.set(i, outcome, encoding, total);
+              });
     }
     return outcomes.tuple();
   }
@@ -189,7 +189,7 @@ class Engine {
   // Encodes and simulates, and writes each image's answer as JSON: a list of the fields of
   // `spikehead.engine.base.Answer`, and int64 [2, layers], the spikes of all images and their operations.
   nb::tuple answers(In<std::uint8_t> images, const Seeds& seeds, int max_steps, double confidence, In<double> scale,
-                   bool regular, const std::vector<std::string>& ids, In<double> decode_ms, const nb::tuple& words) {
+                    bool regular, const std::vector<std::string>& ids, In<double> decode_ms, const nb::tuple& words) {
     check(images.size() == seeds.size() * kPixels, "784 pixels an image");
     check(ids.size() == seeds.size() && decode_ms.size() == seeds.size(), "an id and a time for each image");
     const Rule rule = rule_of(max_steps, confidence, scale);
@@ -207,22 +207,28 @@ class Engine {
     Out<std::int64_t> work({2, network_.layers.size() + 2});
     {
       nb::gil_scoped_release released;
-      run_all(images, seeds, rule, regular, kUnseen, [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
-        const Timings timings{decode_ms.data()[i], 1000 * encoding, 1000 * (total - encoding)};
-        const int best = prediction(outcome);
-        found[i] = {answer(wording, ids[i], seeds[i], outcome, timings), best, outcome.steps,
-                    outcome.probabilities[best], timings.encode_ms, timings.simulate_ms, outcome.sure};
-        for (std::size_t layer = 0; layer < outcome.counts.size(); ++layer) {
-          work.data[layer] += outcome.counts[layer];
-          work.data[outcome.counts.size() + layer] += outcome.operations[layer];
-        }
-      });
+      run_all(images, seeds, rule, regular, kUnseen,
+              [&](std::size_t i, const Outcome& outcome, double encoding, double total) {
+                const Timings timings{decode_ms.data()[i], 1000 * encoding, 1000 * (total - encoding)};
+                const int best = prediction(outcome);
+                found[i] = {answer(wording, ids[i], seeds[i], outcome, timings),
+                            best,
+                            outcome.steps,
+                            outcome.probabilities[best],
+                            timings.encode_ms,
+                            timings.simulate_ms,
+                            outcome.sure};
+                for (std::size_t layer = 0; layer < outcome.counts.size(); ++layer) {
+                  work.data[layer] += outcome.counts[layer];
+                  work.data[outcome.counts.size() + layer] += outcome.operations[layer];
+                }
+              });
     }
     nb::list result;
     const nb::str sure("confidence"), last("max_steps");
     for (const Answer& one : found) {
-      result.append(nb::make_tuple(nb::bytes(one.json.data(), one.json.size()), one.prediction, one.confidence, one.steps,
-                                   one.sure ? sure : last, one.encode_ms, one.simulate_ms, nb::none()));
+      result.append(nb::make_tuple(nb::bytes(one.json.data(), one.json.size()), one.prediction, one.confidence,
+                                   one.steps, one.sure ? sure : last, one.encode_ms, one.simulate_ms, nb::none()));
     }
     return nb::make_tuple(result, work.array());
   }
@@ -266,9 +272,9 @@ class Engine {
     return outcomes.tuple();
   }
 
-  // Simulates as `run` does, and keeps everything: the outcomes, and a dictionary with an array [N, T, ...] for each hidden layer
-  // (uint8, in the graph's order of neurons), `traces`, `potential`, `spike_probability`, `output` and `feedback`.
-  // Steps that were not run stay 0.
+  // Simulates as `run` does, and keeps everything: the outcomes, and a dictionary with an array [N, T, ...] for each
+  // hidden layer (uint8, in the graph's order of neurons), `traces`, `potential`, `spike_probability`, `output` and
+  // `feedback`. Steps that were not run stay 0.
   nb::tuple record(In<std::uint8_t> spikes, In<float> uniforms, int max_steps, double confidence, In<double> scale) {
     const std::size_t images = check_input(spikes, uniforms, max_steps);
     const Rule rule = rule_of(max_steps, confidence, scale);
@@ -325,8 +331,8 @@ class Engine {
   // Encodes and simulates each image; `seen(i, step, workspace)` after each step, then `done(i, outcome, seconds of
   // encoding, seconds of it all)`. Without the GIL.
   template <class Seen, class Done>
-  void run_all(const In<std::uint8_t>& images, const Seeds& seeds, const Rule& rule, bool regular,
-               Seen&& seen, Done&& done) {
+  void run_all(const In<std::uint8_t>& images, const Seeds& seeds, const Rule& rule, bool regular, Seen&& seen,
+               Done&& done) {
     Lease lease(*this);
     Outcome outcome;
     for (std::size_t i = 0; i < seeds.size(); ++i) {
@@ -460,7 +466,8 @@ nb::object contrast(In<std::uint8_t> images) {
 // Undoes the filters of a PNG's rows (`spikehead.pictures.png`): bytes [height * (1 + width)] -> uint8 [height, width],
 // one byte a pixel. None if a row has a filter that PNG does not define.
 nb::object unfiltered(const nb::bytes& rows, int height, int width) {
-  check(height >= 1 && width >= 1 && rows.size() == static_cast<std::size_t>(height) * (static_cast<std::size_t>(width) + 1),
+  check(height >= 1 && width >= 1 &&
+            rows.size() == static_cast<std::size_t>(height) * (static_cast<std::size_t>(width) + 1),
         "a filter and as many bytes as the picture is wide for each row");
   Out<std::uint8_t> picture({static_cast<std::size_t>(height), static_cast<std::size_t>(width)});
   const auto* from = reinterpret_cast<const std::uint8_t*>(rows.c_str());
@@ -477,7 +484,8 @@ nb::object unfiltered(const nb::bytes& rows, int height, int width) {
       else if (filter == 2) guess = up;
       else if (filter == 3) guess = (left + up) / 2;
       else if (filter == 4) {
-        const int to_left = std::abs(up - corner), to_up = std::abs(left - corner), to_corner = std::abs(left + up - 2 * corner);
+        const int to_left = std::abs(up - corner), to_up = std::abs(left - corner),
+                  to_corner = std::abs(left + up - 2 * corner);
         guess = to_left <= to_up && to_left <= to_corner ? left : to_up <= to_corner ? up : corner;
       }
       row[x] = static_cast<std::uint8_t>(from[x + 1] + guess);

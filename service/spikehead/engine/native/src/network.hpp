@@ -19,12 +19,12 @@ namespace spikehead {
 constexpr int kSide = 28;
 constexpr int kPixels = kSide * kSide;
 constexpr int kClasses = 10;
-constexpr int kClassLanes = 16;       // ten output neurons, padded
-constexpr int kAlignment = 64;        // bytes: one cache line, one AVX-512 register
-constexpr int kLanePadding = 32;      // channels are padded to a multiple of this: 64 bytes of 16-bit values
-constexpr int kWordBits = 64;         // spikes of 64 channels are one word
-constexpr int kSides = 5;             // that a token reads from: itself, above, below, left, right
-constexpr int kMapLayers = 2;         // the first two hidden layers are maps, all others tokens
+constexpr int kClassLanes = 16;   // ten output neurons, padded
+constexpr int kAlignment = 64;    // bytes: one cache line, one AVX-512 register
+constexpr int kLanePadding = 32;  // channels are padded to a multiple of this: 64 bytes of 16-bit values
+constexpr int kWordBits = 64;     // spikes of 64 channels are one word
+constexpr int kSides = 5;         // that a token reads from: itself, above, below, left, right
+constexpr int kMapLayers = 2;     // the first two hidden layers are maps, all others tokens
 
 // Memory aligned for any vector, with no value that a constructor would set.
 template <class T>
@@ -89,13 +89,13 @@ struct Synapses {
   int stride = 1;
   int inputs = 0;
   int outputs = 0;
-  int padded = 0;                            // outputs, padded: the length of a row
-  std::vector<std::int8_t> weight;           // [input][tap][output], until `rows` are laid out
-  std::vector<std::int32_t> bias;            // [output]
-  std::vector<Interval> current;             // [output] range of the sum of a step
-  std::vector<Interval> parts;               // [output] range of any part of that sum, in any order
-  Values rows;                               // [input][tap][padded]
-  Values start;                              // [padded] bias
+  int padded = 0;                   // outputs, padded: the length of a row
+  std::vector<std::int8_t> weight;  // [input][tap][output], until `rows` are laid out
+  std::vector<std::int32_t> bias;   // [output]
+  std::vector<Interval> current;    // [output] range of the sum of a step
+  std::vector<Interval> parts;      // [output] range of any part of that sum, in any order
+  Values rows;                      // [input][tap][padded]
+  Values start;                     // [padded] bias
 };
 
 // A layer of LIF neurons: `positions` places (of a map, or tokens) with `channels` neurons each.
@@ -106,10 +106,10 @@ struct Neurons {
   int padded = 0;
   int words = 0;  // of 64 spikes, a position
   bool wide = false;
-  Interval bound;                            // of every potential before reset
-  std::vector<std::int32_t> v_threshold;     // [channel]
-  Values threshold;                          // [padded]
-  std::vector<std::int32_t> fan_out;         // [position] synapses that one of its spikes drives
+  Interval bound;                         // of every potential before reset
+  std::vector<std::int32_t> v_threshold;  // [channel]
+  Values threshold;                       // [padded]
+  std::vector<std::int32_t> fan_out;      // [position] synapses that one of its spikes drives
 };
 
 struct Block {
@@ -123,23 +123,24 @@ struct Network {
   int heads = 0;  // of each block that attends; 0: none does
   int channels = 0;
   int tokens = 0;
-  std::vector<int> head_offset;              // [channel] first channel of its head
-  int rate_slope = 1;  // of the encoder's tuning curve
-  int reset_interval = 0;  // steps after which the state begins anew; 0: never
+  std::vector<int> head_offset;  // [channel] first channel of its head
+  int rate_slope = 1;            // of the encoder's tuning curve
+  int reset_interval = 0;        // steps after which the state begins anew; 0: never
   int shift_input = 0, unit_input = 0;
   int shift_membrane = 0, shift_readout = 0, shift_feedback = 0, unit_feedback = 0;
   Synapses stem1, stem2, stem3;
-  Values place;                              // [token][padded] start of the residual potential: bias and position
-  std::vector<std::uint64_t> seen_from;      // [own, above, below, left, right][word] channels that a token reads from that side
+  Values place;  // [token][padded] start of the residual potential: bias and position
+  std::vector<std::uint64_t>
+      seen_from;  // [own, above, below, left, right][word] channels that a token reads from that side
   bool wide_stream = false;
   std::vector<Block> blocks;
   std::vector<Neurons> layers;  // hidden ones, in the order in which a spike travels; none: the GLM network
   int tokens_layer = 0;
-  Aligned<std::int8_t> readout;              // [token, channel][class lanes]; without hidden layers [pixel][class lanes]
+  Aligned<std::int8_t> readout;  // [token, channel][class lanes]; without hidden layers [pixel][class lanes]
   std::array<std::int32_t, kClasses> feedback{}, gamma{};
-  Aligned<float> sigmoid;                    // spike probability of each potential >> shift_sigmoid from -half to half
+  Aligned<float> sigmoid;  // spike probability of each potential >> shift_sigmoid from -half to half
   int shift_sigmoid = 0;
-  std::vector<std::int32_t> input_fan_out;   // [pixel]
+  std::vector<std::int32_t> input_fan_out;  // [pixel]
 
   // Tells if all potentials, traces and filters are 0 before time step t (`Card.begins_anew`).
   bool begins_anew(int t) const { return t == 0 || (reset_interval && t % reset_interval == 0); }
@@ -152,8 +153,8 @@ inline std::int64_t leaked(std::int64_t v, int shift) { return v - (v >> shift);
 
 // Range of a LIF neuron's potential before reset, if every step adds `current`.
 //
-// From above: the potential after a step is under the threshold, and under the fixed point of the leak. From below: the leak
-// takes at least 2^-shift of a negative potential, so it never falls under 2^shift times the lowest current.
+// From above: the potential after a step is under the threshold, and under the fixed point of the leak. From below: the
+// leak takes at least 2^-shift of a negative potential, so it never falls under 2^shift times the lowest current.
 inline Interval potential_range(const Interval& current, std::int64_t v_threshold, int shift) {
   const std::int64_t highest = current.high > 0 ? current.high : 0;
   const std::int64_t lowest = current.low < 0 ? current.low : 0;

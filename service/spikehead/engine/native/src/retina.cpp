@@ -159,16 +159,15 @@ Edges edges_of(const std::uint8_t* clean) {
 Surface coons_patch(const Edges& edges, bool corners_of_rows) {
   constexpr int kLast = kSide - 1;
   const auto& [top, bottom, left, right] = edges;
-  const std::array<int, 4> corner = corners_of_rows
-                                        ? std::array<int, 4>{top[0], top[kLast], bottom[0], bottom[kLast]}
-                                        : std::array<int, 4>{left[0], right[0], left[kLast], right[kLast]};
+  const std::array<int, 4> corner = corners_of_rows ? std::array<int, 4>{top[0], top[kLast], bottom[0], bottom[kLast]}
+                                                    : std::array<int, 4>{left[0], right[0], left[kLast], right[kLast]};
   Surface result{};
   for (int y = 0; y < kSide; ++y) {
     for (int x = 0; x < kSide; ++x) {
       const int rows = (kLast - y) * top[x] + y * bottom[x];
       const int columns = (kLast - x) * left[y] + x * right[y];
-      const int corners = (kLast - y) * ((kLast - x) * corner[0] + x * corner[1]) +
-                          y * ((kLast - x) * corner[2] + x * corner[3]);
+      const int corners =
+          (kLast - y) * ((kLast - x) * corner[0] + x * corner[1]) + y * ((kLast - x) * corner[2] + x * corner[3]);
       // C++ rounds towards 0 and Python down: alike here, since negative levels become 0.
       const int level = std::clamp((kLast * (rows + columns) - corners) / (kLast * kLast), 0, 255);
       result[y * kSide + x] = static_cast<std::uint8_t>(level);
@@ -281,7 +280,8 @@ class Sheet {
       for (int y = 0; y < kSide; ++y) {
         const std::uint8_t *one = before.row(y), *other = before.row(y + step);
         std::uint8_t* to = result.row(y);
-        for (int x = 0; x < kWide; ++x) to[x] = std::min(std::min(one[x], one[x + step]), std::min(other[x], other[x + step]));
+        for (int x = 0; x < kWide; ++x)
+          to[x] = std::min(std::min(one[x], one[x + step]), std::min(other[x], other[x + step]));
       }
     }
     return result;
@@ -295,7 +295,8 @@ class Sheet {
       for (int y = 0; y < kSide; ++y) {
         const std::uint8_t *one = before.row(y), *above = before.row(y - 1);
         std::uint8_t* to = result.row(y);
-        for (int x = 0; x < kSide; ++x) to[x] = std::max(std::max(one[x], one[x - 1]), std::max(above[x], above[x - 1]));
+        for (int x = 0; x < kSide; ++x)
+          to[x] = std::max(std::max(one[x], one[x - 1]), std::max(above[x], above[x - 1]));
       }
     }
     return result;

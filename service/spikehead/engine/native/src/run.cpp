@@ -20,8 +20,8 @@ void fill_with_bias(Values& currents, const Synapses& synapses, int side, bool w
 
 }  // namespace
 
-Workspace::Workspace(const Network& network) : layers(network.layers.size()), counts(network.layers.size() + 2),
-      operations(network.layers.size() + 2) {
+Workspace::Workspace(const Network& network)
+    : layers(network.layers.size()), counts(network.layers.size() + 2), operations(network.layers.size() + 2) {
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const Neurons& layer = network.layers[i];
     const std::size_t neurons = static_cast<std::size_t>(layer.positions) * layer.padded;

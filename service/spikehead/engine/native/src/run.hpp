@@ -29,7 +29,7 @@ struct Outcome {
   bool sure = false;
   std::array<double, kClasses> probabilities{};
   std::array<std::int64_t, kClasses> output_counts{};
-  std::vector<std::int64_t> counts;  // input, hidden layers, output
+  std::vector<std::int64_t> counts;      // input, hidden layers, output
   std::vector<std::int64_t> operations;  // synaptic ones that each layer's spikes caused, likewise
   std::int64_t multiply_accumulates() const { return operations.front(); }  // filtered pixels are no spikes
   std::int64_t accumulates() const { return additions(operations); }

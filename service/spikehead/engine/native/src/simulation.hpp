@@ -9,8 +9,8 @@
 
 namespace spikehead {
 
-constexpr int kRow = 32;       // pixels of a row, padded
-constexpr int kBorder = 1;     // places around a map that windows reach over its edge: 5 with stride 2, 3 with 1 or 2
+constexpr int kRow = 32;    // pixels of a row, padded
+constexpr int kBorder = 1;  // places around a map that windows reach over its edge: 5 with stride 2, 3 with 1 or 2
 
 // State and spikes of one hidden layer. Potentials in the layer's accumulator type.
 struct LayerState {
@@ -18,7 +18,7 @@ struct LayerState {
   Values currents;
   Aligned<std::int16_t> v16;
   Aligned<std::int32_t> v32;
-  Aligned<std::uint64_t> spikes;   // [position][words]
+  Aligned<std::uint64_t> spikes;  // [position][words]
   template <class T>
   T* v() {
     if constexpr (sizeof(T) == 2) return v16.data();
@@ -30,21 +30,22 @@ struct LayerState {
 struct Workspace {
   explicit Workspace(const Network& network);
 
-  std::array<std::uint8_t, kPixels> spikes{};   // input spikes of this step
-  Aligned<std::int32_t> traces;                 // [row][kRow] filtered spike trains
-  std::array<std::uint32_t, kSide> lit{};       // a bit for each pixel whose trace is not 0
+  std::array<std::uint8_t, kPixels> spikes{};  // input spikes of this step
+  Aligned<std::int32_t> traces;                // [row][kRow] filtered spike trains
+  std::array<std::uint32_t, kSide> lit{};      // a bit for each pixel whose trace is not 0
   std::vector<LayerState> layers;
   Aligned<std::int16_t> stream16, counts16;
-  Aligned<std::int32_t> stream32, counts32;     // residual potential [token][padded]; counts of coincidences [token][padded]
-  Aligned<std::int16_t> coincidences;           // K^T V: [key channel][value channel of its head]
-  Aligned<std::uint64_t> seen;                  // spikes that tokens read from themselves and those around them
+  Aligned<std::int32_t> stream32,
+      counts32;                        // residual potential [token][padded]; counts of coincidences [token][padded]
+  Aligned<std::int16_t> coincidences;  // K^T V: [key channel][value channel of its head]
+  Aligned<std::uint64_t> seen;         // spikes that tokens read from themselves and those around them
   std::array<std::int32_t, kClasses> filtered{}, feedback{}, potential{};
   std::array<float, kClasses> probability{};
   std::array<std::uint8_t, kClasses> output{};
-  std::vector<std::int64_t> counts;             // spikes of this step: input, hidden layers, output
-  std::vector<std::int64_t> operations;         // synaptic operations that each layer's spikes caused, likewise
+  std::vector<std::int64_t> counts;      // spikes of this step: input, hidden layers, output
+  std::vector<std::int64_t> operations;  // synaptic operations that each layer's spikes caused, likewise
 
-  Values stream_map;                            // the residual potential as a map, likewise
+  Values stream_map;  // the residual potential as a map, likewise
 
   template <class T>
   T* stream() {

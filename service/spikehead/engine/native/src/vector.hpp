@@ -94,7 +94,8 @@ inline std::uint64_t fire(Vector<T> (&v)[N], const Vector<T> (&threshold)[N]) {
   for (int i = 0; i < N; ++i) {
     std::uint32_t bits;
     if constexpr (sizeof(T) == 2) {
-      bits = static_cast<std::uint32_t>(~_mm_movemask_epi8(_mm_packs_epi16((__m128i)quiet[i], (__m128i)quiet[i]))) & 0xff;
+      bits =
+          static_cast<std::uint32_t>(~_mm_movemask_epi8(_mm_packs_epi16((__m128i)quiet[i], (__m128i)quiet[i]))) & 0xff;
     } else {
       bits = static_cast<std::uint32_t>(~_mm_movemask_ps((__m128)quiet[i])) & 0xf;
     }
@@ -117,9 +118,18 @@ template <int Most = 8, class F>
 inline void in_chunks(int total, F&& f) {
   int at = 0;
   for (; total - at >= Most; at += Most) f.template operator()<Most>(at);
-  if constexpr (Most > 4) if (total - at >= 4) { f.template operator()<4>(at); at += 4; }
-  if constexpr (Most > 2) if (total - at >= 2) { f.template operator()<2>(at); at += 2; }
-  if constexpr (Most > 1) if (total - at >= 1) f.template operator()<1>(at);
+  if constexpr (Most > 4)
+    if (total - at >= 4) {
+      f.template operator()<4>(at);
+      at += 4;
+    }
+  if constexpr (Most > 2)
+    if (total - at >= 2) {
+      f.template operator()<2>(at);
+      at += 2;
+    }
+  if constexpr (Most > 1)
+    if (total - at >= 1) f.template operator()<1>(at);
 }
 
 }  // namespace

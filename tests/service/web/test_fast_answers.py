@@ -1,23 +1,25 @@
-"""The shortcut: light requests that have come whole are answered on the wire, as the application would."""
+"""Answers of the fast path on the wire: the bytes that the application would send."""
 
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 from spikehead.engine import native
-from spikehead.server.shortcut import Shortcut, is_free
 from spikehead.settings import Settings
+from spikehead.web.fast_path import WireFastPath
+from spikehead.web.service import Service
 
 from tests.service.conftest import band
-from tests.service.server.test_door import Running, served
-from tests.service.serving import LONG, eventually, is_read
+from tests.service.serving import LONG, Running, eventually, is_read, served
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="only what the native engine answers is light, and it was not built"
@@ -40,19 +42,13 @@ class Wire:
             eventually(lambda: is_read(self.sock))
             self.sock.sendall(part)
 
-    def head(self) -> tuple[int, dict[str, str]]:
-        """Status, and headers in small letters: each comes once."""
-        status = int(self.file.readline().split()[1])
-        headers: dict[str, str] = {}
-        while line := self.file.readline().strip().decode():
-            name, _, value = line.partition(": ")
-            assert name.lower() not in headers
-            headers[name.lower()] = value
-        return status, headers
+    def head(self) -> bytes:
+        return b"".join(iter(self.file.readline, b"\r\n"))
 
-    def body(self, headers: dict[str, str]) -> bytes:
-        if "content-length" in headers:
-            return self.file.read(int(headers["content-length"]))
+    def body(self, head: bytes) -> bytes:
+        length = re.search(rb"content-length: (\d+)\r", head)
+        if length is not None:
+            return self.file.read(int(length[1]))
         parts = []
         while size := int(self.file.readline(), 16):  # chunked
             parts.append(self.file.read(size))
@@ -61,9 +57,12 @@ class Wire:
         return b"".join(parts)
 
     def answer(self) -> tuple[int, dict[str, str], Any]:
-        """Status, headers, and the document."""
-        status, headers = self.head()
-        return status, headers, json.loads(self.body(headers))
+        """Status, headers in small letters, each of which comes once, and the document."""
+        head = self.head()
+        first, *lines = head.decode().splitlines()
+        headers = dict(line.lower().split(": ", 1) for line in lines)
+        assert len(headers) == len(lines)
+        return int(first.split()[1]), headers, json.loads(self.body(head))
 
     def ended(self) -> bool:
         return self.file.read(1) == b""
@@ -71,16 +70,16 @@ class Wire:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """For each request that might be light: whether the shortcut has answered it."""
+    """For each request that might be light: True if it was answered on the wire."""
     found: list[bool] = []
-    answer = Shortcut.answer
+    answer = WireFastPath.answer
 
-    def noting(self: Shortcut, *arguments: Any) -> bytes | None:
+    def noting(self: WireFastPath, *arguments: Any) -> bytes | None:
         result = answer(self, *arguments)
         found.append(result is not None)
         return result
 
-    monkeypatch.setattr(Shortcut, "answer", noting)
+    monkeypatch.setattr(WireFastPath, "answer", noting)
     return found
 
 
@@ -120,39 +119,66 @@ def request(
     return f"{head}{more}\r\n".encode() + body
 
 
-def lasting(answer: tuple[int, dict[str, str], Any]) -> tuple[int, dict[str, str], Any]:
-    """What the same request always gets."""
-    status, headers, document = answer
-    own = ("date", "x-request-id", "content-length")
-    document = {
-        name: value for name, value in document.items() if name not in ("id", "timings_ms", "request_id")
-    }
-    return status, {name: value for name, value in headers.items() if name not in own}, document
+def chunked(asked: bytes) -> bytes:
+    """The same request for the route: no fast path takes a body of unknown length."""
+    head, _, body = asked.partition(b"\r\n\r\n")
+    head = head.replace(b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked")
+    return b"%b\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body)
+
+
+def lasting(answer: bytes) -> bytes:
+    """Bytes that the same request always gets."""
+    answer = re.sub(rb"(date: |content-length: )[^\r]+", rb"\1-", answer)
+    answer = re.sub(rb'"timings_ms":{[^}]+}', b"", answer)
+    return re.sub(rb'(x-request-id: |"id":"|"request_id": ")[\w.-]+', rb"\1-", answer)
 
 
 @pytest.mark.parametrize(
-    "asked",
+    ("asked", "taken_then"),
     [
-        request(),
-        request(target="/classify?seed=7&max_steps=1&record=no"),
-        request(target="/classify?steps=3"),
-        request(bytes(784)),
-        request(target="/classify?model=gone"),
-        request(content_type="text/csv"),
-        request(more="X-Request-ID: mine\r\n"),
+        (request(), [True]),
+        (request(target="/classify?seed=7&max_steps=1&record=no"), [True]),
+        (request(target="/classify?steps=3"), [True]),
+        (request(bytes(784)), [True]),
+        (request(target="/classify?model=gone"), [False]),
+        (request(content_type="text/csv"), [False]),
+        (request(more="X-Request-ID: mine\r\n"), [True]),
     ],
 )
-def test_it_answers_as_the_application(wire: Wire, taken: list[bool], asked: bytes) -> None:
-    wire.send(asked)
-    at_once = wire.answer()
-    seen = list(taken)
-    wire.send(asked[:-100], asked[-100:])  # does not come whole
-    assert lasting(wire.answer()) == lasting(at_once)
-    assert taken == seen
-    if at_once[0] == 200:
-        assert taken == [True]
-    if b"mine" in asked:
-        assert at_once[1]["x-request-id"] == "mine"
+def test_its_bytes_are_those_of_the_route(
+    wire: Wire, taken: list[bool], asked: bytes, taken_then: list[bool]
+) -> None:
+    """On the wire, of the route, and of the fast path within the application."""
+    answers = []
+    for same in (asked, chunked(asked), asked.replace(b"Host: a", b"Connection: close", 1)):
+        wire.send(same)
+        head = wire.head()
+        answers.append(head + b"\r\n" + wire.body(head))
+        assert (b"x-request-id: mine\r\n" in head) == (b"mine" in asked)
+    assert wire.ended()
+    at_once, by_route, at_the_end = map(lasting, answers)
+    assert at_once == by_route == at_the_end.replace(b"connection: close\r\n", b"", 1)
+    assert at_once != at_the_end
+    assert taken == taken_then
+
+
+@pytest.mark.parametrize("parts", [(-784,), (-784, -100), (20, -784, -500, -300)])
+def test_a_body_that_comes_in_parts_is_waited_for(wire: Wire, taken: list[bool], parts: tuple[int]) -> None:
+    """Many clients send head and body one after the other."""
+    asked = request()
+    for _ in range(2):
+        wire.send(*(asked[start:end] for start, end in pairwise((0, *parts, len(asked)))))
+        assert wire.answer()[0] == 200
+    assert taken == [True, True]
+
+
+def test_a_client_that_goes_before_its_body_is_logged(running: Running, logged: list[Any]) -> None:
+    with connected(running) as wire:
+        wire.send(request(more="X-Request-ID: mine\r\n")[:-100])
+        eventually(lambda: is_read(wire.sock))
+    eventually(lambda: [line for line in logged if line["event"] == "request"])
+    (line,) = (line for line in logged if line["event"] == "request")
+    assert (line["id"], line["route"], line["status"]) == ("mine", "/classify", 499)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +225,7 @@ def test_each_request_is_counted_once(wire: Wire, taken: list[bool]) -> None:
 
     def count() -> float:
         wire.send(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
-        text = wire.body(wire.head()[1]).decode()
+        text = wire.body(wire.head()).decode()
         name = 'spikehead_requests_total{method="POST",route="/classify",status="200"} '
         return next((float(line[len(name) :]) for line in text.splitlines() if line.startswith(name)), 0.0)
 
@@ -231,19 +257,44 @@ def test_too_many_at_once_are_refused(tmp_path: Path) -> None:
     assert answers[1][1]["retry-after"] == "1"
 
 
+ORIGIN = {"cors_origins": "https://a.example"}
+
+
 @pytest.mark.parametrize(
-    "setting", [{"api_keys": "one"}, {"rate_limit": "5/second"}, {"cors_origins": "https://a.example"}]
+    ("setting", "more", "status", "taken_then"),
+    [
+        ({"api_keys": "one"}, "", 401, []),
+        ({"api_keys": "one"}, "X-API-Key: two\r\n", 401, []),
+        ({"api_keys": "one"}, "X-API-Key: one\r\n", 200, [True]),
+        ({"rate_limit": "5/second"}, "", 200, []),
+        (ORIGIN, "Origin: https://a.example\r\n", 200, []),
+        (ORIGIN, "", 200, [True]),
+        ({}, "Origin: https://a.example\r\n", 200, [True]),
+    ],
 )
-def test_nothing_goes_past_who_has_to_look_first(
-    tmp_path: Path, taken: list[bool], setting: dict[str, str]
+def test_a_request_that_has_to_be_looked_at_first_goes_to_the_application(
+    tmp_path: Path,
+    taken: list[bool],
+    setting: dict[str, str],
+    more: str,
+    status: int,
+    taken_then: list[bool],
 ) -> None:
     with shipped(tmp_path, **setting) as running, connected(running) as wire:
-        wire.send(request())
-        assert wire.answer()[0] == (401 if "api_keys" in setting else 200)
-    assert taken == []
-    assert not is_free(Settings(**setting))  # type: ignore[arg-type]
-    assert is_free(Settings())
-    assert not is_free(Settings(traces=True))
+        wire.send(request(more=more))
+        found, headers, _ = wire.answer()
+        assert (found, taken) == (status, taken_then)
+        assert ("access-control-allow-origin" in headers) == ("Origin" in more and "cors_origins" in setting)
+
+
+def test_a_request_that_is_traced_goes_to_the_application() -> None:
+    found = [
+        WireFastPath(Service(Settings(traces=traces))).look(
+            b"POST", b"/classify", [(b"content-length", b"784")], []
+        )
+        for traces in (False, True)
+    ]
+    assert found == [("", [], b""), None]
 
 
 @pytest.mark.parametrize("whole", [True, False])
