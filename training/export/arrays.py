@@ -74,7 +74,7 @@ def check_engines(expected: Engine, found: Engine, images: NDArray[np.uint8], st
 
 
 def _run(engine: Engine, images: NDArray[np.uint8], steps: int) -> dict[str, NDArray[Any]]:
-    """The spikes of each layer, and what the output neurons draw theirs from, with nothing to stop a run early."""
+    """Simulate all steps; return the spikes of each layer, and the potentials before those of the output neurons."""
     seeds, layers = range(len(images)), engine.card.layer_names
     outcomes = engine.classify(Stimulus(images, seeds), Rule(steps, 2.0), layers)
     found = {name: np.stack([one.recorded[name] for one in outcomes]) for name in layers}
@@ -111,7 +111,7 @@ def add_arrays(folder: Path) -> Card:
 
 
 def _pictures() -> NDArray[np.uint8]:
-    """Pictures of random blocks, more and less full: uint8 [N, 28, 28]."""
+    """Draw pictures of random blocks, more and less full: uint8 [N, 28, 28]."""
     random = np.random.default_rng(0)
     lit = random.random((CHECK_IMAGES, 7, 7)) < random.random((CHECK_IMAGES, 1, 1))
     return np.kron(lit * random.integers(64, 256, lit.shape), np.ones((4, 4))).astype(np.uint8)

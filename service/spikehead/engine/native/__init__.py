@@ -28,7 +28,7 @@ except ImportError:
 
 NAME = "native"
 INTERFACE = 2
-"""The version of the compiled part's interface that this module calls."""
+"""Version of the compiled part that this module calls."""
 
 _FIRST_LAYER = 2 + encoding.CLASSES
 """Column of the engine's outcomes at which the layers' figures begin."""

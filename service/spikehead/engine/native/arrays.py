@@ -1,4 +1,4 @@
-"""Input of the native engine: the arrays of a model folder, and the numbers that its card gives."""
+"""Everything that the native engine is built from: the arrays of a model folder, and the numbers of its card."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load_arrays(folder: Path, card: Card) -> Arrays:
 
 
 def arrays_of_card(card: Card) -> Arrays:
-    """Shift and unit of each kernel, the fan-out of each layer, and what holds for the whole network."""
+    """Collect shift and unit of each kernel, the fan-out of each layer, and the numbers of the whole network."""
     numbers = {"rate_slope": card.rate_slope, "reset_interval": card.reset_interval or 0}
     for name, kernel in card.kernels.items():
         numbers |= {f"{name}.shift": kernel.shift, f"{name}.unit": kernel.unit}
@@ -47,7 +47,7 @@ def arrays_of_card(card: Card) -> Arrays:
 
 
 def _fan_out(layer: Layer) -> NDArray[np.int32]:
-    """Synapses that a spike drives, for each place of a map or each token."""
+    """Count the synapses that a spike drives, for each place of a map or each token."""
     synapses = fan_out_map(layer).clip(0, 2**30).astype(np.int32)
     places = synapses[0] if synapses.ndim == 3 else synapses.reshape(len(synapses), -1)[:, 0]
     return np.ascontiguousarray(places.reshape(-1))
