@@ -138,7 +138,7 @@ FOLDERS := $(shell find service training -type d ! -name __pycache__)
 COMPILE := $(BIN)/python -m compileall -q service training
 
 $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt $(NATIVE) $(FOLDERS)
-	@echo "setting up the service (once, about a minute)"
+	@echo "setting up the service (once, some minutes; nothing is printed while the engine is compiled)"
 	$(PIP) --editable '.[figures]'
 	@$(COMPILE)
 	@$(BIN)/python -c "$$SAY_ENGINE"

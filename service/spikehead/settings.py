@@ -59,7 +59,10 @@ class Settings(BaseSettings):
         description="instruction set of the native engine: `avx512`, `avx2`, `baseline`, or `auto` for the best one",
     )
     threads: int = Field(
-        default=1, ge=1, le=256, description="threads that the engine uses for one time step"
+        default=1,
+        ge=1,
+        le=256,
+        description="threads that onnxruntime uses for one time step; the native engine always uses one",
     )
     max_body: int = Field(
         default=1024 * 1024, ge=1024, description="largest body of `POST /classify`, in bytes"
