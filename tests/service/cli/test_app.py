@@ -163,7 +163,7 @@ def test_what_is_no_http_gets_a_problem_too(server: int, request_bytes: bytes) -
     assert head.startswith(b"HTTP/1.1 400 ") and b"application/problem+json" in head
     document = json.loads(body)
     assert document["type"] == "/problems/malformed-request"
-    assert f"X-Request-ID: {document['request_id']}".encode() in head
+    assert f"x-request-id: {document['request_id']}".encode() in head
 
 
 def test_a_hangup_before_there_are_models_is_not_the_end() -> None:

@@ -203,6 +203,7 @@ def test_ends_lose_nothing(end: str) -> None:
     code = f"""
 import logging, os, signal, time
 from spikehead.telemetry import logs
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 logs.configure("info", "console")
 for number in range(500):
     logging.getLogger("spikehead").info("line %d", number)
