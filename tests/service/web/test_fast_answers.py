@@ -268,7 +268,7 @@ ORIGIN = {"cors_origins": "https://a.example"}
         ({"api_keys": "one"}, "X-API-Key: one\r\n", 200, [True]),
         ({"rate_limit": "5/second"}, "", 200, []),
         (ORIGIN, "Origin: https://a.example\r\n", 200, []),
-        (ORIGIN, "", 200, [True]),
+        (ORIGIN, "", 200, []),  # and says that it varies by origin
         ({}, "Origin: https://a.example\r\n", 200, [True]),
     ],
 )
@@ -284,6 +284,7 @@ def test_a_request_that_has_to_be_looked_at_first_goes_to_the_application(
         wire.send(request(more=more))
         found, headers, _ = wire.answer()
         assert (found, taken) == (status, taken_then)
+        assert ("vary" in headers) == ("cors_origins" in setting)
         assert ("access-control-allow-origin" in headers) == ("Origin" in more and "cors_origins" in setting)
 
 
